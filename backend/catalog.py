@@ -1,0 +1,144 @@
+"""models.toml as objects: what a model takes, what it costs, how long it may run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from backend.errors import InvalidInput
+from backend.model import Kind
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input: the provider's name for it and the values it takes (empty: any text up to `max_chars`)."""
+
+    name: str
+    values: tuple[str | int, ...] = ()
+    default: str | int | None = None
+    max_chars: int = 10_000
+
+
+@dataclass(frozen=True)
+class References:
+    """Where images go in: the provider's input, whether it is a list, how many, whether one is needed."""
+
+    name: str
+    list: bool = False
+    max: int = 1
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of one provider."""
+
+    name: str
+    provider: str
+    kind: Kind
+    cancel_after_s: int
+    fallback_prompt: str
+    price: Mapping[str, Any]
+    inputs: Mapping[str, Input]
+    references: References | None = None
+    end_image: Mapping[str, Any] | None = None
+    resolutions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    start_image_aspect_ratio: str | None = None
+    default: bool = False
+    retired: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise InvalidInput unless this model takes `value` for our field `name`."""
+        known = self.inputs.get(name)
+        if known is None:
+            raise InvalidInput.of(name, f"{self.name} has no such setting")
+        if known.values and value not in known.values:
+            raise InvalidInput.of(name, f"{self.name} takes {', '.join(map(str, known.values))}")
+        if isinstance(value, str) and len(value) > known.max_chars:
+            raise InvalidInput.of(name, f"at most {known.max_chars} characters")
+
+    def value(self, params: Mapping[str, Any], name: str) -> Any:
+        """What the model will use for our field `name`: what was asked for, else its default."""
+        known = self.inputs.get(name)
+        return params.get(name, known.default if known else None)
+
+    def build(
+        self, prompt: str | None, params: Mapping[str, Any], images: Sequence[str], end: str | None
+    ) -> dict[str, Any]:
+        """The provider's input: its names, only what was asked for, and the references as URLs."""
+        inputs: dict[str, Any] = {"prompt": prompt or self.fallback_prompt, **self.fixed}
+        for ours, value in params.items():
+            if ours in self.inputs:
+                inputs[self.inputs[ours].name] = value
+        if images and self.references:
+            inputs[self.references.name] = list(images) if self.references.list else images[0]
+        if end and self.end_image:
+            inputs[self.end_image["name"]] = end
+        return inputs
+
+    def cost_micros(self, params: Mapping[str, Any]) -> int:
+        """The list price of one output with these params, in millionths of a dollar."""
+        if "per_output" in self.price:
+            return round(float(self.price["per_output"]) * 1_000_000)
+        rate = self.price["per_second"]
+        per_second = rate[self.value(params, self.price["by"])] if "by" in self.price else rate
+        return round(float(per_second) * int(self.value(params, "duration")) * 1_000_000)
+
+
+@dataclass(frozen=True)
+class ProviderFacts:
+    """Limits of a provider that are the same for all its models."""
+
+    output_lifetime_s: int
+    output_hosts: tuple[str, ...]
+    file_limit_mb: int
+    data_uri_limit_kb: int
+    run_limit_s: int
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Every model and provider we know."""
+
+    models: Mapping[str, Model]
+    providers: Mapping[str, ProviderFacts]
+
+    def default(self, kind: Kind, provider: str | None = None) -> Model | None:
+        """The model that is used when none is named."""
+        fits = [m for m in self.models.values() if m.kind == kind and m.default and provider in (None, m.provider)]
+        return fits[0] if fits else None
+
+
+@cache
+def load() -> Catalog:
+    """The catalog of this program, read once."""
+    text = Path(__file__).with_name("models.toml").read_text("utf-8")
+    return parse(text)
+
+
+def parse(text: str) -> Catalog:
+    """A catalog from TOML."""
+    raw = tomllib.loads(text)
+    models = {name: _model(name, fields) for name, fields in raw["models"].items()}
+    providers = {name: _provider(fields) for name, fields in raw["providers"].items()}
+    return Catalog(models, providers)
+
+
+def _model(name: str, fields: dict[str, Any]) -> Model:
+    known = {key: value for key, value in fields.items() if key not in ("checked_at", "source", "inputs", "references")}
+    inputs = {ours: _input(one) for ours, one in fields.get("inputs", {}).items()}
+    references = References(**fields["references"]) if "references" in fields else None
+    return Model(name=name, inputs=inputs, references=references, **known)
+
+
+def _input(fields: dict[str, Any]) -> Input:
+    return Input(**{**fields, "values": tuple(fields.get("values", ()))})
+
+
+def _provider(fields: dict[str, Any]) -> ProviderFacts:
+    return ProviderFacts(**{**fields, "output_hosts": tuple(fields["output_hosts"])})

@@ -1,0 +1,120 @@
+"""Settings from the environment and `.env`; the only reader of the environment."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Literal
+from urllib.parse import urlsplit
+
+from limits import parse_many
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Network = IPv4Network | IPv6Network
+
+
+class Settings(BaseSettings):
+    """Every setting, its default and its meaning (shown by `reelhook doctor`)."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    database_url: str = Field("sqlite:///data/reelhook.db", description="where rows are kept")
+    storage_url: str = Field("file:data/media", description="where bytes are kept")
+    redis_url: str | None = Field(None, description="shared rate limits for several processes")
+    base_url: str | None = Field(None, description="where clients reach the service")
+    ngrok_url: str | None = Field(None, description="the public address, when it differs from BASE_URL")
+    auth_mode: Literal["keys", "dev"] = Field("keys", description="dev: no key needed, loopback only")
+    replicate_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("REPLICATE_API_KEY", "REPLICATE_API_TOKEN"),
+        description="without it Replicate is not offered",
+    )
+    replicate_base_url: str = Field("https://api.replicate.com/v1", description="Replicate's API")
+    replicate_webhook_secret: SecretStr | None = Field(
+        None, description="whsec_...; asked from the API at start when it is not set"
+    )
+    image_rate_limit: str = Field("10/minute", description="image requests a key may make")
+    video_rate_limit: str = Field("5/minute", description="video requests a key may make")
+    webhook_allow_cidrs: str = Field("", description="private networks that asset and webhook URLs may reach")
+    trusted_proxies: str = Field("", description="CIDRs whose X-Forwarded-For is believed")
+    data_key: SecretStr | None = Field(None, description="signs media URLs; made at first start, beside the database")
+    max_in_flight: int = Field(200, ge=1, le=10_000, description="predictions at one provider at a time")
+    max_asset_mb: int = Field(200, ge=1, le=5_000, description="the largest asset")
+    max_output_mb: int = Field(2_000, ge=1, le=20_000, description="the largest output that is stored")
+    own_port: int = Field(8000, description="of BASE_URL when that is not set; `serve --port` sets it")
+    min_free_mb: int = Field(200, ge=0, description="free disk below which nothing new is accepted")
+
+    @field_validator("redis_url", "base_url", "ngrok_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("replicate_api_key", "replicate_webhook_secret", "data_key", mode="before")
+    @classmethod
+    def _no_secret_is_none(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("base_url", "ngrok_url", "replicate_base_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+            raise ValueError("must be http(s)://host[:port][/path]")
+        return value.rstrip("/")
+
+    @field_validator("image_rate_limit", "video_rate_limit")
+    @classmethod
+    def _is_rate(cls, value: str) -> str:
+        parse_many(value)
+        return value
+
+    @field_validator("webhook_allow_cidrs", "trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        _networks(value)
+        return value
+
+    @cached_property
+    def allow_networks(self) -> tuple[Network, ...]:
+        """WEBHOOK_ALLOW_CIDRS as networks."""
+        return _networks(self.webhook_allow_cidrs)
+
+    @cached_property
+    def proxy_networks(self) -> tuple[Network, ...]:
+        """TRUSTED_PROXIES as networks."""
+        return _networks(self.trusted_proxies)
+
+    @property
+    def client_url(self) -> str:
+        """Where clients reach the service."""
+        return self.base_url or f"http://localhost:{self.own_port}"
+
+    @property
+    def public_url(self) -> str:
+        """Where providers reach the service, if they can."""
+        return self.ngrok_url or self.client_url
+
+    @property
+    def dev(self) -> bool:
+        """Whether no key is needed."""
+        return self.auth_mode == "dev"
+
+
+def is_loopback(url_or_host: str) -> bool:
+    """Whether an address can only be reached from this machine. Names other than localhost are not looked up."""
+    host = urlsplit(url_or_host).hostname if "://" in url_or_host else url_or_host
+    host = (host or "").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(host.split("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())

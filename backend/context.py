@@ -1,0 +1,65 @@
+"""What every step gets: the world outside, the time, and the bell that wakes the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backend.catalog import Catalog
+from backend.config import Settings
+from backend.ids import new_id
+
+if TYPE_CHECKING:
+    from backend.db.connection import Db
+    from backend.http import Http
+    from backend.providers.base import Provider
+    from backend.storage import Storage
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+class Bell:
+    """Wakes every lane of this process's worker. A worker elsewhere finds due rows by looking."""
+
+    def __init__(self) -> None:
+        self._lanes: list[asyncio.Event] = []
+
+    def lane(self) -> asyncio.Event:
+        """An event of the listener's own, set at every ring; the listener clears it."""
+        event = asyncio.Event()
+        self._lanes.append(event)
+        return event
+
+    def ring(self) -> None:
+        """Something is due."""
+        for lane in self._lanes:
+            lane.set()
+
+
+@dataclass
+class Context:
+    """One per process. `bell` is rung after a commit that leaves work for the worker."""
+
+    settings: Settings
+    db: Db
+    http: Http
+    storage: Storage
+    catalog: Catalog
+    providers: Mapping[str, Provider]
+    data_key: bytes
+    now: Callable[[], int] = now_ms
+    bell: Bell = field(default_factory=Bell)
+
+    def new_id(self) -> str:
+        """A fresh UUIDv7."""
+        return new_id(self.now())
+
+    def wake(self) -> None:
+        """Tell this process's worker that something is due."""
+        self.bell.ring()

@@ -1,0 +1,1 @@
+"""All the SQL: the connection, then one module per table."""

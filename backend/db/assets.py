@@ -1,0 +1,44 @@
+"""Assets: files that clients brought."""
+
+from __future__ import annotations
+
+from backend.db.connection import Row, Tx
+from backend.model import Asset
+
+_COLUMNS = "id, client_id, kind, name, file_name, content_type, bytes, sha256, width, height, duration_s, created_at"
+
+
+def _read(row: Row) -> Asset:
+    return Asset(**{name: row[name] for name in _COLUMNS.split(", ")})
+
+
+async def insert(tx: Tx, asset: Asset) -> None:
+    """A new asset, whose bytes are stored already."""
+    names = _COLUMNS.split(", ")
+    await tx.run(
+        f"INSERT INTO assets ({_COLUMNS}) VALUES ({', '.join(':' + name for name in names)})",  # noqa: S608
+        **{name: getattr(asset, name) for name in names},
+    )
+
+
+async def get(tx: Tx, id: str) -> Asset | None:
+    """One asset, or None."""
+    row = await tx.one(f"SELECT {_COLUMNS} FROM assets WHERE id = :id", id=id)  # noqa: S608
+    return _read(row) if row else None
+
+
+async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) -> list[Asset]:
+    """Newest first, of one client or of all."""
+    of_client = "client_id = :client_id AND" if client_id else ""
+    rows = await tx.all(
+        f"SELECT {_COLUMNS} FROM assets WHERE {of_client} id < :cursor ORDER BY id DESC LIMIT :limit",  # noqa: S608
+        cursor=cursor or "~",
+        limit=limit,
+        **({"client_id": client_id} if client_id else {}),
+    )
+    return [_read(row) for row in rows]
+
+
+async def delete(tx: Tx, id: str) -> None:
+    """The row; its bytes go by the trash."""
+    await tx.run("DELETE FROM assets WHERE id = :id", id=id)

@@ -1,0 +1,64 @@
+"""What providers told us by webhook, in the order it came."""
+
+from __future__ import annotations
+
+from backend.db.connection import Row, Tx
+from backend.model import Delivery
+
+
+def _read(row: Row) -> Delivery:
+    return Delivery(
+        row["id"],
+        row["provider"],
+        row["generation_id"],
+        row["webhook_id"],
+        row["body"].encode(),
+        row["received_at"],
+        row["attempts"],
+    )
+
+
+async def insert(tx: Tx, delivery: Delivery) -> bool:
+    """Keep it; False when this one came before."""
+    kept = await tx.run(
+        """
+        INSERT INTO deliveries (id, provider, generation_id, webhook_id, body, received_at)
+        VALUES (:id, :provider, :generation_id, :webhook_id, :body, :received_at)
+        ON CONFLICT (generation_id, webhook_id) DO NOTHING
+        """,
+        id=delivery.id,
+        provider=delivery.provider,
+        generation_id=delivery.generation_id,
+        webhook_id=delivery.webhook_id,
+        body=delivery.body.decode(),
+        received_at=delivery.received_at,
+    )
+    return kept == 1
+
+
+async def unhandled(tx: Tx, limit: int) -> list[Delivery]:
+    """The oldest that nobody has acted on."""
+    rows = await tx.all(
+        """
+        SELECT id, provider, generation_id, webhook_id, body, received_at, attempts FROM deliveries
+        WHERE handled_at IS NULL ORDER BY id LIMIT :limit
+        """,
+        limit=limit,
+    )
+    return [_read(row) for row in rows]
+
+
+async def count_attempt(tx: Tx, id: str) -> None:
+    """Counted before the work, so that one nobody survives is noticed."""
+    await tx.run("UPDATE deliveries SET attempts = attempts + 1 WHERE id = :id", id=id)
+
+
+async def mark_handled(tx: Tx, id: str, now: int, note: str) -> bool:
+    """What became of it; False when another worker was faster."""
+    changed = await tx.run(
+        "UPDATE deliveries SET handled_at = :now, note = :note WHERE id = :id AND handled_at IS NULL",
+        id=id,
+        now=now,
+        note=note,
+    )
+    return changed == 1

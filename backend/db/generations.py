@@ -1,0 +1,313 @@
+"""The generations table: one row a generation, and the only UPDATE of its status."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from backend.db import dependencies, events
+from backend.db.connection import Row, Tx
+from backend.errors import WrongStatus
+from backend.model import FINAL, MOVES, QUEUED, SUBMITTING, Failure, Generation
+
+COLUMNS = (
+    "id, kind, status, client_id, campaign_id, key_id, batch_id, retry_of, provider, model, prompt, source, params, "
+    "metadata, webhook_url, nonce, provider_id, attempts, polls, progress, outputs, outputs_expire_at, "
+    "cancel_requested_at, cancel_sent_at, possibly_charged, file_name, poster_name, content_type, bytes, sha256, "
+    "width, height, duration_s, cost_estimated_micros, cost_actual_micros, error_code, error_message, error_retryable, created_at, "
+    "claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner"
+)
+_JSON = ("source", "params", "metadata", "outputs")
+_NAMES = tuple(COLUMNS.split(", "))
+_INSERT = f"INSERT INTO generations ({COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})"  # noqa: S608
+
+
+def read(row: Row) -> Generation:
+    """A row as the object everybody else knows."""
+    fields = {name: row[name] for name in _NAMES}
+    code, message, retryable = (fields.pop(f"error_{name}") for name in ("code", "message", "retryable"))
+    for name in _JSON:
+        fields[name] = json.loads(fields[name])
+    fields["possibly_charged"] = bool(fields["possibly_charged"])
+    return Generation(**fields, failure=Failure(code, message, bool(retryable)) if code else None)
+
+
+async def insert(tx: Tx, generation: Generation) -> None:
+    """A new row, as it is."""
+    await tx.run(_INSERT, **{name: _write(getattr(generation, name, None)) for name in _NAMES})
+
+
+async def get(tx: Tx, id: str) -> Generation | None:
+    """One row, or None."""
+    row = await tx.one(f"SELECT {COLUMNS} FROM generations WHERE id = :id", id=id)  # noqa: S608
+    return read(row) if row else None
+
+
+async def move(tx: Tx, id: str, to: str, *, now: int, owner: str | None = None, **fields: Any) -> Generation:
+    """Change the status, with its event and what waits for it; `fields` are columns that change with it.
+
+    With `owner` only while that worker still has the lease. Raises WrongStatus when the row is elsewhere by
+    now: then nothing is changed.
+    """
+    failure: Failure | None = fields.pop("failure", None)
+    fields = {"due_at": now, "lease_owner": None, "attempts": 0, **fields, "status": to}
+    if failure:
+        fields |= {
+            "error_code": failure.code,
+            "error_message": failure.message[:2000],
+            "error_retryable": failure.retryable,
+        }
+    if to in FINAL:
+        fields["finished_at"] = now
+    sources = ", ".join(f"'{status}'" for status in MOVES[to])
+    row = await _update(tx, id, fields, f"status IN ({sources})", owner)
+    if row is None:
+        raise WrongStatus(f"{id} cannot become {to} now")
+    moved = read(row)
+    await events.announce(tx, moved, now)
+    if to in FINAL:
+        await _release(tx, moved, now)
+    return moved
+
+
+async def note(tx: Tx, id: str, *, status: str, owner: str | None = None, **fields: Any) -> bool:
+    """Change columns other than the status while the row is in this status; whether it was."""
+    return await _update(tx, id, fields, f"status = '{status}'", owner) is not None
+
+
+async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, limit: int) -> list[Generation]:
+    """Take up to `limit` rows of this status that are due, soonest to expire first; the lease ends at `until`."""
+    rows = await tx.all(
+        f"""
+        UPDATE generations SET lease_owner = :owner, due_at = :until, attempts = attempts + 1
+        WHERE id IN (
+          SELECT id FROM generations WHERE status = '{status}' AND due_at <= :now
+          ORDER BY COALESCE(outputs_expire_at, 0), due_at LIMIT :limit
+        ) AND status = '{status}' AND due_at <= :now
+        RETURNING {COLUMNS}
+        """,  # noqa: S608
+        owner=owner,
+        now=now,
+        until=until,
+        limit=limit,
+    )
+    return [read(row) for row in rows]
+
+
+async def claim_queued(
+    tx: Tx, provider: str, *, kinds: tuple[str, ...], owner: str, now: int, until: int, limit: int
+) -> list[Generation]:
+    """Take queued rows fairly: clients with the fewest in flight first, and none more than its share.
+
+    Rows without references become `submitting` in this transaction, before anything is sent; the others
+    stay `queued` under the lease until their references are ready.
+    """
+    clients = await _clients_with_work(tx, provider)
+    if not clients:
+        return []
+    portion = max(1, limit // len(clients))
+    taken: list[Generation] = []
+    for client_id in await _fewest_first(tx, provider, clients):
+        taken += await _claim_of_client(
+            tx, provider, client_id, kinds, owner, now, until, min(portion, limit - len(taken))
+        )
+        if len(taken) >= limit:
+            break
+    return [row if row.source else await _begin(tx, row, owner, now, until) for row in taken]
+
+
+async def count_in_flight(tx: Tx, provider: str) -> int:
+    """How many predictions this provider has, or may have, from us now."""
+    row = await tx.one(
+        """
+        SELECT COUNT(*) AS n FROM generations
+        WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing')
+        """,
+        provider=provider,
+    )
+    return int(row["n"]) if row else 0
+
+
+async def release_leases(tx: Tx, now: int) -> int:
+    """Make every leased row due: right only when no other worker can be alive. How many there were."""
+    return await tx.run(
+        "UPDATE generations SET lease_owner = NULL, due_at = :now WHERE lease_owner IS NOT NULL", now=now
+    )
+
+
+async def extend_lease(tx: Tx, id: str, owner: str, until: int) -> None:
+    """The worker is alive and still has it."""
+    await tx.run(
+        "UPDATE generations SET due_at = :until WHERE id = :id AND lease_owner = :owner",
+        id=id,
+        owner=owner,
+        until=until,
+    )
+
+
+async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[str, Any]) -> bool:
+    """Whether the same request is being sent right now: its prediction must not be taken for another's."""
+    row = await tx.one(
+        """
+        SELECT id FROM generations WHERE status = 'submitting' AND model = :model
+        AND COALESCE(prompt, '') = :prompt AND params = :params LIMIT 1
+        """,
+        model=model,
+        prompt=prompt or "",
+        params=_write(params),
+    )
+    return row is not None
+
+
+async def known_provider_id(tx: Tx, provider: str, provider_id: str) -> bool:
+    """Whether a generation has this prediction already."""
+    row = await tx.one(
+        "SELECT id FROM generations WHERE provider = :provider AND provider_id = :provider_id LIMIT 1",
+        provider=provider,
+        provider_id=provider_id,
+    )
+    return row is not None
+
+
+async def queued_before(tx: Tx, id: str, limit: int) -> list[str]:
+    """Rows still queued or waiting that were made before this id."""
+    rows = await tx.all(
+        """
+        SELECT id FROM generations WHERE status = 'queued' AND id < :id
+        UNION ALL SELECT id FROM generations WHERE status = 'waiting' AND id < :id
+        LIMIT :limit
+        """,
+        id=id,
+        limit=limit,
+    )
+    return [row["id"] for row in rows]
+
+
+async def needed_by_unfinished(tx: Tx, id: str) -> bool:
+    """Whether something not sent yet names this asset or generation as a source."""
+    for status in ("queued", "waiting"):
+        row = await tx.one(
+            f"SELECT id FROM generations WHERE status = '{status}' AND source LIKE :pattern LIMIT 1",  # noqa: S608
+            pattern=f'%"{id}"%',
+        )
+        if row:
+            return True
+    return False
+
+
+async def delete(tx: Tx, id: str) -> None:
+    """The row and all that hangs on it, except its bytes."""
+    await tx.run("DELETE FROM generations WHERE id = :id", id=id)
+
+
+async def _begin(tx: Tx, row: Generation, owner: str, now: int, until: int) -> Generation:
+    return await move(
+        tx,
+        row.id,
+        SUBMITTING,
+        now=now,
+        owner=owner,
+        claimed_at=now,
+        lease_owner=owner,
+        due_at=until,
+        attempts=row.attempts,
+    )
+
+
+async def _clients_with_work(tx: Tx, provider: str) -> list[str]:
+    """Clients that have queued rows: one step of the index a client, however long the queue is."""
+    rows = await tx.all(
+        """
+        WITH RECURSIVE found (client_id) AS (
+          SELECT MIN(client_id) FROM generations WHERE status = 'queued' AND provider = :provider
+          UNION ALL
+          SELECT (SELECT MIN(g.client_id) FROM generations g
+                  WHERE g.status = 'queued' AND g.provider = :provider AND g.client_id > found.client_id)
+          FROM found WHERE found.client_id IS NOT NULL
+        )
+        SELECT client_id FROM found WHERE client_id IS NOT NULL
+        """,
+        provider=provider,
+    )
+    return [row["client_id"] for row in rows]
+
+
+async def _fewest_first(tx: Tx, provider: str, clients: list[str]) -> list[str]:
+    rows = await tx.all(
+        """
+        SELECT client_id, COUNT(*) AS n FROM generations
+        WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing') GROUP BY client_id
+        """,
+        provider=provider,
+    )
+    flying = {row["client_id"]: row["n"] for row in rows}
+    return sorted(clients, key=lambda client: flying.get(client, 0))
+
+
+async def _claim_of_client(
+    tx: Tx,
+    provider: str,
+    client_id: str,
+    kinds: tuple[str, ...],
+    owner: str,
+    now: int,
+    until: int,
+    limit: int,
+) -> list[Generation]:
+    kind = "" if len(kinds) == 2 else " AND kind = :kind"
+    rows = await tx.all(
+        f"""
+        UPDATE generations SET lease_owner = :owner, due_at = :until, attempts = attempts + 1
+        WHERE id IN (
+          SELECT id FROM generations
+          WHERE status = 'queued' AND provider = :provider AND client_id = :client_id AND due_at <= :now{kind}
+          ORDER BY due_at, id LIMIT :limit
+        ) AND status = 'queued' AND due_at <= :now
+        RETURNING {COLUMNS}
+        """,  # noqa: S608
+        provider=provider,
+        client_id=client_id,
+        owner=owner,
+        now=now,
+        until=until,
+        limit=limit,
+        **({"kind": kinds[0]} if kind else {}),
+    )
+    return sorted(map(read, rows), key=lambda row: row.id)
+
+
+async def _release(tx: Tx, source: Generation, now: int) -> None:
+    """What waited for this one is queued, or fails with it."""
+    for id in await dependencies.waiting_for(tx, source.id):
+        if source.status != "completed":
+            failure = Failure("source_failed", f"its source {source.id} was {source.status}", retryable=True)
+            await _try_move(tx, id, "failed", now, failure=failure)
+        elif await dependencies.settle(tx, id, source.id):
+            await _try_move(tx, id, QUEUED, now)
+
+
+async def _try_move(tx: Tx, id: str, to: str, now: int, **fields: Any) -> None:
+    try:
+        await move(tx, id, to, now=now, **fields)
+    except WrongStatus:
+        pass  # it was canceled or has failed meanwhile
+
+
+async def _update(tx: Tx, id: str, fields: dict[str, Any], condition: str, owner: str | None) -> Row | None:
+    unknown = fields.keys() - set(_NAMES)
+    if unknown:
+        raise ValueError(f"no such columns: {unknown}")
+    changes = ", ".join(f"{name} = :{name}" for name in fields)
+    fence = " AND lease_owner = :owner" if owner else ""
+    return await tx.one(
+        f"UPDATE generations SET {changes} WHERE id = :id AND {condition}{fence} RETURNING {COLUMNS}",  # noqa: S608
+        **{name: _write(value) for name, value in fields.items()},
+        id=id,
+        **({"owner": owner} if owner else {}),
+    )
+
+
+def _write(value: Any) -> Any:
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return int(value) if isinstance(value, bool) else value

@@ -1,0 +1,53 @@
+"""API keys: their hashes and what they may do."""
+
+from __future__ import annotations
+
+from backend.db.connection import Row, Tx
+from backend.model import ApiKey
+
+_COLUMNS = "id, client_id, name, prefix, hash, admin, image_limit, video_limit, created_at, expires_at, revoked_at"
+
+
+def _read(row: Row) -> ApiKey:
+    fields = {name: row[name] for name in _COLUMNS.split(", ")}
+    return ApiKey(**{**fields, "admin": bool(fields["admin"])})
+
+
+async def insert(tx: Tx, key: ApiKey) -> None:
+    """A new key; only its hash is kept."""
+    names = _COLUMNS.split(", ")
+    await tx.run(
+        f"INSERT INTO api_keys ({_COLUMNS}) VALUES ({', '.join(':' + name for name in names)})",  # noqa: S608
+        **{name: getattr(key, name) for name in names if name != "admin"},
+        admin=int(key.admin),
+    )
+
+
+async def by_prefix(tx: Tx, prefix: str) -> ApiKey | None:
+    """The key with this public prefix, revoked and expired ones too."""
+    row = await tx.one(f"SELECT {_COLUMNS} FROM api_keys WHERE prefix = :prefix", prefix=prefix)  # noqa: S608
+    return _read(row) if row else None
+
+
+async def get(tx: Tx, id: str) -> ApiKey | None:
+    """One key, or None."""
+    row = await tx.one(f"SELECT {_COLUMNS} FROM api_keys WHERE id = :id", id=id)  # noqa: S608
+    return _read(row) if row else None
+
+
+async def page(tx: Tx, cursor: str | None, limit: int) -> list[ApiKey]:
+    """Newest first."""
+    rows = await tx.all(
+        f"SELECT {_COLUMNS} FROM api_keys WHERE id < :cursor ORDER BY id DESC LIMIT :limit",  # noqa: S608
+        cursor=cursor or "~",
+        limit=limit,
+    )
+    return [_read(row) for row in rows]
+
+
+async def revoke(tx: Tx, id: str, now: int) -> bool:
+    """Not accepted from this commit on; whether it was still good."""
+    changed = await tx.run(
+        "UPDATE api_keys SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL", id=id, now=now
+    )
+    return changed == 1

@@ -1,0 +1,126 @@
+"""What keeps the service itself going: paused providers, living workers, files to remove."""
+
+from __future__ import annotations
+
+from backend.db.connection import Tx
+
+
+async def pause(tx: Tx, provider: str, until: int, reason: str) -> None:
+    """Send this provider nothing new until then; a longer pause stays."""
+    await tx.run(
+        """
+        INSERT INTO providers (name, paused_until, reason) VALUES (:name, :until, :reason)
+        ON CONFLICT (name) DO UPDATE SET paused_until = excluded.paused_until, reason = excluded.reason
+        WHERE excluded.paused_until > providers.paused_until
+        """,
+        name=provider,
+        until=until,
+        reason=reason,
+    )
+
+
+async def paused(tx: Tx, provider: str, now: int) -> bool:
+    """Whether this provider gets nothing new now."""
+    row = await tx.one("SELECT name FROM providers WHERE name = :name AND paused_until > :now", name=provider, now=now)
+    return row is not None
+
+
+async def pauses(tx: Tx, now: int) -> dict[str, str]:
+    """Why each paused provider is paused."""
+    rows = await tx.all("SELECT name, reason FROM providers WHERE paused_until > :now", now=now)
+    return {row["name"]: row["reason"] for row in rows}
+
+
+async def beat(tx: Tx, id: str, kind: str, now: int) -> None:
+    """This worker is alive."""
+    await tx.run(
+        """
+        INSERT INTO workers (id, kind, started_at, seen_at) VALUES (:id, :kind, :now, :now)
+        ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
+        """,
+        id=id,
+        kind=kind,
+        now=now,
+    )
+
+
+async def retire(tx: Tx, id: str) -> None:
+    """This worker has stopped."""
+    await tx.run("DELETE FROM workers WHERE id = :id", id=id)
+
+
+async def prune_workers(tx: Tx, before: int) -> int:
+    """Forget workers that were not seen since; how many."""
+    return await tx.run("DELETE FROM workers WHERE seen_at < :before", before=before)
+
+
+async def last_beat(tx: Tx) -> int | None:
+    """When a worker was last seen alive."""
+    row = await tx.one("SELECT MAX(seen_at) AS at FROM workers")
+    return row["at"] if row else None
+
+
+async def oldest_due(tx: Tx) -> int | None:
+    """When the most overdue row was due."""
+    row = await tx.one(
+        """
+        SELECT MIN(due_at) AS at FROM (
+          SELECT MIN(due_at) AS due_at FROM generations WHERE status = 'queued'
+          UNION ALL SELECT MIN(due_at) FROM generations WHERE status = 'submitting'
+          UNION ALL SELECT MIN(due_at) FROM generations WHERE status = 'unclear'
+          UNION ALL SELECT MIN(due_at) FROM generations WHERE status = 'processing'
+          UNION ALL SELECT MIN(due_at) FROM generations WHERE status = 'storing'
+        ) AS due
+        """
+    )
+    return row["at"] if row else None
+
+
+async def counts(tx: Tx) -> dict[str, int]:
+    """How many unfinished rows there are by status."""
+    rows = await tx.all(
+        """
+        SELECT status, COUNT(*) AS n FROM generations
+        WHERE status IN ('submitting', 'unclear', 'processing', 'storing') GROUP BY status
+        UNION ALL SELECT status, COUNT(*) FROM generations WHERE status = 'queued' GROUP BY status
+        """
+    )
+    return {row["status"]: row["n"] for row in rows}
+
+
+async def throw_away(tx: Tx, file_names: list[str], now: int) -> None:
+    """These files belong to no row any more."""
+    for name in file_names:
+        await tx.run(
+            "INSERT INTO trash (file_name, created_at) VALUES (:name, :now) ON CONFLICT DO NOTHING",
+            name=name,
+            now=now,
+        )
+
+
+async def rubbish(tx: Tx, limit: int) -> list[str]:
+    """Files to remove."""
+    rows = await tx.all("SELECT file_name FROM trash ORDER BY created_at LIMIT :limit", limit=limit)
+    return [row["file_name"] for row in rows]
+
+
+async def forget_rubbish(tx: Tx, file_names: list[str]) -> None:
+    """These are removed."""
+    for name in file_names:
+        await tx.run("DELETE FROM trash WHERE file_name = :name", name=name)
+
+
+async def without_row(tx: Tx, file_names: list[str]) -> list[str]:
+    """Which of these files belong to no finished generation and no asset; they begin with the row's id."""
+    found = []
+    for name in file_names:
+        row = await tx.one(
+            """
+            SELECT id FROM generations WHERE id = :id AND status = 'completed'
+            UNION ALL SELECT id FROM assets WHERE id = :id
+            """,
+            id=name[:36],
+        )
+        if row is None:
+            found.append(name)
+    return found

@@ -1,0 +1,85 @@
+"""Answers kept by Idempotency-Key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backend.db.connection import Tx
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A request that was made before; `status` is None while the first one still runs."""
+
+    request_hash: str
+    status: int | None
+    body: str | None
+    location: str | None
+    running_until: int | None
+
+
+async def get(tx: Tx, scope: str, key: str) -> Repeat | None:
+    """What is known of this key in this scope."""
+    row = await tx.one(
+        """
+        SELECT request_hash, status, body, location, running_until FROM idempotency_keys
+        WHERE scope = :scope AND key = :key
+        """,
+        scope=scope,
+        key=key,
+    )
+    return (
+        Repeat(row["request_hash"], row["status"], row["body"], row["location"], row["running_until"]) if row else None
+    )
+
+
+async def put(
+    tx: Tx,
+    scope: str,
+    key: str,
+    request_hash: str,
+    now: int,
+    *,
+    status: int | None = None,
+    body: str | None = None,
+    location: str | None = None,
+    running_until: int | None = None,
+) -> None:
+    """Keep the answer, or that it is being worked on."""
+    await tx.run(
+        """
+        INSERT INTO idempotency_keys (scope, key, request_hash, status, body, location, running_until, created_at)
+        VALUES (:scope, :key, :request_hash, :status, :body, :location, :running_until, :now)
+        ON CONFLICT (scope, key) DO UPDATE SET request_hash = excluded.request_hash, status = excluded.status,
+          body = excluded.body, location = excluded.location, running_until = excluded.running_until
+        """,
+        scope=scope,
+        key=key,
+        request_hash=request_hash,
+        status=status,
+        body=body,
+        location=location,
+        running_until=running_until,
+        now=now,
+    )
+
+
+async def forget(tx: Tx, scope: str, key: str) -> None:
+    """The request failed: the key is free again."""
+    await tx.run(
+        "DELETE FROM idempotency_keys WHERE scope = :scope AND key = :key AND status IS NULL",
+        scope=scope,
+        key=key,
+    )
+
+
+async def prune(tx: Tx, before: int, limit: int) -> int:
+    """Forget old answers, a small bite at a time; how many."""
+    return await tx.run(
+        """
+        DELETE FROM idempotency_keys WHERE (scope, key) IN (
+          SELECT scope, key FROM idempotency_keys WHERE created_at < :before ORDER BY created_at LIMIT :limit)
+        """,
+        before=before,
+        limit=limit,
+    )

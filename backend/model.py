@@ -1,0 +1,231 @@
+"""What a generation is and the moves it can make. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["image", "video"]
+
+WAITING = "waiting"  # its source, another generation, has no bytes yet -> queued
+QUEUED = "queued"  # due at a time; nothing has been sent -> submitting
+SUBMITTING = "submitting"  # handed to a provider, answer not seen: may be running and billed
+UNCLEAR = "unclear"  # the answer will never be seen; adopted by a webhook or the provider's list
+PROCESSING = "processing"  # the provider has it and told us its id -> storing
+STORING = "storing"  # the provider is done; its files are being fetched before they expire
+COMPLETED = "completed"  # the bytes are in our storage
+FAILED = "failed"  # it ended without a result; `error` says why
+CANCELED = "canceled"  # somebody stopped it before it had a result
+
+FINAL = (COMPLETED, FAILED, CANCELED)
+STATUSES = (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING, STORING, *FINAL)
+ACTIVE = tuple(status for status in STATUSES if status not in FINAL)
+IN_FLIGHT = (SUBMITTING, UNCLEAR, PROCESSING)  # what counts against a provider's limit
+
+# Where a row may come from, by where it goes: the WHERE of the only UPDATE of status.
+MOVES: Mapping[str, tuple[str, ...]] = {
+    QUEUED: (WAITING, SUBMITTING),  # from submitting only when the provider certainly took nothing
+    SUBMITTING: (QUEUED,),
+    UNCLEAR: (SUBMITTING,),
+    PROCESSING: (SUBMITTING, UNCLEAR),
+    STORING: (SUBMITTING, UNCLEAR, PROCESSING),
+    COMPLETED: (STORING,),
+    FAILED: (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING, STORING),
+    CANCELED: (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING),
+}
+
+# What clients are shown: a status never goes back, though a refused submit returns to the queue.
+SHOWN: Mapping[str, str] = {
+    WAITING: "pending",
+    QUEUED: "pending",
+    SUBMITTING: "pending",
+    UNCLEAR: "processing",
+    PROCESSING: "processing",
+    STORING: "processing",
+    COMPLETED: "completed",
+    FAILED: "failed",
+    CANCELED: "canceled",
+}
+SHOWN_STATUSES = ("pending", "processing", "completed", "failed", "canceled")
+
+ERROR_CODES = (
+    "invalid_input",
+    "moderated",
+    "quota",
+    "rate_limited",
+    "provider_unavailable",
+    "provider_failed",
+    "output_expired",
+    "output_invalid",
+    "source_failed",
+    "timed_out",
+    "submit_unknown",
+    "budget_exceeded",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a generation failed; `retryable` says whether the same request could succeed later."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One row: the request, where it stands, and its result. Times are milliseconds since 1970 UTC."""
+
+    id: str
+    kind: Kind
+    status: str
+    client_id: str
+    campaign_id: str
+    key_id: str | None
+    batch_id: str | None
+    retry_of: str | None
+    provider: str
+    model: str
+    prompt: str | None
+    source: dict[str, Any]
+    params: dict[str, Any]
+    metadata: dict[str, str]
+    webhook_url: str | None
+    nonce: str
+    provider_id: str | None
+    attempts: int
+    polls: int
+    progress: float | None
+    outputs: list[str]
+    outputs_expire_at: int | None
+    cancel_requested_at: int | None
+    cancel_sent_at: int | None
+    possibly_charged: bool
+    file_name: str | None
+    poster_name: str | None
+    content_type: str | None
+    bytes: int | None
+    sha256: str | None
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    cost_estimated_micros: int | None
+    cost_actual_micros: int | None
+    failure: Failure | None
+    created_at: int
+    claimed_at: int | None
+    submitted_at: int | None
+    deadline_at: int | None
+    finished_at: int | None
+    due_at: int
+    lease_owner: str | None
+
+    @property
+    def shown_status(self) -> str:
+        """The status as clients see it."""
+        return SHOWN[self.status]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A provider's word about one prediction, in our terms.
+
+    `outputs` are URLs or data URIs. `outputs_expire_at` is in milliseconds. A status we do not know
+    is `running`: the deadline ends it, not a guess.
+    """
+
+    provider_id: str
+    state: Literal["running", "succeeded", "failed", "canceled"]
+    outputs: tuple[str, ...] = ()
+    outputs_expire_at: int | None = None
+    progress: float | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking. An admin has no client and sees all."""
+
+    key_id: str
+    client_id: str | None
+    admin: bool = False
+    image_limit: str | None = None
+    video_limit: str | None = None
+
+    @property
+    def only_client(self) -> str | None:
+        """The one client whose things are seen, or None for all."""
+        return None if self.admin else self.client_id
+
+    def sees(self, client_id: str) -> bool:
+        """Whether this client's things exist for the caller."""
+        return self.admin or self.client_id == client_id
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A customer of the agency; keys, campaigns and assets belong to one."""
+
+    id: str
+    name: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """What generations are made for and counted by."""
+
+    id: str
+    client_id: str
+    name: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as stored: its hash, never the key. `prefix` is public and finds the row."""
+
+    id: str
+    client_id: str | None
+    name: str
+    prefix: str
+    hash: str
+    admin: bool
+    image_limit: str | None
+    video_limit: str | None
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file a client brought: image, video or audio, probed when it came."""
+
+    id: str
+    client_id: str
+    kind: Literal["image", "video", "audio"]
+    name: str | None
+    file_name: str
+    content_type: str
+    bytes: int
+    sha256: str
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One webhook a provider sent, kept as it came, before anything is done with it."""
+
+    id: str
+    provider: str
+    generation_id: str
+    webhook_id: str
+    body: bytes
+    received_at: int
+    attempts: int = field(default=0)

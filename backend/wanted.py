@@ -1,0 +1,100 @@
+"""What a client may ask for: the bodies of the generate routes, strict and bounded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Url = Annotated[str, StringConstraints(min_length=8, max_length=2048)]
+
+
+class Strict(BaseModel):
+    """A JSON body: no unknown fields, and "5" is not 5."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        """7.0 is a whole number in JSON, and some languages write it so."""
+        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
+
+
+class ImageReference(Strict):
+    """Exactly one of an asset, a generated image, or a generated video (one of its frames)."""
+
+    asset_id: Id | None = None
+    image_id: Id | None = None
+    video_id: Id | None = None
+    frame: Literal["first", "last"] | None = Field(None, description="of a video: its last frame unless said otherwise")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ImageReference:
+        if sum(one is not None for one in (self.asset_id, self.image_id, self.video_id)) != 1:
+            raise ValueError("give exactly one of asset_id, image_id, video_id")
+        return self
+
+
+class Wanted(Strict):
+    """What images and videos have in common."""
+
+    campaign_id: Id = Field(description="the campaign this is made for")
+    client_id: Id | None = Field(None, description="must agree with the key")
+    prompt: Text | None = Field(None, description="what to make")
+    asset_id: Id | None = Field(None, description="an uploaded file to start from")
+    image_id: Id | None = Field(None, description="a generated image to start from; it may be unfinished")
+    video_id: Id | None = Field(None, description="a generated video to start from: one of its frames")
+    frame: Literal["first", "last"] | None = Field(None, description="which frame of the video; last unless said")
+    provider: Name | None = None
+    model: Name | None = None
+    aspect_ratio: Annotated[str, StringConstraints(pattern=r"^(\d{1,2}:\d{1,2}|match_input_image)$")] | None = None
+    copies: Annotated[int, Field(ge=1, le=4)] | None = Field(
+        None, description="that many generations; the answer is a list"
+    )
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        None, description="kept with the generation; sent to models that take one"
+    )
+    webhook_url: Url | None = Field(None, description="told of this generation's end")
+    metadata: dict[str, str] = Field(default_factory=dict, description="yours, returned as it is")
+
+    @field_validator("metadata")
+    @classmethod
+    def _bounded(cls, value: dict[str, str]) -> dict[str, str]:
+        if len(value) > 50 or any(len(key) > 100 or len(text) > 1000 for key, text in value.items()):
+            raise ValueError("at most 50 entries, names of 100 and values of 1,000 characters")
+        return value
+
+    @model_validator(mode="after")
+    def _something_to_go_on(self) -> Wanted:
+        if not any((self.prompt, self.asset_id, self.image_id, self.video_id)):
+            raise ValueError("give at least one of prompt, asset_id, image_id, video_id")
+        return self
+
+    @property
+    def sources(self) -> dict[str, Any]:
+        """The references as the generation keeps them."""
+        names = ("asset_id", "image_id", "video_id", "frame")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+class ImageRequest(Wanted):
+    """The body of POST /api/v2/generate/image."""
+
+
+class VideoRequest(Wanted):
+    """The body of POST /api/v2/generate/video."""
+
+    duration: Annotated[int, Field(ge=1, le=60)] | None = Field(None, description="seconds")
+    mode: Name | None = None
+    resolution: Name | None = None
+    negative_prompt: Text | None = None
+    end_image: ImageReference | None = Field(None, description="what the video ends on")
+
+    @property
+    def sources(self) -> dict[str, Any]:
+        end = {"end_image": self.end_image.model_dump(exclude_none=True)} if self.end_image else {}
+        return super().sources | end
