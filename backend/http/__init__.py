@@ -1,0 +1,13 @@
+"""The only way out of the process: guarded HTTP.
+
+Read `client` first; `addresses` says who may be reached, `lines` keeps connections, `sockets` are the
+connections themselves with their deadlines, `downloads` turns what arrives into files.
+"""
+
+from __future__ import annotations
+
+from backend.http.addresses import Network, check_url, is_allowed
+from backend.http.client import Answer, Http
+from backend.http.downloads import Fetched
+
+__all__ = ["Answer", "Fetched", "Http", "Network", "check_url", "is_allowed"]

@@ -1,0 +1,118 @@
+"""Which addresses outsiders may make us talk to: pure rules, no I/O.
+
+Names are judged when they are resolved and the socket is opened (see `backend.http.lines`), never as text:
+`127.1`, `0x7f000001` and `localhost.example.com` all mean this machine to a resolver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from backend.errors import BlockedAddress
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+MAX_URL_LENGTH = 2048
+USUAL_PORTS = frozenset({80, 443})
+
+# Credentials of the machine itself are served there: an allow-list never opens them.
+METADATA = tuple(
+    ip_network(text)
+    for text in (
+        "169.254.0.0/16",  # AWS, GCP, Azure, DigitalOcean; also ECS and EKS task credentials
+        "100.100.100.200/32",  # Alibaba
+        "168.63.129.16/32",  # Azure's wire server, a public address
+        "192.0.0.192/32",  # Oracle
+        "fe80::/10",
+        "fd00:ec2::/32",  # AWS
+        "fd20:ce::254/128",  # GCP
+    )
+)
+
+# What `is_global` of Python 3.11-3.14 lets through although it leads inside or nowhere.
+NOT_PUBLIC = tuple(
+    ip_network(text)
+    for text in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")  # 6to4, Teredo, ...
+)
+PUBLIC_V6 = ip_network(
+    "2000::/3"
+)  # so NAT64, v4-compatible, site-local and SRv6 prefixes fall away by themselves
+
+
+def is_allowed(address: str, networks: Sequence[Network] = ()) -> bool:
+    """Whether a resolved address may be reached: public, or in one of the operator's own networks.
+
+    Metadata services never are, however they are written. Text that is no address is not allowed.
+    """
+    try:
+        ip = _unmapped(ip_address(address.partition("%")[0]))
+    except ValueError:
+        return False
+    if _is_in(ip, METADATA) or _is_in(_embedded(ip), METADATA):
+        return False
+    return _is_in(ip, networks) or _is_public(ip)
+
+
+def is_listed(address: str, networks: Sequence[Network]) -> bool:
+    """Whether an address lies in one of the operator's own networks."""
+    try:
+        return _is_in(_unmapped(ip_address(address.partition("%")[0])), networks)
+    except ValueError:
+        return False
+
+
+def check_url(url: str) -> None:
+    """Check the syntax of a URL from outside; raise `BlockedAddress` with the rule it breaks.
+
+    http or https, a host, no user or password, at most 2048 printable characters without spaces. Where it
+    leads is checked when it is connected to.
+    """
+    if len(url) > MAX_URL_LENGTH:
+        raise BlockedAddress(f"The URL is longer than {MAX_URL_LENGTH} characters.")
+    if not url.isprintable() or " " in url or "\\" in url:
+        raise BlockedAddress("The URL contains a character that is not allowed.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise BlockedAddress("The URL is not valid.") from None
+    if parts.scheme not in ("http", "https"):
+        raise BlockedAddress("The URL must begin with https:// or http://.")
+    if not parts.hostname or port == 0:
+        raise BlockedAddress("The URL has no valid host.")
+    if "@" in parts.netloc:
+        raise BlockedAddress("The URL must not contain a user name or password.")
+
+
+def check_addresses(addresses: Sequence[str], port: int, networks: Sequence[Network]) -> None:
+    """Raise `BlockedAddress` unless every answer of the resolver may be reached on this port."""
+    if not addresses or not all(is_allowed(address, networks) for address in addresses):
+        raise BlockedAddress()
+    if port not in USUAL_PORTS and not all(is_listed(address, networks) for address in addresses):
+        raise BlockedAddress("Only the ports 80 and 443 may be reached.")
+
+
+def _is_public(ip: Address) -> bool:
+    if isinstance(ip, IPv6Address) and ip not in PUBLIC_V6:
+        return False
+    return ip.is_global and not ip.is_multicast and not _is_in(ip, NOT_PUBLIC)
+
+
+def _unmapped(ip: Address) -> Address:
+    return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
+
+
+def _embedded(ip: Address) -> Address:
+    """The IPv4 address inside a 6to4, NAT64 or v4-compatible one; else the address itself."""
+    if isinstance(ip, IPv4Address):
+        return ip
+    if int(ip) >> 120 == 0:  # ::/8 holds both NAT64 prefixes, with the address at the end
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.sixtofour or ip
+
+
+def _is_in(ip: Address, networks: Sequence[Network]) -> bool:
+    return any(ip.version == network.version and ip in network for network in networks)

@@ -1,0 +1,294 @@
+"""The only way out: every HTTP request of the service, with deadlines, caps and checked addresses.
+
+`call` talks to addresses the operator chose; `fetch` and `send` to addresses anybody may have written.
+httpx builds the requests, its HTTP/1.1 connection carries them over our own sockets (`backend.http.lines`
+says why). Nothing is ever sent twice: no retry, no redirect of a `call`, no second try when a kept-alive
+connection proves dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json as jsonlib
+import logging
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+from urllib.parse import urljoin
+
+import httpcore
+import httpx
+
+from backend.errors import AnswerTooLarge, BadAnswer, BlockedAddress, NotSent, Unanswered
+from backend.http.addresses import Network, check_url
+from backend.http.downloads import Download, Fetched
+from backend.http.lines import Line, Lines, Origin
+from backend.http.sockets import Resolver, Stream, resolve
+
+for _name in ("httpx", "httpcore"):  # their lines hold whole URLs, and URLs hold signatures
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+Files = Mapping[str, tuple[str, Path | IO[bytes], str]]  # field: name, content, content type
+Headers = Mapping[str, str]
+
+CLOSING_S = 5.0
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
+OWN_HEADERS = {"user-agent": "reelhook", "accept": "*/*", "accept-encoding": "identity"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON; `BadAnswer` when it is none."""
+        try:
+            return jsonlib.loads(self.body)
+        except (ValueError, RecursionError):
+            raise BadAnswer("The answer is not valid JSON.", status=self.status) from None
+
+
+class Http:
+    """The guarded client; one for the whole process, used on one event loop."""
+
+    def __init__(self, *, allow_networks: Sequence[Network] = (), resolver: Resolver | None = None) -> None:
+        """`allow_networks`: private networks outsiders may name; `resolver`: host, port -> addresses."""
+        self._lines = Lines(allow_networks, resolver or resolve)
+        self._running: set[asyncio.Task[Answer]] = set()
+
+    async def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers | None = None,
+        json: Any = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
+        files: Files | None = None,
+        data: Mapping[str, str] | None = None,
+        total_s: float = 60.0,
+        connect_s: float = 5.0,
+        cap_bytes: int = 10 << 20,
+    ) -> Answer:
+        """Send one request to an address the operator chose and read the answer, whatever its status.
+
+        Exactly one attempt. `NotSent`: no byte of the request left. `Unanswered`: it may have arrived.
+        `AnswerTooLarge`: more than `cap_bytes`. When the caller is cancelled, the request runs to its end.
+        """
+        deadline = time.monotonic() + total_s
+
+        async def exchange() -> Answer:
+            with ExitStack() as opened:
+                body = {"json": json, "content": content, "files": _open(files, opened), "data": data}
+                request = _request(method, url, headers, **body)
+                async with (
+                    self._lines.pooled(_origin(request), deadline, connect_s) as line,
+                    _answered(line, request, total_s) as answer,
+                ):
+                    return Answer(answer.status, _lower(answer.headers), await _read(answer, cap_bytes))
+
+        task = asyncio.create_task(exchange())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def send(
+        self, url: str, *, content: bytes, headers: Headers, total_s: float = 15.0, cap_bytes: int = 64 << 10
+    ) -> Answer:
+        """POST to an address somebody else chose; redirects are answers, a long answer is cut at `cap_bytes`.
+
+        Raises `BlockedAddress`, `NotSent` and `Unanswered`. Once the status has come, the rest of a slow or
+        broken answer is left out.
+        """
+        request = _request("POST", _checked(url), headers, content=content)
+        deadline = time.monotonic() + total_s
+        async with (
+            self._lines.guarded(_origin(request), deadline, is_trusted=False) as line,
+            _answered(line, request, total_s) as answer,
+        ):
+            body = bytearray()
+            with suppress(*FAILURES):
+                async for chunk in _chunks(answer):
+                    body += chunk
+                    if len(body) >= cap_bytes:
+                        break
+            return Answer(answer.status, _lower(answer.headers), bytes(body[:cap_bytes]))
+
+    async def fetch(
+        self,
+        url: str,
+        target: Path,
+        *,
+        cap_bytes: int,
+        total_s: float,
+        idle_s: float = 30.0,
+        hosts: Callable[[str, int, str], bool] | None = None,
+        trusted: Callable[[str, str, int], bool] | None = None,
+        headers: Headers | None = None,
+        hops: int = 0,
+    ) -> Fetched:
+        """Download an address somebody else chose into `target`, which is removed when anything fails.
+
+        `hosts(host, port, scheme)` must agree to every hop; an origin that is `trusted(scheme, host, port)`
+        is reached without a check of its address. Raises `BlockedAddress`, `BadAnswer` (any status but 200,
+        more than `hops` redirects, an encoded answer, one that does not say where it ends), `AnswerTooLarge`,
+        `NotSent`, `Unanswered` and `StorageFull`. No message holds what the other side answered.
+        """
+        deadline = time.monotonic() + total_s
+        for left in range(hops, -1, -1):
+            request = _request("GET", _checked(url), headers)
+            is_trusted = _admit(_origin(request), hosts, trusted)
+            async with (
+                self._lines.guarded(_origin(request), deadline, is_trusted=is_trusted) as line,
+                _answered(line, request, idle_s) as answer,
+            ):
+                location = _lower(answer.headers).get("location")
+                if not (left and location and answer.status in REDIRECTS):
+                    return await _store(answer, url, Download(target, cap_bytes))
+            url, headers = _redirected(url, location, headers)
+        raise AssertionError("the last hop returns or raises")
+
+    async def close(self) -> None:
+        """Give what is in flight a few seconds to end, then close every connection."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=CLOSING_S)
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._lines.close()
+
+
+@functools.lru_cache(maxsize=512)
+def _url(text: str) -> httpx.URL:
+    return httpx.URL(text)
+
+
+def _checked(url: str) -> str:
+    check_url(url)
+    try:
+        _url(url)
+    except httpx.InvalidURL:
+        raise BlockedAddress("The URL is not valid.") from None
+    return url
+
+
+def _request(method: str, url: str, headers: Headers | None, **body: Any) -> httpx.Request:
+    try:
+        return httpx.Request(method, _url(url), headers={**OWN_HEADERS, **(headers or {})}, **body)
+    except httpx.InvalidURL:
+        raise NotSent("The URL is not valid.") from None
+
+
+def _open(files: Files | None, opened: ExitStack) -> dict[str, tuple[str, IO[bytes], str]] | None:
+    """Files given as paths, opened: httpx reads them piece by piece while it sends."""
+    if not files:
+        return None
+    return {
+        field: (
+            name,
+            opened.enter_context(content.open("rb")) if isinstance(content, Path) else content,
+            kind,
+        )
+        for field, (name, content, kind) in files.items()
+    }
+
+
+def _origin(request: httpx.Request) -> Origin:
+    url = request.url
+    return url.scheme, url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
+
+
+def _admit(
+    origin: Origin,
+    hosts: Callable[[str, int, str], bool] | None,
+    trusted: Callable[[str, str, int], bool] | None,
+) -> bool:
+    """Whether the origin is trusted; `BlockedAddress` when its host is not expected."""
+    scheme, host, port = origin
+    if hosts and not hosts(host, port, scheme):
+        raise BlockedAddress("This host is not one that is expected.")
+    return bool(trusted and trusted(scheme, host, port))
+
+
+@asynccontextmanager
+async def _answered(line: Line, request: httpx.Request, idle_s: float) -> AsyncIterator[httpcore.Response]:
+    """The head of the answer, its body to be read inside; failures of the wire become ours."""
+    url = request.url
+    sent = httpcore.Request(
+        request.method,
+        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions={"timeout": {"read": idle_s, "write": idle_s}},
+    )
+    with _mapped(line.stream):
+        answer = await line.http.handle_async_request(sent)
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+
+@contextmanager
+def _mapped(stream: Stream) -> Iterator[None]:
+    try:
+        yield
+    except FAILURES as error:
+        kind = type(error).__name__
+        if stream.sent:
+            raise Unanswered(f"The request left and no complete answer came ({kind}).") from error
+        raise NotSent(f"The request could not be sent ({kind}).") from error
+
+
+def _chunks(answer: httpcore.Response) -> AsyncIterable[bytes]:
+    return cast(AsyncIterable[bytes], answer.stream)
+
+
+async def _read(answer: httpcore.Response, cap_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in _chunks(answer):
+        body += chunk
+        if len(body) > cap_bytes:
+            raise AnswerTooLarge()
+    return bytes(body)
+
+
+async def _store(answer: httpcore.Response, url: str, download: Download) -> Fetched:
+    headers = _lower(answer.headers)
+    if answer.status != 200:
+        raise BadAnswer(f"The other side answered with status {answer.status}.", status=answer.status)
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise BadAnswer("The answer is encoded.", status=200)
+    if "content-length" not in headers and headers.get("transfer-encoding", "").lower() != "chunked":
+        raise BadAnswer("The answer does not say where it ends.", status=200)
+    return await download.take(_chunks(answer), headers, url)
+
+
+def _redirected(url: str, location: str, headers: Headers | None) -> tuple[str, Headers | None]:
+    """Where a redirect leads; what the caller sent along stays with the origin it was meant for."""
+    try:
+        joined = urljoin(url, location)
+    except ValueError:
+        raise BlockedAddress("The URL is not valid.") from None
+    old, new = _url(url), _url(_checked(joined))
+    if old.scheme == "https" and new.scheme != "https":
+        raise BlockedAddress("A redirect leads away from https.")
+    is_same = (old.scheme, old.host, old.port) == (new.scheme, new.host, new.port)
+    return str(new), headers if is_same else None
+
+
+def _lower(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found

@@ -1,0 +1,92 @@
+"""Bytes that arrive piece by piece become a file: counted, hashed, capped, and gone when anything fails."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import threading
+from collections.abc import AsyncIterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from backend.errors import AnswerTooLarge, StorageFull
+
+BATCH_BYTES = 1 << 20  # a thread hop for every network chunk would cost more than the write
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What was downloaded; `url` is where the bytes came from after redirects."""
+
+    bytes: int
+    sha256: str
+    content_type: str | None
+    url: str
+
+
+class Download:
+    """One file on its way; written in threads, so that a slow disk holds up nobody else."""
+
+    def __init__(self, target: Path, cap_bytes: int) -> None:
+        self._target = target
+        self._cap_bytes = cap_bytes
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+        self._file: IO[bytes] | None = None
+        self._is_discarded = False
+        self._lock = threading.Lock()
+
+    async def take(self, chunks: AsyncIterable[bytes], headers: Mapping[str, str], url: str) -> Fetched:
+        """Write all chunks; raises `AnswerTooLarge` and `StorageFull`. Nothing is left behind on failure."""
+        if int(headers.get("content-length", 0)) > self._cap_bytes:
+            raise AnswerTooLarge()
+        try:
+            await self._write_all(chunks)
+        except BaseException:
+            # A thread may be writing right now; cancelled twice, this task ends and the file still goes.
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._discard))
+            raise
+        return Fetched(self._bytes, self._hash.hexdigest(), headers.get("content-type"), url)
+
+    async def _write_all(self, chunks: AsyncIterable[bytes]) -> None:
+        batch = bytearray()
+        async for chunk in chunks:
+            batch += chunk
+            if self._bytes + len(batch) > self._cap_bytes:
+                raise AnswerTooLarge()
+            if len(batch) >= BATCH_BYTES:
+                await asyncio.to_thread(self._write, batch)
+                batch = bytearray()
+        await asyncio.to_thread(self._write, batch, is_last=True)
+
+    def _write(self, batch: bytearray, *, is_last: bool = False) -> None:
+        with self._lock, _room():
+            if self._is_discarded:
+                return
+            self._file = self._file or self._target.open("wb")
+            self._file.write(batch)
+            self._hash.update(batch)
+            self._bytes += len(batch)
+            if is_last:
+                self._file.close()
+
+    def _discard(self) -> None:
+        with self._lock:
+            self._is_discarded = True
+            if self._file:
+                self._file.close()
+            self._target.unlink(missing_ok=True)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise StorageFull() from error
+        raise

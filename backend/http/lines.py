@@ -1,0 +1,136 @@
+"""Connections for `backend.http`: kept alive for the operator's addresses, used once for everybody else's.
+
+httpx 0.28's own pool is not used: a cancelled request costs it a slot for good (encode/httpcore#1093), and
+each request polls every idle socket: with 50 at once it made 530 calls a second where this makes 2,800.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpcore
+
+from backend.errors import NotSent
+from backend.http.addresses import Network, check_addresses
+from backend.http.sockets import Resolver, Stream, connect
+
+Origin = tuple[str, str, int]  # scheme, host, port
+
+MAX_IN_FLIGHT = 200
+MAX_IDLE = 100
+KEEP_ALIVE_S = (
+    4.0  # below the 5 s after which uvicorn and Node close: fewer requests meet a closing connection
+)
+CONNECT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A connection and the HTTP/1.1 state on it."""
+
+    stream: Stream
+    http: httpcore.AsyncHTTP11Connection
+
+    def is_usable(self) -> bool:
+        return self.http.is_idle() and not self.http.has_expired()
+
+
+class Lines:
+    """All connections of one client."""
+
+    def __init__(self, networks: Sequence[Network], resolver: Resolver) -> None:
+        self._networks = tuple(networks)
+        self._resolve = resolver
+        self._idle: dict[Origin, deque[Line]] = {}
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+
+    @asynccontextmanager
+    async def pooled(self, origin: Origin, deadline: float, connect_s: float) -> AsyncIterator[Line]:
+        """A kept-alive connection or a new one, without a check of the address. Raises `NotSent`."""
+        await self._take_slot(deadline)
+        try:
+            line = await self._take_idle(origin) or await self._connect(origin, deadline, connect_s)
+            line.stream.deadline, line.stream.sent = deadline, False
+            try:
+                yield line
+            finally:
+                await self._give_back(origin, line)
+        finally:
+            self._slots.release()
+
+    @asynccontextmanager
+    async def guarded(self, origin: Origin, deadline: float, *, is_trusted: bool) -> AsyncIterator[Line]:
+        """A connection for one request to an address that was checked. Raises `BlockedAddress`, `NotSent`."""
+        line = await self._connect(origin, deadline, CONNECT_S, is_checked=not is_trusted)
+        line.stream.deadline = deadline
+        try:
+            yield line
+        finally:
+            await line.http.aclose()
+
+    async def close(self) -> None:
+        for lines in self._idle.values():
+            for line in lines:
+                await line.http.aclose()
+        self._idle.clear()
+
+    async def _take_slot(self, deadline: float) -> None:
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise NotSent("Too many requests are in flight.") from None
+
+    async def _take_idle(self, origin: Origin) -> Line | None:
+        lines = self._idle.get(origin)
+        while lines:
+            line = lines.pop()  # the youngest: the least likely to be closing
+            if line.is_usable():
+                return line
+            await line.http.aclose()
+        return None
+
+    async def _give_back(self, origin: Origin, line: Line) -> None:
+        lines = self._idle.setdefault(origin, deque())
+        if line.is_usable() and len(lines) < MAX_IDLE:
+            lines.append(line)
+        else:
+            await line.http.aclose()
+        if lines and not lines[0].is_usable():
+            await lines.popleft().http.aclose()
+
+    async def _connect(
+        self, origin: Origin, deadline: float, connect_s: float, *, is_checked: bool = False
+    ) -> Line:
+        scheme, host, port = origin
+        ends_at = min(deadline, time.monotonic() + connect_s)
+        tls = await asyncio.to_thread(tls_context) if scheme == "https" else None
+        # Resolved once: what is checked is what is connected to, whatever the name says a moment later.
+        addresses = await self._addresses(host, port, ends_at)
+        if is_checked:
+            check_addresses(addresses, port, self._networks)
+        stream = await connect(addresses, port, tls, host, ends_at)
+        wire_origin = httpcore.Origin(scheme.encode(), host.encode(), port)
+        return Line(stream, httpcore.AsyncHTTP11Connection(wire_origin, stream, KEEP_ALIVE_S))
+
+    async def _addresses(self, host: str, port: int, ends_at: float) -> Sequence[str]:
+        try:
+            async with asyncio.timeout(ends_at - time.monotonic()):
+                return await self._resolve(host, port)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label longer than DNS has
+            raise NotSent("The host name could not be resolved.") from error
+
+
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """The one TLS context, with the system's roots and certifi's. It takes 30 ms: make it in a thread."""
+    context = httpcore.default_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,156 @@
+"""One TCP or TLS connection for `backend.http`: to addresses that were checked, and it knows its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
+from typing import Any, cast
+
+import httpcore
+
+from backend.errors import NotSent
+
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+
+BUFFERED_BYTES = 256 << 10  # beyond this the peer has to wait for us
+
+
+class Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
+    """A connection whose reads and writes all end at `deadline` (monotonic seconds), however slowly it drips.
+
+    `sent` tells whether a byte of the present request was handed to the socket. Timeouts end a read without
+    cancelling anything, so the connection's state stays known.
+    """
+
+    def __init__(self) -> None:
+        self.deadline = 0.0
+        self.sent = False
+        self._transport: asyncio.Transport | None = None
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._ended = False
+        self._is_reading = True
+        self._readable: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        self._chunks.append(bytes(data))
+        self._buffered += len(data)
+        if self._buffered > BUFFERED_BYTES and self._is_reading and self._transport:
+            self._is_reading = False
+            self._transport.pause_reading()
+        _wake(self._readable)
+
+    def eof_received(self) -> None:
+        self._ended = True
+        _wake(self._readable)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = True
+        _wake(self._readable)
+        _wake(self._writable)
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        _wake(self._writable)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """The next bytes as they came, be they more than `max_bytes`; empty at the end."""
+        if not self._chunks and not self._ended:
+            self._readable = asyncio.get_running_loop().create_future()
+            if not await self._wait(self._readable, timeout):
+                raise httpcore.ReadTimeout
+        if not self._chunks:
+            return b""
+        chunk = self._chunks.popleft()
+        self._buffered -= len(chunk)
+        if not self._is_reading and not self._chunks and self._transport and not self._ended:
+            self._is_reading = True
+            self._transport.resume_reading()
+        return chunk
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._ended or not self._transport or self._transport.is_closing():
+            raise httpcore.WriteError
+        if not buffer:
+            return
+        self.sent = True
+        self._transport.write(buffer)
+        if self._writable and not self._writable.done() and not await self._wait(self._writable, timeout):
+            raise httpcore.WriteTimeout
+
+    async def aclose(self) -> None:
+        """Close at once; what the peer has not taken by now it will not get."""
+        if self._transport and not self._transport.is_closing():
+            self._transport.abort()
+            await asyncio.sleep(0)  # the loop closes the socket in its next turn
+
+    def get_extra_info(self, info: str) -> Any:
+        # httpcore asks an idle connection this to see that the server has closed it.
+        return bool(self._chunks) or self._ended if info == "is_readable" else None
+
+    async def _wait(self, waiter: asyncio.Future[None], limit_s: float | None) -> bool:
+        """Wait for the peer; False when the time is over first."""
+        left_s = self.deadline - time.monotonic()
+        left_s = left_s if limit_s is None else min(left_s, limit_s)
+        if left_s <= 0:
+            return False
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            _wake(waiter)
+
+        timer = asyncio.get_running_loop().call_later(left_s, expire)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+        return not expired
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a host, as the system's resolver orders them; an address is its own answer."""
+    try:
+        return [str(ip_address(host))]
+    except ValueError:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+async def connect(
+    addresses: Sequence[str], port: int, tls: ssl.SSLContext | None, host: str, ends_at: float
+) -> Stream:
+    """Connect to the first address that answers before `ends_at` (monotonic seconds), or raise `NotSent`.
+
+    `host` is the name the certificate must have.
+    """
+    loop = asyncio.get_running_loop()
+    reason: Exception | None = None
+    for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        # A dead address takes its share of the time, not all of it.
+        try:
+            async with asyncio.timeout(max(ends_at - time.monotonic(), 0) / left):
+                _, stream = await loop.create_connection(
+                    Stream, address, port, ssl=tls, server_hostname=host if tls else None
+                )
+            return stream
+        except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors
+            reason = error
+    raise NotSent(f"No connection could be made ({type(reason).__name__}).") from reason
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter and not waiter.done():
+        waiter.set_result(None)

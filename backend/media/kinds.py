@@ -1,0 +1,107 @@
+"""What a file says it is: its first bytes, never its name or what somebody declared."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import av
+
+from backend.errors import InvalidMedia
+
+Kind = Literal["image", "video", "audio"]
+
+HEAD_BYTES = 64
+MAX_PIXELS = 50_000_000  # 200 MB decoded; an 8k frame has 33 million
+
+SUFFIXES = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+    "audio/mp4": ".m4a",
+    "audio/webm": ".weba",
+    "audio/mpeg": ".mp3",
+    "audio/wav": ".wav",
+}
+STILL_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"msf1", b"avif", b"avis"})
+
+# What Pillow and PyAV are known to raise over broken input; a MemoryError is a size nobody can mean.
+DECODE_ERRORS = (
+    av.FFmpegError,
+    struct.error,
+    zlib.error,
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a file is: pixels as displayed, seconds, and frames where they were counted."""
+
+    kind: Kind
+    content_type: str
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    frames: int | None = None
+
+
+def sniff(head: bytes) -> str | None:
+    """The content type that the first 64 bytes tell, or None for anything that is not taken here."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return "image/gif"
+    if head[:4] == b"RIFF":
+        return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(head[8:12])
+    if head[4:8] == b"ftyp":
+        return None if head[8:12] in STILL_BRANDS else "video/mp4"
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return "video/webm" if b"webm" in head[:HEAD_BYTES] else None
+    return "audio/mpeg" if _is_mp3(head) else None
+
+
+def extension(content_type: str) -> str:
+    """The suffix of a stored file, with its dot. `InvalidMedia` for a type that is not taken here."""
+    try:
+        return SUFFIXES[content_type]
+    except KeyError:
+        raise InvalidMedia() from None
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise `InvalidMedia` for a picture that would be too large in memory, or has no area."""
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise InvalidMedia(f"The picture has {width} x {height} pixels; at most {MAX_PIXELS:,} are taken.")
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Whatever a decoder says about a file becomes `InvalidMedia`."""
+    try:
+        yield
+    except DECODE_ERRORS as error:
+        raise InvalidMedia(f"The file is damaged or not of its kind ({type(error).__name__}).") from error
+
+
+def _is_mp3(head: bytes) -> bool:
+    if head[:3] == b"ID3":
+        return True
+    return len(head) > 3 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2  # frame sync, layer III

@@ -1,0 +1,37 @@
+"""Pictures of pictures: small WebP posters, and single frames as JPEG, which every provider takes."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any, cast
+
+import av
+from PIL import Image
+
+from backend.errors import StorageFull
+
+POSTER_TYPE = "image/webp"
+FRAME_TYPE = "image/jpeg"
+# 3 ms and 9 kB for 512 x 512; the better methods take 30 ms and save nothing. JPEG: 0.5 ms and 28 kB.
+POSTER_OPTIONS = {"format": "WEBP", "quality": 75, "method": 0}
+FRAME_OPTIONS = {"format": "JPEG", "quality": 92}
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def to_image(picture: av.VideoFrame, width: int | None = None) -> Image.Image:
+    """A video's picture, upright; with `width` its longer side has about as many pixels."""
+    step = max(1, round(max(picture.width, picture.height) / width)) if width else 1
+    size = {"width": max(1, picture.width // step), "height": max(1, picture.height // step)}
+    image = cast(Image.Image, picture.to_image(**size))  # type: ignore[no-untyped-call]
+    return image.rotate(picture.rotation, expand=True) if picture.rotation else image
+
+
+def save(image: Image.Image, target: Path, options: dict[str, Any]) -> None:
+    """Write the picture, whatever the suffix of `target`. Raises `StorageFull`."""
+    try:
+        image.save(target, **options)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise StorageFull() from error
+        raise

@@ -1,0 +1,21 @@
+"""Where results stay: bytes under flat names, durable once `keep` has returned. Knows no generations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from backend.errors import SettingsError
+from backend.storage.base import Storage, StoredFile, check_name
+from backend.storage.folder import Folder
+from backend.storage.saving import save
+
+__all__ = ["Storage", "StoredFile", "check_name", "open_storage", "save"]
+
+
+def open_storage(url: str) -> Storage:
+    """The storage a STORAGE_URL names: `file:data/media` below the working directory, or `file:///srv/media`."""
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
+        raise SettingsError("STORAGE_URL must be file:FOLDER or file:///FOLDER; other storages are not known.")
+    return Folder(Path(unquote(parts.path)))

@@ -1,0 +1,322 @@
+"""Files of every kind, whole, cut, mislabelled and hostile."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import random
+import struct
+import threading
+import wave
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image, ImageDraw
+
+from backend import media
+from backend.errors import InvalidMedia, ReelhookError, StorageFull
+from backend.media import Probe
+
+IMAGES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
+
+
+def picture(width: int = 320, height: int = 200) -> Image.Image:
+    noise = Image.effect_noise((width, height), 60).convert("RGB")
+    return Image.blend(noise, Image.linear_gradient("L").resize((width, height)).convert("RGB"), 0.7)
+
+
+def image(path: Path, kind: str, **options: object) -> Path:
+    picture().save(path, kind, **options)
+    return path
+
+
+def video(
+    path: Path, *, frames: int = 48, kind: str = "mp4", size: tuple[int, int] = (320, 180), fast: bool = False
+) -> Path:
+    """Grey values rise with time, so a picture tells when it was shown."""
+    options = {"movflags": "+faststart"} if fast else {}
+    with av.open(str(path), "w", format=kind, options=options) as container:
+        stream = container.add_stream("libvpx-vp9" if kind == "webm" else "libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.gop_size = 500
+        for n in range(frames):
+            grey = 20 + n * 200 // frames
+            shown = Image.new("RGB", size, (grey, grey, grey))
+            ImageDraw.Draw(shown).point([(n, n)], fill="red")
+            container.mux(stream.encode(av.VideoFrame.from_image(shown)))
+        container.mux(stream.encode())
+    return path
+
+
+def sound(path: Path, kind: str) -> Path:
+    if kind == "wav":
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(os.urandom(16_000))
+        return path
+    with av.open(str(path), "w", format=kind) as container:
+        stream = container.add_stream("aac" if kind == "mp4" else "libmp3lame", rate=44100)
+        frame = av.AudioFrame(format="fltp", layout="stereo", samples=44100)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.sample_rate, frame.time_base = 44100, Fraction(1, 44100)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_an_image_is_what_its_bytes_say_whatever_its_name(tmp_path: Path, kind: str) -> None:
+    path = image(tmp_path / "x.mp4", kind)
+    assert media.probe(path, full=False) == Probe("image", IMAGES[kind], 320, 200)
+    assert media.probe(path, full=True) == Probe("image", IMAGES[kind], 320, 200, frames=1)
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+@pytest.mark.parametrize("cut", [1, 9, 0.5, 0.95])
+def test_a_truncated_image_is_refused(tmp_path: Path, kind: str, cut: float) -> None:
+    whole = image(tmp_path / "whole", kind).read_bytes()
+    path = tmp_path / "cut"
+    path.write_bytes(whole[: -int(cut)] if cut >= 1 else whole[: int(len(whole) * cut)])
+    with pytest.raises(InvalidMedia):
+        media.probe(path, full=True)
+    with pytest.raises(InvalidMedia):
+        media.inspect(path, tmp_path / "poster")
+    assert not (tmp_path / "poster").exists()
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A valid header that promises far more than follows."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(9_000))) + chunk(b"IEND", b"")
+
+
+HOSTILE = {
+    "nothing": b"",
+    "one byte": b"\x89",
+    "html": b"<!DOCTYPE html><script>alert(1)</script>",
+    "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>',
+    "m3u8": b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
+    "concat": b"ffconcat version 1.0\nfile /etc/passwd\n",
+    "gif and js": b"GIF89a/*" + bytes(20) + b"*/=1;alert(1);",
+    "png header only": b"\x89PNG\r\n\x1a\n",
+    "png bomb": png_of(50_000, 50_000),
+    "png bomb below Pillow's own limit": png_of(9_000, 9_000),
+    "png of no width": png_of(0, 10),
+    "gif bomb": b"GIF89a" + struct.pack("<HH", 65535, 65535) + b"\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x02\x02D\x01\0;",
+    "mp4 head": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom",
+    "mp4 with a playlist inside": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom#EXTM3U\nfile:///etc/passwd\n",
+    "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "matroska": b"\x1a\x45\xdf\xa3\x93\x42\x82\x88matroska",
+    "webm head": b"\x1a\x45\xdf\xa3\x93\x42\x82\x84webm",
+    "mp3 head": b"ID3\x04\0\0\0\0\0\0",
+    "mp3 noise": b"\xff\xfb" + b"\xff" * 500,
+    "wav head": b"RIFF\xff\xff\xff\xffWAVEfmt ",
+    "riff": b"RIFF\0\0\0\0AVI ",
+    "tiff": b"II*\0\x08\0\0\0",
+    "bmp": b"BM" + bytes(60),
+    "zip": b"PK\x03\x04" + bytes(60),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_that_is_no_media_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(HOSTILE[name])
+    for work in (
+        lambda: media.probe(path, full=True),
+        lambda: media.inspect(path, tmp_path / "poster"),
+        lambda: media.poster(path, tmp_path / "poster"),
+        lambda: media.frame(path, tmp_path / "poster", which="last"),
+    ):
+        with pytest.raises(InvalidMedia):
+            work()
+    assert not (tmp_path / "poster").exists()
+
+
+@pytest.mark.parametrize("make", ["png", "jpeg", "webp", "gif", "mp4", "webm", "mp3", "wav"])
+def test_broken_bytes_are_refused_or_read_and_nothing_else(tmp_path: Path, make: str) -> None:
+    whole = tmp_path / "whole"
+    if make in ("mp4", "webm"):
+        video(whole, frames=6, kind=make, size=(64, 64))
+    elif make in ("mp3", "wav"):
+        sound(whole, make)
+    else:
+        Image.effect_noise((48, 48), 60).save(whole, make)
+    content, chance = whole.read_bytes(), random.Random(7)
+    path = tmp_path / "broken"
+    for _ in range(60):
+        broken = bytearray(content)
+        for _ in range(chance.randint(1, 20)):
+            broken[chance.randrange(16, len(broken))] = chance.randrange(256)
+        path.write_bytes(broken)
+        try:
+            media.inspect(path, tmp_path / "poster")
+        except InvalidMedia as error:
+            assert str(tmp_path) not in error.message
+
+
+def test_an_animation_is_counted_and_a_cut_one_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    frames = [picture(64, 64) for _ in range(5)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert media.probe(path, full=True) == Probe("image", "image/gif", 64, 64, frames=5)
+    path.write_bytes(path.read_bytes()[:-2000] + b";")
+    with pytest.raises(InvalidMedia):
+        media.probe(path, full=True)
+
+
+def test_an_animation_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.gif"
+    frames = [Image.new("L", (100, 100), n) for n in range(30)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    monkeypatch.setattr("backend.media.images.MAX_PIXELS", 20_000)
+    with pytest.raises(InvalidMedia, match="too many"):
+        media.probe(path, full=True)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
+def test_an_image_of_any_mode_gets_a_poster(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a"
+    picture(1024, 768).convert(mode).save(path, "JPEG" if mode == "CMYK" else "PNG")
+    assert media.inspect(path, tmp_path / "poster").width == 1024
+    with Image.open(tmp_path / "poster", formats=["WEBP"]) as small:
+        assert small.size == (512, 384)
+
+
+def test_transparency_becomes_white_in_a_poster(tmp_path: Path) -> None:
+    Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    media.poster(tmp_path / "a.png", tmp_path / "poster")
+    with Image.open(tmp_path / "poster") as small:
+        assert min(small.convert("RGB").getpixel((30, 30))) > 250
+
+
+def test_a_photo_taken_sideways_is_shown_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    half = Image.new("RGB", (400, 200), "black")
+    half.paste("white", (0, 0, 200, 200))  # left in the file, on top when shown
+    half.save(tmp_path / "a.jpg", exif=exif)
+    found = media.inspect(tmp_path / "a.jpg", tmp_path / "poster")
+    assert (found.width, found.height) == (200, 400)
+    with Image.open(tmp_path / "poster") as small:
+        assert small.size == (200, 400)
+        assert small.convert("L").getpixel((100, 50)) > 200 and small.convert("L").getpixel((100, 350)) < 50
+
+
+@pytest.mark.parametrize(("kind", "fast"), [("mp4", False), ("mp4", True), ("webm", False)])
+def test_a_video_is_probed_and_its_frames_are_the_true_ones(tmp_path: Path, kind: str, fast: bool) -> None:
+    path = video(tmp_path / "x.png", kind=kind, fast=fast)
+    found = media.inspect(path, tmp_path / "poster")
+    assert (found.kind, found.content_type) == ("video", f"video/{kind}")
+    assert (found.width, found.height, found.frames) == (320, 180, 48)
+    assert found.duration_s == pytest.approx(2.0, abs=0.05)
+    assert media.probe(path, full=True) == found
+    assert media.probe(path, full=False).duration_s == found.duration_s
+    greys = {}
+    for which in ("first", "last"):
+        still = media.frame(path, tmp_path / which, which=which)
+        assert still == Probe("image", "image/jpeg", 320, 180, frames=1)
+        assert media.probe(tmp_path / which, full=True) == still
+        with Image.open(tmp_path / which) as shown:
+            greys[which] = shown.convert("L").getpixel((200, 100))
+    with Image.open(tmp_path / "poster") as shown:
+        greys["poster"] = shown.convert("L").getpixel((200, 100))
+    assert greys["first"] == pytest.approx(20, abs=6) and greys["last"] == pytest.approx(215, abs=6)
+    assert greys["poster"] == pytest.approx(20 + 5 * 200 // 48, abs=9)
+
+
+# The last bytes of a file that is not "fast" are a list of tags that no player misses.
+@pytest.mark.parametrize(("share", "fast"), [(0.999, True), (0.9, True), (0.5, True), (0.9, False), (0.1, False)])
+def test_a_truncated_video_is_refused(tmp_path: Path, share: float, fast: bool) -> None:
+    path = video(tmp_path / "x.mp4", size=(640, 360), fast=fast)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(InvalidMedia):
+        media.probe(path, full=True)
+
+
+def test_a_large_video_gets_a_small_poster(tmp_path: Path) -> None:
+    path = video(tmp_path / "x.mp4", frames=10, size=(1280, 720))
+    media.poster(path, tmp_path / "poster")
+    with Image.open(tmp_path / "poster") as small:
+        assert small.size == (640, 360)
+
+
+def test_a_video_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch) -> None:
+    path = video(tmp_path / "x.mp4", frames=2)
+    monkeypatch.setattr("backend.media.kinds.MAX_PIXELS", 1000)
+    monkeypatch.setattr("backend.media.videos.read", lambda *args: pytest.fail("decoded"))
+    with pytest.raises(InvalidMedia, match="320 x 180"):
+        media.probe(path, full=True)
+
+
+def test_a_video_filmed_sideways_is_shown_upright(tmp_path: Path) -> None:
+    path = video(tmp_path / "x.mp4", frames=4)
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40
+    turned = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 180 << 16, 0, 0x40000000)  # a phone held upright
+    content[matrix : matrix + 36] = turned
+    path.write_bytes(content)
+    found = media.inspect(path, tmp_path / "poster")
+    assert (found.width, found.height) == (180, 320)
+    assert (media.frame(path, tmp_path / "first", which="first").width) == 180
+
+
+@pytest.mark.parametrize(("kind", "content_type"), [("mp3", "audio/mpeg"), ("wav", "audio/wav"), ("mp4", "audio/mp4")])
+def test_sound_is_probed_and_has_no_poster(tmp_path: Path, kind: str, content_type: str) -> None:
+    path = sound(tmp_path / "x", kind)
+    found = media.inspect(path, tmp_path / "poster")
+    assert (found.kind, found.content_type, found.width) == ("audio", content_type, None)
+    assert found.duration_s == pytest.approx(1.0, abs=0.1)
+    assert not (tmp_path / "poster").exists()
+    with pytest.raises(InvalidMedia, match="not a video"):
+        media.frame(path, tmp_path / "still", which="first")
+
+
+def test_every_kind_has_its_suffix() -> None:
+    assert media.extension("image/jpeg") == ".jpg" and media.extension("video/mp4") == ".mp4"
+    with pytest.raises(InvalidMedia):
+        media.extension("text/html")
+
+
+def test_a_missing_file_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        media.probe(tmp_path / "x", full=True)
+
+
+def test_a_full_disk_is_no_fault_of_the_picture(tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(StorageFull):
+        media.poster(image(tmp_path / "a.png", "PNG"), tmp_path / "full")
+
+
+async def test_media_work_runs_in_few_threads_of_its_own() -> None:
+    names = await asyncio.gather(*[media.in_thread(lambda: threading.current_thread().name) for _ in range(20)])
+    assert all(name.startswith("media") for name in names) and len(set(names)) <= 3
+
+
+async def test_decoding_does_not_hold_up_the_loop(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.open(io.BytesIO(image(tmp_path / "b.png", "PNG").read_bytes())).resize((3000, 3000)).save(path)
+    loop, lags = asyncio.get_running_loop(), []
+    work = asyncio.gather(*[media.in_thread(media.probe, path, full=True) for _ in range(4)])
+    while not work.done():
+        before = loop.time()
+        await asyncio.sleep(0.005)
+        lags.append(loop.time() - before - 0.005)
+    await work
+    assert sorted(lags)[len(lags) // 2] < 0.05
+
+
+def test_our_errors_are_no_decoder_errors() -> None:
+    from backend.media.kinds import DECODE_ERRORS
+
+    assert not issubclass(ReelhookError, DECODE_ERRORS)
