@@ -1,0 +1,60 @@
+"""The ledger: what was asked of the provider, written down before any fault strikes.
+
+Crash tests read it: a prediction paid twice shows as two creates with `created` true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Create:
+    """One POST that asked for a prediction; `answered` once its answer was handed to the connection."""
+
+    model: str
+    webhook: str | None
+    input: dict[str, Any]
+    at: str
+    prediction_id: str | None = None
+    created: bool = False
+    answered: bool = False
+
+
+@dataclass
+class Attempt:
+    """One webhook attempt; `status` None: no answer came, or it was lost on purpose."""
+
+    prediction_id: str
+    webhook_id: str
+    event: str
+    attempt: int
+    status: int | None
+
+
+@dataclass
+class Ledger:
+    """Counts and entries since the start, or since it was told to forget."""
+
+    creates: list[Create] = field(default_factory=list)
+    cancels: list[dict[str, str]] = field(default_factory=list)
+    webhooks: list[Attempt] = field(default_factory=list)
+    gets: int = 0
+    lists: int = 0
+    files: int = 0
+    downloads: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def shorten(value: Any) -> Any:
+    """Input as it is written down: a data URI of megabytes keeps its first characters."""
+    if isinstance(value, str) and len(value) > 300:
+        return f"{value[:60]}... ({len(value)} characters)"
+    if isinstance(value, list):
+        return [shorten(item) for item in value]
+    if isinstance(value, dict):
+        return {name: shorten(item) for name, item in value.items()}
+    return value

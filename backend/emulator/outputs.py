@@ -1,0 +1,115 @@
+"""Output files: served to everybody until they expire, whole or as bad as a fault wants."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import random
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from backend.emulator.connection import Raw, transport_of, until_gone
+from backend.emulator.kinds import Arguments
+from backend.emulator.predictions import Output
+from backend.emulator.state import Emulator
+
+
+class Streamed(FileResponse):
+    chunk_size = 1 << 20  # 500 MB in 500 reads; 64 kB would be 8,000 hops to a thread
+
+
+class Truncated(Response):
+    """Promises the whole length, sends half and closes."""
+
+    def __init__(self, output: Output, half: bytes) -> None:
+        super().__init__(half, media_type=output.content_type, headers={"content-length": str(output.size)})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        transport_of(scope).close()
+        await until_gone(receive)
+
+
+async def serve_output(request: Request) -> Response:
+    emulator: Emulator = request.app.state.emulator
+    emulator.ledger.downloads += 1
+    prediction = emulator.predictions.by_id.get(request.path_params["id"])
+    output = prediction.file if prediction else None
+    if prediction is None or output is None or output.name != request.path_params["name"]:
+        return Response("Not found", 404)
+    struck = emulator.faults.strike("output", prediction.model.slug, prediction.prompt)
+    if "delay" in struck:
+        await asyncio.sleep(struck["delay"]["delay_s"])
+    for kind, arguments in struck.items():
+        if kind != "delay":
+            return await _spoil(kind, arguments, output)
+    if isinstance(output.source, bytes):
+        return Response(output.source, media_type=output.content_type)
+    return Streamed(output.source, media_type=output.content_type)
+
+
+async def _spoil(kind: str, arguments: Arguments, output: Output) -> Response:
+    content_type = output.content_type
+    match kind:
+        case "output_404":
+            return Response("Not found", 404)
+        case "output_truncated":
+            return Truncated(output, await _read(output, output.size // 2))
+        case "output_short":
+            return Raw(_unframed(content_type, await _read(output, output.size // 2)))
+        case "output_html":
+            page = "<!doctype html><title>Error</title><h1>Something went wrong</h1>"
+            return Response(page, media_type=arguments["content_type"])
+        case "output_garbage":
+            return Response(random.Random(1).randbytes(output.size), media_type=content_type)  # nosec B311
+        case "output_huge":
+            return StreamingResponse(_endless(await _read(output, 1 << 20)), media_type=content_type)
+        case "output_gzip":
+            body = await asyncio.to_thread(_zipped, output, arguments["bytes"])
+            return Response(body, media_type=content_type, headers={"content-encoding": "gzip"})
+        case _:
+            whole = await _read(output, output.size)
+            headers = {"content-length": str(output.size)}
+            pieces = _slowly(whole, arguments["bytes_per_s"])
+            return StreamingResponse(pieces, media_type=content_type, headers=headers)
+
+
+def _unframed(content_type: str, body: bytes) -> bytes:
+    """An answer that ends where the connection ends: nothing in HTTP says that it is cut."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
+
+
+async def _read(output: Output, count: int) -> bytes:
+    return await asyncio.to_thread(_head, output, count)
+
+
+def _head(output: Output, count: int) -> bytes:
+    if isinstance(output.source, bytes):
+        return output.source[:count]
+    with output.source.open("rb") as file:
+        return file.read(count)
+
+
+def _zipped(output: Output, size: int) -> bytes:
+    """The output, or `size` zeros: a bomb."""
+    return gzip.compress(bytes(size) if size else _head(output, output.size), 6)
+
+
+async def _endless(head: bytes) -> AsyncIterator[bytes]:
+    yield head
+    piece = bytes(1 << 20)
+    while True:
+        yield piece
+        await asyncio.sleep(0)  # uvicorn's send does not wait once the client is gone
+
+
+async def _slowly(content: bytes, bytes_per_s: int) -> AsyncIterator[bytes]:
+    step = max(1, bytes_per_s // 10)
+    for start in range(0, len(content), step):
+        yield content[start : start + step]
+        await asyncio.sleep(0.1)

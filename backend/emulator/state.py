@@ -1,0 +1,71 @@
+"""What all parts of one running emulator share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backend.emulator.faults import Faults
+from backend.emulator.files import Files
+from backend.emulator.ledger import Ledger
+from backend.emulator.options import EmulatorOptions
+from backend.emulator.predictions import Predictions
+from backend.http import Http
+
+log = logging.getLogger("reelhook.emulator")
+
+
+@dataclass
+class Emulator:
+    """One emulated provider; made inside a running event loop, closed by `close`."""
+
+    options: EmulatorOptions
+    http: Http
+    folder: Path
+    files: Files
+    faults: Faults
+    predictions: Predictions = field(default_factory=Predictions)
+    ledger: Ledger = field(default_factory=Ledger)
+    forgotten: int = 0  # how many predictions the ledger no longer counts
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    renderers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "render"))
+    closing: bool = False
+    temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs beside the requests, until it ends or the emulator is closed."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._settle)
+        return task
+
+    def _settle(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("the emulator failed at its own work", exc_info=error)
+
+    async def close(self) -> None:
+        self.closing = True
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.to_thread(self.renderers.shutdown, cancel_futures=True)
+        await self.http.close()
+        if self.temporary:
+            await asyncio.to_thread(self.temporary.cleanup)
+
+
+def open_emulator(options: EmulatorOptions) -> Emulator:
+    temporary = None if options.folder else tempfile.TemporaryDirectory(prefix="reelhook-emulator-")
+    folder = options.folder or Path(temporary.name if temporary else "")
+    (folder / "outputs").mkdir(parents=True, exist_ok=True)
+    (folder / "files").mkdir(exist_ok=True)
+    faults = Faults()
+    faults.replace(list(options.faults))
+    return Emulator(options, Http(), folder, Files(folder / "files"), faults, temporary=temporary)
