@@ -1,0 +1,136 @@
+"""What a provider's word does to a row: the one place where answers, webhooks, polls and lists end up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from backend.config import is_loopback
+from backend.context import Context
+from backend.db import generations
+from backend.db.connection import Tx
+from backend.errors import WrongStatus
+from backend.model import (
+    CANCELED,
+    FAILED,
+    IN_FLIGHT,
+    PROCESSING,
+    STORING,
+    SUBMITTING,
+    UNCLEAR,
+    Failure,
+    Generation,
+    Outcome,
+)
+
+POLL_FIRST_S = {True: 10.0, False: 2.0}  # by whether a webhook is to be expected
+POLL_LONGEST_S = {True: 30.0, False: 10.0}
+POLL_GROWTH = 1.4
+GRACE_MS = 300_000  # after the provider's own deadline, until we give up
+
+
+async def learn(tx: Tx, ctx: Context, id: str, outcome: Outcome, *, owner: str | None = None) -> str:
+    """Move the row as the outcome says, if it is still in flight; one word on what became of it.
+
+    Safe to call any number of times, from anywhere, in any order: what is old or of another prediction is
+    left alone. With `owner`, that worker's lease ends with it.
+    """
+    generation = await generations.get(tx, id)
+    if generation is None:
+        return "unknown"
+    if generation.provider_id not in (None, outcome.provider_id):
+        return "another prediction"
+    if generation.status not in IN_FLIGHT:
+        return "late"
+    try:
+        return await _apply(tx, ctx, generation, outcome, owner)
+    except WrongStatus:
+        return "late"
+
+
+async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome, owner: str | None) -> str:
+    now = ctx.now()
+    theirs: dict[str, Any] = {"provider_id": outcome.provider_id, "submitted_at": generation.submitted_at or now}
+    if outcome.state == "running":
+        return await _keep_running(tx, ctx, generation, outcome, owner, theirs)
+    if outcome.state == "succeeded" and outcome.outputs:
+        theirs |= {"outputs": list(outcome.outputs), "outputs_expire_at": outcome.outputs_expire_at, "polls": 0}
+        await generations.move(tx, generation.id, STORING, now=now, **theirs)
+        return "storing"
+    failure = outcome.failure or _why_canceled(ctx, generation)
+    if failure is None:
+        await generations.move(tx, generation.id, CANCELED, now=now, **theirs)
+        return "canceled"
+    await generations.move(tx, generation.id, FAILED, now=now, failure=failure, **theirs)
+    return "failed"
+
+
+async def _keep_running(
+    tx: Tx, ctx: Context, generation: Generation, outcome: Outcome, owner: str | None, theirs: dict[str, Any]
+) -> str:
+    """Adopt it if we did not know its id, else note its progress; only the worker that asked sets the next poll."""
+    if generation.status in (SUBMITTING, UNCLEAR):
+        due_at = ctx.now() if generation.cancel_requested_at else next_poll_at(ctx, replace(generation, polls=0))
+        await generations.move(tx, generation.id, PROCESSING, now=ctx.now(), due_at=due_at, polls=0, **theirs)
+        return "adopted" if generation.status == UNCLEAR else "processing"
+    changes: dict[str, Any] = {}
+    if outcome.progress is not None:
+        changes["progress"] = max(outcome.progress, generation.progress or 0.0)
+    if owner:
+        changes |= {"due_at": next_poll_at(ctx, generation), "polls": generation.polls + 1, "attempts": 0}
+        changes["lease_owner"] = None
+    if changes:
+        await generations.note(tx, generation.id, status=PROCESSING, owner=owner, **changes)
+    return "running"
+
+
+def next_poll_at(ctx: Context, generation: Generation) -> int:
+    """When to ask about it again: soon at first, then ever less often; later when a webhook should come."""
+    expected = webhook_base(ctx, generation.provider) is not None
+    wait_s = min(POLL_FIRST_S[expected] * POLL_GROWTH**generation.polls, POLL_LONGEST_S[expected])
+    return ctx.now() + int(wait_s * 1000)
+
+
+def webhook_base(ctx: Context, provider: str) -> str | None:
+    """The address the provider can send webhooks to, if there is one.
+
+    A loopback address that the operator gave is good for a provider on loopback, such as the emulator.
+    """
+    settings = ctx.settings
+    if not is_loopback(settings.public_url):
+        return settings.public_url
+    known = ctx.providers.get(provider)
+    said = settings.base_url or settings.ngrok_url
+    return settings.public_url if said and known and is_loopback(known.base_url) else None
+
+
+def _why_canceled(ctx: Context, generation: Generation) -> Failure | None:
+    """None when somebody canceled it; a failure when it was its own deadline that did."""
+    model = ctx.catalog.models.get(generation.model)
+    limit_ms = (model.cancel_after_s if model else 900) * 950
+    if generation.cancel_requested_at or ctx.now() < (generation.claimed_at or 0) + limit_ms:
+        return None
+    return Failure("timed_out", "The provider did not finish it in time.", retryable=True)
+
+
+def deadline_at(ctx: Context, generation: Generation) -> int:
+    """When it is given up: the provider stops it by Cancel-After, and we allow for clocks and a last look."""
+    model = ctx.catalog.models.get(generation.model)
+    limit_ms = (model.cancel_after_s if model else 900) * 1000
+    return (generation.claimed_at or ctx.now()) + limit_ms + GRACE_MS
+
+
+async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: Any) -> bool:
+    """Move a row this worker has; False when a webhook, a client or another worker was faster."""
+    try:
+        await ctx.db.write(lambda tx: generations.move(tx, row.id, to, now=ctx.now(), owner=worker, **fields))
+    except WrongStatus:
+        return False
+    ctx.wake()
+    return True
+
+
+async def postpone(ctx: Context, row: Generation, worker: str, wait_ms: float, *, tries: int, **fields: Any) -> None:
+    """Look at the row again after `wait_ms`; the lease ends now. `tries` is what the next wait is reckoned by."""
+    later = {"due_at": ctx.now() + int(wait_ms), "polls": tries, "lease_owner": None, "attempts": 0, **fields}
+    await ctx.db.write(lambda tx: generations.note(tx, row.id, status=row.status, owner=worker, **later))

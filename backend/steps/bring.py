@@ -1,0 +1,107 @@
+"""Assets: files that clients bring, by upload or by URL, checked before they are there."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from backend import media
+from backend.context import Context
+from backend.db import assets, clients, generations, operations
+from backend.db.connection import Tx
+from backend.errors import (
+    AnswerTooLarge,
+    BadAnswer,
+    BlockedAddress,
+    Conflict,
+    InvalidInput,
+    InvalidMedia,
+    NotFound,
+    NotSent,
+    OutOfSpace,
+    StorageFull,
+    Unanswered,
+)
+from backend.model import Asset, Caller
+
+FETCH_LIMIT_S = 120
+
+
+async def owner_of(tx: Tx, caller: Caller, client_id: str | None) -> str:
+    """Whose asset it will be. Raises InvalidInput, NotFound."""
+    owner = client_id or caller.client_id
+    if owner is None:
+        raise InvalidInput.of("client_id", "is needed with an admin key")
+    if not caller.sees(owner) or await clients.get(tx, owner) is None:
+        raise NotFound("There is no such client.", code="client_not_found")
+    return owner
+
+
+async def fetch(ctx: Context, url: str) -> Path:
+    """The file behind a client's URL, spooled; no private address is ever reached. Raises InvalidInput."""
+    target = ctx.storage.spool(ctx.new_id())
+    try:
+        await ctx.http.fetch(
+            url, target, cap_bytes=ctx.settings.max_asset_mb * 1_000_000, total_s=FETCH_LIMIT_S, hops=3
+        )
+    except BlockedAddress as error:
+        raise InvalidInput.of("url", "this address must not be reached", code="blocked_address") from error
+    except AnswerTooLarge as error:
+        raise InvalidInput.of("url", f"more than {ctx.settings.max_asset_mb} MB", code="too_large") from error
+    except (BadAnswer, NotSent, Unanswered) as error:
+        raise InvalidInput.of("url", "nothing could be fetched from there", code="fetch_failed") from error
+    return target
+
+
+async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None) -> Asset:
+    """Probe a spooled file and store it under a new id; the row is still to be written. Raises InvalidInput."""
+    id = ctx.new_id()
+    try:
+        found = await media.in_thread(lambda: media.probe(spooled, full=True))
+        size, digest = await media.in_thread(_measure, spooled)
+        file_name = id + media.extension(found.content_type)
+        await ctx.storage.keep(spooled, file_name)
+    except InvalidMedia as error:
+        raise InvalidInput.of("file", error.message, code="invalid_media") from error
+    except StorageFull as error:
+        raise OutOfSpace(retry_after=60) from error
+    return Asset(
+        id=id,
+        client_id=client_id,
+        kind=found.kind,
+        name=name[:200] if name else None,
+        file_name=file_name,
+        content_type=found.content_type,
+        bytes=size,
+        sha256=digest,
+        width=found.width,
+        height=found.height,
+        duration_s=found.duration_s,
+        created_at=ctx.now(),
+    )
+
+
+async def add(tx: Tx, asset: Asset) -> Asset:
+    """The row of a file that is stored."""
+    await assets.insert(tx, asset)
+    return asset
+
+
+async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
+    """Remove the row now and its bytes soon after. Raises NotFound, Conflict while something unsent needs it."""
+    asset = await assets.get(tx, id)
+    if asset is None or not caller.sees(asset.client_id):
+        raise NotFound("There is no such asset.", code="asset_not_found")
+    if await generations.needed_by_unfinished(tx, id):
+        raise Conflict("A generation that is unfinished needs it.", code="in_use")
+    frames = [f"{id}-first.jpg", f"{id}-last.jpg"] if asset.kind == "video" else []
+    await operations.throw_away(tx, [asset.file_name, *frames], ctx.now())
+    await assets.delete(tx, id)
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return path.stat().st_size, digest.hexdigest()

@@ -1,0 +1,149 @@
+"""Step 7: rows are listed, and files found."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from backend.context import Context
+from backend.db import assets, clients, keys, lists, operations
+from backend.db.lists import Filters
+from backend.errors import InvalidInput, NotFound
+from backend.ids import is_id
+from backend.model import SHOWN, ApiKey, Asset, Caller, Campaign, Client, Generation
+from backend.steps.change import visible
+
+MOST_SCANS = 10
+WORKER_SILENT_MS = 30_000
+OVERDUE_MS = 120_000
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T", bound=_HasId)
+
+
+async def generation(ctx: Context, caller: Caller, id: str) -> Generation:
+    """One generation the caller sees. Raises NotFound."""
+    return await ctx.db.read(lambda tx: visible(tx, caller, id))
+
+
+async def generation_page(
+    ctx: Context, caller: Caller, filters: Filters, cursor: str | None, limit: int
+) -> tuple[list[Generation], str | None]:
+    """One page of what the caller sees, newest first, and the cursor of the next one.
+
+    Rare matches are looked for through a bounded part of the list; the page then goes on by its cursor.
+    """
+    before, found = read_cursor(cursor), list[Generation]()
+    for _ in range(MOST_SCANS):
+        rest, start = limit - len(found), before
+        more, before = await ctx.db.read(lambda tx, start=start, rest=rest: lists.page(tx, filters, start, rest))  # type: ignore[misc]
+        found += more
+        if before is None or len(found) == limit:
+            break
+    return found, write_cursor(before)
+
+
+def stages_of(status: str) -> tuple[str, ...]:
+    """The rows' own statuses behind one that clients are shown."""
+    return tuple(own for own, shown in SHOWN.items() if shown == status)
+
+
+async def client(ctx: Context, caller: Caller, id: str) -> Client:
+    """One client the caller sees. Raises NotFound."""
+    found = await ctx.db.read(lambda tx: clients.get(tx, id))
+    if found is None or not caller.sees(found.id):
+        raise NotFound("There is no such client.", code="client_not_found")
+    return found
+
+
+async def campaign(ctx: Context, caller: Caller, id: str) -> Campaign:
+    """One campaign the caller sees. Raises NotFound."""
+    found = await ctx.db.read(lambda tx: clients.get_campaign(tx, id))
+    if found is None or not caller.sees(found.client_id):
+        raise NotFound("There is no such campaign.", code="campaign_not_found")
+    return found
+
+
+async def asset(ctx: Context, caller: Caller, id: str) -> Asset:
+    """One asset the caller sees. Raises NotFound."""
+    found = await ctx.db.read(lambda tx: assets.get(tx, id))
+    if found is None or not caller.sees(found.client_id):
+        raise NotFound("There is no such asset.", code="asset_not_found")
+    return found
+
+
+async def client_page(ctx: Context, caller: Caller, cursor: str | None, limit: int) -> tuple[list[Client], str | None]:
+    """Clients, newest first; a client's key sees itself."""
+    before = read_cursor(cursor)
+    return _page(await ctx.db.read(lambda tx: clients.page(tx, caller.only_client, before, limit + 1)), limit)
+
+
+async def campaign_page(
+    ctx: Context, caller: Caller, cursor: str | None, limit: int
+) -> tuple[list[Campaign], str | None]:
+    """Campaigns, newest first."""
+    before = read_cursor(cursor)
+    return _page(
+        await ctx.db.read(lambda tx: clients.page_of_campaigns(tx, caller.only_client, before, limit + 1)), limit
+    )
+
+
+async def asset_page(ctx: Context, caller: Caller, cursor: str | None, limit: int) -> tuple[list[Asset], str | None]:
+    """Assets, newest first."""
+    before = read_cursor(cursor)
+    return _page(await ctx.db.read(lambda tx: assets.page(tx, caller.only_client, before, limit + 1)), limit)
+
+
+async def key_page(ctx: Context, cursor: str | None, limit: int) -> tuple[list[ApiKey], str | None]:
+    """Keys, newest first; for admins."""
+    before = read_cursor(cursor)
+    return _page(await ctx.db.read(lambda tx: keys.page(tx, before, limit + 1)), limit)
+
+
+async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
+    """Whether work is taken and done: each check with `ok` and, if not, `why`."""
+    now = ctx.now()
+    beat = await ctx.db.read(operations.last_beat)
+    due = await ctx.db.read(operations.oldest_due)
+    pauses = await ctx.db.read(lambda tx: operations.pauses(tx, now))
+    free = await ctx.storage.free_bytes()
+    silent = beat is None or now - beat > WORKER_SILENT_MS
+    late_s = max(0, now - due) // 1000 if due is not None else 0
+    full = free is not None and free < ctx.settings.min_free_mb * 1_000_000
+    reasons = {
+        "database": None,
+        "storage": await ctx.storage.trouble(),
+        "worker": "no worker is alive: nothing that is accepted moves on" if silent else None,
+        "queue": f"the oldest due row has waited {late_s} s" if late_s * 1000 > OVERDUE_MS and not pauses else None,
+        "disk": f"only {(free or 0) // 1_000_000} MB are free" if full else None,
+    }
+    return {name: {"ok": why is None, "why": why} for name, why in reasons.items()}
+
+
+def read_cursor(cursor: str | None) -> str | None:
+    """The id in a cursor. Raises InvalidInput for one we did not make."""
+    if cursor is None:
+        return None
+    try:
+        id = base64.urlsafe_b64decode(cursor.encode() + b"==").decode()
+    except (binascii.Error, UnicodeError, ValueError):
+        id = ""
+    if not is_id(id):
+        raise InvalidInput.of("cursor", "is not one that was given out")
+    return id
+
+
+def write_cursor(id: str | None) -> str | None:
+    """A cursor: opaque, so that nobody builds on what is in it."""
+    return base64.urlsafe_b64encode(id.encode()).decode().rstrip("=") if id else None
+
+
+def _page(rows: Sequence[T], limit: int) -> tuple[list[T], str | None]:
+    return list(rows[:limit]), write_cursor(rows[limit - 1].id) if len(rows) > limit else None

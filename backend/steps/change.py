@@ -1,0 +1,119 @@
+"""What clients do to generations they have: cancel, retry, delete."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Any
+
+from backend.context import Context
+from backend.db import dependencies, generations, operations
+from backend.db.connection import Tx
+from backend.errors import Conflict, NotFound
+from backend.model import (
+    CANCELED,
+    COMPLETED,
+    FINAL,
+    PROCESSING,
+    QUEUED,
+    STORING,
+    WAITING,
+    Caller,
+    Generation,
+)
+
+FRAMES = ("first", "last")
+
+
+async def visible(tx: Tx, caller: Caller, id: str) -> Generation:
+    """The generation, if it exists for this caller. Raises NotFound."""
+    row = await generations.get(tx, id)
+    if row is None or not caller.sees(row.client_id):
+        raise NotFound("There is no such generation.", code="generation_not_found")
+    return row
+
+
+async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
+    """Stop it: at once while nothing was sent, else the provider is asked to and has the last word.
+
+    Raises Conflict when it is finished or being stored.
+    """
+    row = await visible(tx, caller, id)
+    if row.status == CANCELED:
+        return row
+    if row.status == STORING or row.status in FINAL:
+        raise Conflict(f"The generation is {row.shown_status}: it cannot be canceled any more.", code="not_cancelable")
+    if row.status in (WAITING, QUEUED):
+        return await generations.move(tx, id, CANCELED, now=ctx.now())
+    asked_at = row.cancel_requested_at or ctx.now()
+    sooner: dict[str, Any] = {"due_at": ctx.now()} if row.status == PROCESSING and row.lease_owner is None else {}
+    await generations.note(tx, id, status=row.status, cancel_requested_at=asked_at, **sooner)
+    return replace(row, cancel_requested_at=asked_at)
+
+
+async def retry(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
+    """A new generation with the same request, which names the old one. A source that failed is retried too.
+
+    Raises Conflict unless the old one failed or was canceled.
+    """
+    old = await visible(tx, caller, id)
+    if old.status not in FINAL or old.status == COMPLETED:
+        raise Conflict(f"The generation is {old.shown_status}: only a failed one can be retried.", code="not_retryable")
+    return await _again(tx, ctx, caller, old)
+
+
+async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation) -> Generation:
+    source, missing = dict(old.source), []
+    for name in ("image_id", "video_id"):
+        needed = await generations.get(tx, source[name]) if name in source else None
+        if needed and needed.status in FINAL and needed.status != COMPLETED:
+            needed = await _again(tx, ctx, caller, needed)
+            source[name] = needed.id
+        if needed and needed.status not in FINAL:
+            missing.append(needed.id)
+    row = _fresh(ctx, caller, old, source, WAITING if missing else QUEUED)
+    await generations.insert(tx, row)
+    for source_id in missing:
+        await dependencies.insert(tx, row.id, source_id)
+    return row
+
+
+def _fresh(ctx: Context, caller: Caller, old: Generation, source: dict[str, object], status: str) -> Generation:
+    """The old request without anything that came of it."""
+    now = ctx.now()
+    kept = {name: getattr(old, name) for name in _REQUEST}
+    empty = dict.fromkeys(Generation.__dataclass_fields__)
+    state = {"attempts": 0, "polls": 0, "outputs": [], "possibly_charged": False, "created_at": now, "due_at": now}
+    ours = {"id": ctx.new_id(), "status": status, "nonce": secrets.token_urlsafe(24), "key_id": caller.key_id}
+    return Generation(**{**empty, **kept, **state, **ours, "source": source, "retry_of": old.id})
+
+
+_REQUEST = (
+    "kind",
+    "client_id",
+    "campaign_id",
+    "provider",
+    "model",
+    "prompt",
+    "params",
+    "metadata",
+    "webhook_url",
+    "cost_estimated_micros",
+)
+
+
+async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
+    """Remove the row now and its bytes soon after. Raises Conflict while it is unfinished or needed."""
+    row = await visible(tx, caller, id)
+    if row.status not in FINAL:
+        raise Conflict("The generation is unfinished: cancel it first.", code="unfinished")
+    if await generations.needed_by_unfinished(tx, id):
+        raise Conflict("Another generation that is unfinished needs it.", code="in_use")
+    await operations.throw_away(tx, files_of(row), ctx.now())
+    await generations.delete(tx, id)
+
+
+def files_of(row: Generation) -> list[str]:
+    """Every file that can be stored under this row."""
+    frames = [f"{row.id}-{which}.jpg" for which in FRAMES] if row.kind == "video" else []
+    return [name for name in (row.file_name, row.poster_name, *frames) if name]

@@ -1,0 +1,128 @@
+"""Step 5: the files are fetched before they expire, checked and stored; then the row ends."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from backend import lifecycle, media
+from backend.context import Context
+from backend.errors import (
+    AnswerTooLarge,
+    BadAnswer,
+    BlockedAddress,
+    InvalidMedia,
+    NotSent,
+    StorageFull,
+    Unanswered,
+)
+from backend.model import COMPLETED, FAILED, Failure, Generation
+
+FETCH_LIMIT_S = 900
+MOST_TRIES = 8
+FULL_WAIT_MS = 30_000
+
+
+async def store(ctx: Context, row: Generation, worker: str) -> None:
+    """Fetch one output into our storage; `completed` is written only when its bytes would survive power loss."""
+    spooled, poster = ctx.storage.spool(row.id), ctx.storage.spool(f"{row.id}-poster.webp")
+    try:
+        digest = await _fetch(ctx, row, spooled)
+        found = await media.in_thread(media.inspect, spooled, poster)
+        if found.kind != row.kind:
+            raise InvalidMedia(f"the provider sent {found.content_type}")
+        await _finish(ctx, row, worker, spooled, poster, found, digest)
+    except StorageFull:
+        await lifecycle.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls)
+    except (BlockedAddress, AnswerTooLarge) as error:
+        await _fail(ctx, row, worker, Failure("output_invalid", f"The output cannot be stored: {error.message}"))
+    except InvalidMedia as error:
+        await _again_or_fail(
+            ctx, row, worker, Failure("output_invalid", f"The output is damaged: {error.message}", True)
+        )
+    except BadAnswer as error:
+        await _again_or_fail(ctx, row, worker, _why_missing(ctx, row, error.status))
+    except (NotSent, Unanswered) as error:
+        await _again_or_fail(ctx, row, worker, Failure("provider_unavailable", error.message, True))
+    finally:
+        await media.in_thread(_remove, spooled, poster)
+    ctx.wake()
+
+
+async def _fetch(ctx: Context, row: Generation, target: Path) -> str:
+    """The output's bytes in `target`; their SHA-256."""
+    url, provider = row.outputs[0], ctx.providers.get(row.provider)
+    if url.startswith("data:"):
+        return await media.in_thread(_decode, url, target)
+    if provider is None:
+        raise NotSent(f"{row.provider} is not offered here now")
+    fetched = await ctx.http.fetch(
+        url,
+        target,
+        cap_bytes=ctx.settings.max_output_mb * 1_000_000,
+        total_s=FETCH_LIMIT_S,
+        hosts=provider.may_serve,
+        trusted=provider.is_own,
+        hops=2,
+    )
+    return fetched.sha256
+
+
+async def _finish(
+    ctx: Context, row: Generation, worker: str, spooled: Path, poster: Path, found: media.Probe, digest: str
+) -> None:
+    name, poster_name = row.id + media.extension(found.content_type), f"{row.id}-poster.webp"
+    size = (await media.in_thread(spooled.stat)).st_size
+    await ctx.storage.keep_all([(spooled, name), (poster, poster_name)])
+    model = ctx.catalog.models.get(row.model)
+    fields: dict[str, Any] = {
+        "file_name": name,
+        "poster_name": poster_name,
+        "content_type": found.content_type,
+        "bytes": size,
+        "sha256": digest,
+        "width": found.width,
+        "height": found.height,
+        "duration_s": found.duration_s,
+        "cost_actual_micros": model.cost_micros(row.params) if model else row.cost_estimated_micros,
+        "progress": 1.0,
+    }
+    await lifecycle.move(ctx, row, COMPLETED, worker, **fields)  # else another worker did, with the same bytes
+
+
+def _why_missing(ctx: Context, row: Generation, status: int | None) -> Failure:
+    expired = status in (404, 410) and ctx.now() >= (row.outputs_expire_at or 0)
+    if expired:
+        return Failure("output_expired", "The provider deleted the output before it could be stored.", retryable=True)
+    return Failure("output_invalid", "The provider does not hand out the output it named.", retryable=True)
+
+
+async def _again_or_fail(ctx: Context, row: Generation, worker: str, failure: Failure) -> None:
+    """A paid output is not given up at the first trouble, unless its time is over."""
+    if failure.code == "output_expired" or row.polls + 1 >= MOST_TRIES:
+        await _fail(ctx, row, worker, failure)
+    else:
+        await lifecycle.postpone(ctx, row, worker, min(500 * 2**row.polls, 60_000), tries=row.polls + 1)
+
+
+async def _fail(ctx: Context, row: Generation, worker: str, failure: Failure) -> None:
+    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, possibly_charged=True)
+
+
+def _decode(url: str, target: Path) -> str:
+    """The bytes of a data URI, which Replicate's synchronous mode sends for small outputs."""
+    head, _, text = url.partition(",")
+    try:
+        content = base64.b64decode(text, validate=True) if head.endswith(";base64") else b""
+    except (binascii.Error, ValueError):
+        content = b""
+    target.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

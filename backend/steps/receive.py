@@ -1,0 +1,98 @@
+"""Step 3: a provider's word is kept, then believed."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+
+from backend import lifecycle
+from backend.context import Context
+from backend.db import deliveries, generations
+from backend.db.connection import Tx
+from backend.errors import BadAnswer, InvalidJson, NotFound
+from backend.ids import is_id
+from backend.model import Delivery
+
+MOST_ATTEMPTS = 5
+BATCH = 50
+
+
+async def keep(
+    ctx: Context, provider: str, generation_id: str, nonce: str, headers: Mapping[str, str], body: bytes
+) -> bool:
+    """Store a signed webhook and return at once; False when it came before. `headers` by lower-case name.
+
+    Raises Unauthorized before anything is looked up, so that a stranger learns nothing; then NotFound.
+    """
+    known = ctx.providers.get(provider)
+    if known is None:
+        raise NotFound
+    word = await known.verify(headers, body)
+    if not is_id(generation_id):
+        raise NotFound
+    _check_body(body)
+    delivery = Delivery(ctx.new_id(), provider, generation_id, word.id, body, ctx.now())
+
+    async def work(tx: Tx) -> bool:
+        row = await generations.get(tx, generation_id)
+        if row is None or row.provider != provider or not hmac.compare_digest(row.nonce.encode(), nonce.encode()):
+            raise NotFound
+        return await deliveries.insert(tx, delivery)
+
+    fresh = await ctx.db.write(work)
+    ctx.wake()
+    return fresh
+
+
+async def believe(ctx: Context) -> int:
+    """Act on what was kept, oldest first; how many there were."""
+    waiting = await ctx.db.read(lambda tx: deliveries.unhandled(tx, BATCH))
+    if any(delivery.attempts for delivery in waiting):
+        for delivery in waiting:
+            await _believe_alone(ctx, delivery)
+    elif waiting:
+        await _believe_together(ctx, waiting)
+    return len(waiting)
+
+
+async def _believe_together(ctx: Context, waiting: list[Delivery]) -> None:
+    """All in one transaction, the usual way. If one of them kills us, the next start takes them one by one."""
+
+    async def count(tx: Tx) -> None:
+        for delivery in waiting:
+            await deliveries.count_attempt(tx, delivery.id)
+
+    async def work(tx: Tx) -> None:
+        for delivery in waiting:
+            await _apply(tx, ctx, delivery)
+
+    await ctx.db.write(count)
+    await ctx.db.write(work)
+
+
+async def _believe_alone(ctx: Context, delivery: Delivery) -> None:
+    if delivery.attempts >= MOST_ATTEMPTS:
+        await ctx.db.write(lambda tx: deliveries.mark_handled(tx, delivery.id, ctx.now(), "set aside"))
+        return
+    await ctx.db.write(lambda tx: deliveries.count_attempt(tx, delivery.id))
+    await ctx.db.write(lambda tx: _apply(tx, ctx, delivery))
+
+
+async def _apply(tx: Tx, ctx: Context, delivery: Delivery) -> None:
+    try:
+        outcome = ctx.providers[delivery.provider].read(delivery.body)
+    except (BadAnswer, KeyError):
+        note = "not a prediction"
+    else:
+        note = await lifecycle.learn(tx, ctx, delivery.generation_id, outcome)
+    await deliveries.mark_handled(tx, delivery.id, ctx.now(), note)
+
+
+def _check_body(body: bytes) -> None:
+    """Signed junk is refused here: what is kept must be text that the database can hold."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidJson("The body is not UTF-8.") from error
+    if "\x00" in text or not text.lstrip().startswith("{"):
+        raise InvalidJson("The body is not a JSON object.")

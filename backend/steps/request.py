@@ -1,0 +1,219 @@
+"""Step 1: a request becomes a row, queued or waiting for its source."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Any
+
+from backend.catalog import Model
+from backend.context import Context
+from backend.db import assets, clients, dependencies, generations
+from backend.db.connection import Tx
+from backend.errors import BlockedAddress, InvalidInput, NotFound, OutOfSpace
+from backend.http import check_url
+from backend.model import ACTIVE, COMPLETED, QUEUED, WAITING, Caller, Campaign, Generation, Kind
+from backend.wanted import VideoRequest, Wanted
+
+_OPTIONS = ("aspect_ratio", "duration", "mode", "resolution", "negative_prompt", "seed")
+
+
+async def ensure_room(ctx: Context) -> None:
+    """Raise OutOfSpace while the disk is nearly full: what is accepted must be kept."""
+    free = await ctx.storage.free_bytes()
+    if free is not None and free < ctx.settings.min_free_mb * 1_000_000:
+        raise OutOfSpace(retry_after=60)
+
+
+async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wanted) -> list[Generation]:
+    """The rows of one request: as many as `copies`. Raises NotFound, InvalidInput; then nothing is kept.
+
+    A video of a prompt alone gets a start image first, as a generation of its own that it waits for.
+    """
+    campaign = await visible_campaign(tx, caller, wanted.campaign_id)
+    if wanted.client_id not in (None, campaign.client_id):
+        raise InvalidInput.of("client_id", "does not agree with the campaign and the key")
+    model = choose_model(ctx, kind, wanted.provider, wanted.model)
+    check_webhook_url(wanted.webhook_url)
+    first = _row(ctx, caller, campaign, model, wanted)
+    missing = await check_sources(tx, caller, campaign.client_id, model, first.source)
+    if model.references and model.references.required and not _images(first.source):
+        start = await _start_image(tx, ctx, caller, campaign, model, wanted)
+        first = replace(first, source={"image_id": start.id, **first.source})
+        missing.append(start.id)
+    rows = [first] + [_copy(ctx, first) for _ in range((wanted.copies or 1) - 1)]
+    batch_id = ctx.new_id() if wanted.copies else None
+    for row in rows:
+        await keep(tx, replace(row, batch_id=batch_id), missing)
+    return [replace(row, batch_id=batch_id, status=WAITING if missing else QUEUED) for row in rows]
+
+
+async def visible_campaign(tx: Tx, caller: Caller, id: str) -> Campaign:
+    """The campaign, if it exists for this caller. Raises NotFound."""
+    campaign = await clients.get_campaign(tx, id)
+    if campaign is None or not caller.sees(campaign.client_id):
+        raise NotFound("There is no such campaign.", code="campaign_not_found")
+    return campaign
+
+
+def choose_model(ctx: Context, kind: Kind, provider: str | None, name: str | None) -> Model:
+    """The model asked for, or the default one. Raises InvalidInput when it can't be used here."""
+    if provider is not None and provider not in ctx.providers:
+        raise InvalidInput.of("provider", "is not offered here")
+    model = ctx.catalog.models.get(name) if name else ctx.catalog.default(kind, provider)
+    if model is None or model.kind != kind or provider not in (None, model.provider):
+        names = ", ".join(m.name for m in ctx.catalog.models.values() if m.kind == kind and not m.retired)
+        raise InvalidInput.of("model", f"is not known; for this kind there are {names}")
+    if model.retired:
+        raise InvalidInput.of("model", "was retired by its provider")
+    if model.provider not in ctx.providers:
+        raise InvalidInput.of("provider", f"{model.provider} is not offered here: it has no key")
+    return model
+
+
+def check_webhook_url(url: str | None) -> None:
+    """Raise InvalidInput for what can never be a webhook's address."""
+    try:
+        if url is not None:
+            check_url(url)
+    except BlockedAddress as error:
+        raise InvalidInput.of("webhook_url", error.message) from error
+
+
+async def check_sources(tx: Tx, caller: Caller, client_id: str, model: Model, source: dict[str, Any]) -> list[str]:
+    """The unfinished generations among the sources. Raises NotFound, InvalidInput for what can't be used."""
+    _check_numbers(model, source)
+    missing = await _check_one(tx, client_id, source, "")
+    return missing + await _check_one(tx, client_id, source.get("end_image") or {}, "end_image.")
+
+
+async def keep(tx: Tx, row: Generation, missing: list[str]) -> None:
+    """Write the row and what it waits for."""
+    await generations.insert(tx, replace(row, status=WAITING if missing else QUEUED))
+    for source_id in missing:
+        await dependencies.insert(tx, row.id, source_id)
+
+
+async def _start_image(
+    tx: Tx, ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: Wanted
+) -> Generation:
+    image_model = ctx.catalog.default("image", model.provider) or choose_model(ctx, "image", None, None)
+    shape = wanted.aspect_ratio or model.start_image_aspect_ratio
+    if shape:
+        image_model.check("aspect_ratio", shape)
+    row = _blank(ctx, caller, campaign, image_model, wanted, {}, {"aspect_ratio": shape} if shape else {})
+    await generations.insert(tx, replace(row, webhook_url=None))
+    return row
+
+
+def _row(ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: Wanted) -> Generation:
+    source = wanted.sources
+    if "frame" in source and "video_id" not in source and "asset_id" not in source:
+        raise InvalidInput.of("frame", "is for a video")
+    return _blank(ctx, caller, campaign, model, wanted, source, _params(model, wanted, source))
+
+
+def _params(model: Model, wanted: Wanted, source: dict[str, Any]) -> dict[str, Any]:
+    """What was chosen, checked against the model; the resolution as the mode that makes it."""
+    chosen = {name: value for name in _OPTIONS if (value := getattr(wanted, name, None)) is not None}
+    resolution = chosen.get("resolution")
+    if resolution is not None:
+        implied = model.resolutions.get(resolution)
+        if implied is None:
+            known = ", ".join(model.resolutions) or "none"
+            raise InvalidInput.of("resolution", f"{model.name} takes {known}")
+        if any(chosen.setdefault(name, value) != value for name, value in implied.items()):
+            raise InvalidInput.of("resolution", "does not go with the mode")
+    makes_start_image = model.references is not None and model.references.required and not _images(source)
+    for name, value in chosen.items():
+        if name in ("seed", "resolution") or (name == "aspect_ratio" and makes_start_image):
+            continue
+        model.check(name, value)
+    _check_end_image(model, wanted, chosen)
+    return chosen
+
+
+def _check_end_image(model: Model, wanted: Wanted, chosen: dict[str, Any]) -> None:
+    if not (isinstance(wanted, VideoRequest) and wanted.end_image):
+        return
+    if model.end_image is None:
+        raise InvalidInput.of("end_image", f"{model.name} takes none")
+    for name, needed in model.end_image.get("needs", {}).items():
+        if model.value(chosen, name) != needed:
+            raise InvalidInput.of("end_image", f"needs {name} {needed}")
+
+
+def _blank(
+    ctx: Context,
+    caller: Caller,
+    campaign: Campaign,
+    model: Model,
+    wanted: Wanted,
+    source: dict[str, Any],
+    params: dict[str, Any],
+) -> Generation:
+    now = ctx.now()
+    empty: dict[str, Any] = dict.fromkeys(Generation.__dataclass_fields__)
+    return Generation(
+        **{
+            **empty,
+            "id": ctx.new_id(),
+            "kind": model.kind,
+            "status": QUEUED,
+            "client_id": campaign.client_id,
+            "campaign_id": campaign.id,
+            "key_id": caller.key_id,
+            "provider": model.provider,
+            "model": model.name,
+            "prompt": wanted.prompt,
+            "source": source,
+            "params": params,
+            "metadata": wanted.metadata,
+            "webhook_url": wanted.webhook_url,
+            "nonce": secrets.token_urlsafe(24),
+            "attempts": 0,
+            "polls": 0,
+            "outputs": [],
+            "possibly_charged": False,
+            "cost_estimated_micros": model.cost_micros(params),
+            "created_at": now,
+            "due_at": now,
+        }
+    )
+
+
+def _copy(ctx: Context, row: Generation) -> Generation:
+    return replace(row, id=ctx.new_id(), nonce=secrets.token_urlsafe(24))
+
+
+def _images(source: dict[str, Any]) -> int:
+    return sum(name in source for name in ("asset_id", "image_id", "video_id"))
+
+
+def _check_numbers(model: Model, source: dict[str, Any]) -> None:
+    most = model.references.max if model.references else 0
+    if _images(source) > most:
+        given = [name for name in ("asset_id", "image_id", "video_id") if name in source]
+        raise InvalidInput.of(given[-1], f"{model.name} starts from at most {most} image{'s' * (most != 1)}")
+
+
+async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str) -> list[str]:
+    missing = []
+    if id := source.get("asset_id"):
+        asset = await assets.get(tx, id)
+        if asset is None or asset.client_id != client_id:
+            raise NotFound("There is no such asset.", code="asset_not_found")
+        if asset.kind == "audio":
+            raise InvalidInput.of(f"{path}asset_id", "is a sound, not an image or a video")
+    for kind in ("image", "video"):
+        if id := source.get(f"{kind}_id"):
+            row = await generations.get(tx, id)
+            if row is None or row.client_id != client_id or row.kind != kind:
+                raise NotFound(f"There is no such {kind}.", code=f"{kind}_not_found")
+            if row.status in ACTIVE:
+                missing.append(id)
+            elif row.status != COMPLETED:
+                raise InvalidInput.of(
+                    f"{path}{kind}_id", f"this {kind} was {row.status}: it has no file", code="source_failed"
+                )
+    return missing

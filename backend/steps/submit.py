@@ -1,0 +1,124 @@
+"""Step 2: a queued row goes to its provider, in one request that is never repeated."""
+
+from __future__ import annotations
+
+import random
+
+from backend import lifecycle, references
+from backend.context import Context
+from backend.db import generations, operations
+from backend.db.connection import Tx
+from backend.errors import ProviderRefused, ProviderUnavailable, ProviderUnclear, StorageFull, WrongStatus
+from backend.model import FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation, Outcome
+from backend.providers.base import Submission
+
+FIRST_LOOK_MS = 5_000  # a webhook usually adopts an unclear submit before we look for it
+LONGEST_WAIT_S = 60.0
+PAUSE_ON_REFUSAL_MS = 60_000  # no credit or bad credentials: the next one would be refused too
+
+
+async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, lease_ms: int) -> list[Generation]:
+    """Rows to submit now, under a lease: none for a paused provider, none above its limit in flight."""
+
+    async def work(tx: Tx) -> list[Generation]:
+        taken: list[Generation] = []
+        now = ctx.now()
+        for name in ctx.providers:
+            if await operations.paused(tx, name, now):
+                continue
+            room = ctx.settings.max_in_flight - await generations.count_in_flight(tx, name)
+            room = min(room, limit - len(taken))
+            if room > 0:
+                taken += await generations.claim_queued(
+                    tx, name, kinds=kinds, owner=worker, now=now, until=now + lease_ms, limit=room
+                )
+        return taken
+
+    return await ctx.db.write(work)
+
+
+async def send(ctx: Context, row: Generation, worker: str, lease_ms: int) -> None:
+    """Submit one claimed row and keep what the provider answered."""
+    try:
+        images, end = await _prepare(ctx, row)
+        if row.status == QUEUED:
+            row = await _begin(ctx, row, worker, lease_ms)
+        outcome = await ctx.providers[row.provider].submit(_submission(ctx, row, images, end))
+    except WrongStatus:
+        return  # canceled meanwhile
+    except StorageFull:
+        await _requeue(ctx, row, worker, LONGEST_WAIT_S)
+    except ProviderUnavailable as refusal:
+        await _postpone(ctx, row, worker, refusal)
+    except ProviderRefused as refusal:
+        await _fail(ctx, row, worker, refusal)
+    except ProviderUnclear:
+        await _mark_unclear(ctx, row, worker)
+    else:
+        await _keep(ctx, row, outcome)
+
+
+async def _prepare(ctx: Context, row: Generation) -> tuple[list[str], str | None]:
+    """References are uploaded before the row is `submitting`: until then nothing that costs was sent."""
+    return await references.resolve(ctx, row) if row.source else ([], None)
+
+
+async def _begin(ctx: Context, row: Generation, worker: str, lease_ms: int) -> Generation:
+    now = ctx.now()
+    lease = {"lease_owner": worker, "due_at": now + lease_ms, "attempts": row.attempts}
+    return await ctx.db.write(
+        lambda tx: generations.move(tx, row.id, SUBMITTING, now=now, owner=worker, claimed_at=now, **lease)
+    )
+
+
+def _submission(ctx: Context, row: Generation, images: list[str], end: str | None) -> Submission:
+    model = ctx.catalog.models[row.model]
+    base = lifecycle.webhook_base(ctx, row.provider)
+    webhook = f"{base}/webhooks/{row.provider}/{row.id}/{row.nonce}" if base else None
+    return Submission(model.name, model.build(row.prompt, row.params, images, end), webhook, model.cancel_after_s)
+
+
+async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
+    """A webhook may have been faster and adopted it already: then this says nothing new."""
+    deadline_at = lifecycle.deadline_at(ctx, row)
+
+    async def work(tx: Tx) -> None:
+        told = await lifecycle.learn(tx, ctx, row.id, outcome)
+        if told == "processing":
+            await generations.note(tx, row.id, status="processing", deadline_at=deadline_at)
+
+    await ctx.db.write(work)
+    ctx.wake()
+
+
+async def _mark_unclear(ctx: Context, row: Generation, worker: str) -> None:
+    due = {"due_at": ctx.now() + FIRST_LOOK_MS, "deadline_at": lifecycle.deadline_at(ctx, row), "polls": 0}
+    await lifecycle.move(ctx, row, UNCLEAR, worker, **due)
+
+
+async def _postpone(ctx: Context, row: Generation, worker: str, refusal: ProviderUnavailable) -> None:
+    """Nothing was accepted: back into the queue; a provider that says how long is left alone that long."""
+    wait_s = refusal.retry_after_s
+    if wait_s is not None:
+        until = ctx.now() + int(wait_s * 1000)
+        await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
+    backoff_s = min(2.0**row.polls, LONGEST_WAIT_S)
+    await _requeue(ctx, row, worker, backoff_s if wait_s is None else wait_s)
+
+
+async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) -> None:
+    """Due again after about `wait_s`; not all at once, so up to a tenth more."""
+    wait_ms = int(wait_s * 1000 * random.uniform(1.0, 1.1))
+    if row.status == QUEUED:
+        await lifecycle.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
+    else:
+        later = {"due_at": ctx.now() + wait_ms, "polls": row.polls + 1, "claimed_at": None}
+        await lifecycle.move(ctx, row, QUEUED, worker, **later)
+
+
+async def _fail(ctx: Context, row: Generation, worker: str, refusal: ProviderRefused) -> None:
+    if refusal.code in ("quota", "provider_unavailable"):
+        until = ctx.now() + PAUSE_ON_REFUSAL_MS
+        await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
+    failure = Failure(refusal.code, refusal.message, refusal.retryable)
+    await lifecycle.move(ctx, row, FAILED, worker, failure=failure)

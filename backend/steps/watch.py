@@ -1,0 +1,157 @@
+"""Step 4: what no webhook told us is asked, adopted, or given up in time."""
+
+from __future__ import annotations
+
+from backend import lifecycle
+from backend.context import Context
+from backend.db import generations
+from backend.db.connection import Tx
+from backend.errors import ProviderRefused, ProviderUnavailable, WrongStatus
+from backend.ids import floor_id
+from backend.model import FAILED, UNCLEAR, Failure, Generation
+from backend.providers.base import Listed
+
+SKEW_MS = 120_000  # the provider's clock may differ from ours by this much
+LOOKS_MS = (10_000, 30_000, 90_000)  # after the first look at the list; then every LATER_LOOKS_MS
+LATER_LOOKS_MS = 120_000
+AFTER_CANCEL_MS = 1_000
+QUEUE_LIMIT_MS = 24 * 3_600_000  # a request nobody could take for a day is given up
+
+
+async def claim(ctx: Context, worker: str, status: str, limit: int, lease_ms: int) -> list[Generation]:
+    """Rows of this status that are due, under a lease."""
+    now = ctx.now()
+    return await ctx.db.write(
+        lambda tx: generations.claim_due(tx, status, owner=worker, now=now, until=now + lease_ms, limit=limit)
+    )
+
+
+async def mark_lost(ctx: Context, row: Generation, worker: str) -> None:
+    """Its worker died while submitting: it may be running and billed, so it is looked for, not sent again."""
+    deadline_at = lifecycle.deadline_at(ctx, row)
+    await lifecycle.move(ctx, row, UNCLEAR, worker, deadline_at=deadline_at, polls=0)
+
+
+async def poll(ctx: Context, row: Generation, worker: str) -> None:
+    """Ask how one prediction stands; ask for it to be stopped when that is wanted or its time is over."""
+    provider = ctx.providers.get(row.provider)
+    if provider is None or row.provider_id is None:
+        await lifecycle.postpone(ctx, row, worker, LATER_LOOKS_MS, tries=row.polls + 1)
+        return
+    overdue = row.deadline_at is not None and ctx.now() > row.deadline_at
+    stop = overdue or (row.cancel_requested_at is not None and row.cancel_sent_at is None)
+    try:
+        outcome = await (provider.cancel(row.provider_id) if stop else provider.ask(row.provider_id))
+    except ProviderUnavailable as trouble:
+        await _after_trouble(ctx, row, worker, overdue, trouble.retry_after_s)
+        return
+    except ProviderRefused as refusal:
+        await _after_refusal(ctx, row, worker, refusal)
+        return
+    if overdue and outcome.state == "running":
+        await _give_up(ctx, row, worker)
+    elif stop and outcome.state == "running":
+        await lifecycle.postpone(ctx, row, worker, AFTER_CANCEL_MS, tries=0, cancel_sent_at=ctx.now())
+    else:
+        await ctx.db.write(lambda tx: lifecycle.learn(tx, ctx, row.id, outcome, owner=worker))
+        ctx.wake()
+
+
+async def look_for(ctx: Context, rows: list[Generation], worker: str) -> None:
+    """Search the provider's list once for all these unclear submits, and adopt what is found."""
+    for name in {row.provider for row in rows}:
+        of_provider = [row for row in rows if row.provider == name]
+        since = min(row.claimed_at or row.created_at for row in of_provider) - SKEW_MS
+        try:
+            listed = await ctx.providers[name].list_since(since) if name in ctx.providers else []
+        except ProviderUnavailable:
+            listed = []
+        for row in of_provider:
+            await _adopt(ctx, row, worker, listed)
+
+
+async def give_up_queued(ctx: Context) -> int:
+    """Fail what has been in the queue for a day; how many."""
+    oldest = floor_id(ctx.now() - QUEUE_LIMIT_MS)
+    failure = Failure("provider_unavailable", "No provider could take it within a day.", retryable=True)
+    ids = await ctx.db.read(lambda tx: generations.queued_before(tx, oldest, 100))
+    for id in ids:
+        try:
+            await ctx.db.write(lambda tx, id=id: generations.move(tx, id, FAILED, now=ctx.now(), failure=failure))  # type: ignore[misc]
+        except WrongStatus:
+            pass  # it has just been taken
+    return len(ids)
+
+
+async def _adopt(ctx: Context, row: Generation, worker: str, listed: list[Listed]) -> None:
+    async def work(tx: Tx) -> bool:
+        for candidate in listed:
+            if not await _is_of(tx, ctx, row, candidate):
+                continue
+            told = await lifecycle.learn(tx, ctx, row.id, candidate.outcome)
+            if told not in ("another prediction", "unknown"):
+                return True
+        return False
+
+    if await ctx.db.write(work):
+        ctx.wake()
+    elif row.deadline_at is not None and ctx.now() > row.deadline_at:
+        await _give_up_unclear(ctx, row, worker)
+    else:
+        wait_ms = LOOKS_MS[row.polls] if row.polls < len(LOOKS_MS) else LATER_LOOKS_MS
+        await lifecycle.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
+
+
+async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bool:
+    """Whether this prediction was made by this row's submit.
+
+    By our nonce in its webhook URL; where the list does not show that, by an equal request in the time of the
+    submit that no generation has and that nobody is sending just now. Two equal requests may swap.
+    """
+    if candidate.webhook is not None:
+        return f"/{row.id}/{row.nonce}" in candidate.webhook
+    claimed_at = row.claimed_at or row.created_at
+    if candidate.model != row.model or not claimed_at - SKEW_MS <= candidate.created_at <= claimed_at + SKEW_MS:
+        return False
+    if not _same_request(ctx, row, candidate):
+        return False
+    if await generations.known_provider_id(tx, row.provider, candidate.outcome.provider_id):
+        return False
+    return not await generations.any_submitting(tx, row.model, row.prompt, row.params)
+
+
+def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:
+    """All that we sent, except references: their URLs are made anew at every submit."""
+    model = ctx.catalog.models[row.model]
+    ours = model.build(row.prompt, row.params, [], None)
+    return candidate.inputs is not None and all(candidate.inputs.get(name) == value for name, value in ours.items())
+
+
+async def _after_trouble(ctx: Context, row: Generation, worker: str, overdue: bool, wait_s: float | None) -> None:
+    long_overdue = overdue and ctx.now() > (row.deadline_at or 0) + lifecycle.GRACE_MS
+    if long_overdue:
+        await _give_up(ctx, row, worker)
+    else:
+        wait_ms = int(wait_s * 1000) if wait_s else max(lifecycle.next_poll_at(ctx, row) - ctx.now(), 1000)
+        await lifecycle.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
+
+
+async def _after_refusal(ctx: Context, row: Generation, worker: str, refusal: ProviderRefused) -> None:
+    """A prediction the provider does not know: once may be its list lagging behind, three times is an answer."""
+    if row.polls < 3:
+        await lifecycle.postpone(ctx, row, worker, 2000, tries=row.polls + 1)
+        return
+    failure = Failure(refusal.code, refusal.message, refusal.retryable)
+    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, possibly_charged=True)
+
+
+async def _give_up(ctx: Context, row: Generation, worker: str) -> None:
+    failure = Failure("timed_out", "The provider did not finish it in time.", retryable=True)
+    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, possibly_charged=True)
+
+
+async def _give_up_unclear(ctx: Context, row: Generation, worker: str) -> None:
+    message = "It is not known whether the provider took it; it may have been charged. It was not sent again."
+    await lifecycle.move(
+        ctx, row, FAILED, worker, failure=Failure("submit_unknown", message, retryable=True), possibly_charged=True
+    )

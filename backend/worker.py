@@ -1,0 +1,161 @@
+"""The loop that takes rows which are due. Safe to kill -9: what it held is due again when its leases end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from backend import lifecycle
+from backend.context import Context
+from backend.db import generations, operations
+from backend.db.connection import Tx
+from backend.model import FAILED, PROCESSING, QUEUED, STORING, SUBMITTING, UNCLEAR, Failure, Generation
+from backend.steps import collect, receive, submit, tidy, watch
+
+LEASE_MS = 30_000
+BEAT_S = 8.0
+LOOK_S = 0.25  # how late a row can be noticed that another process made due
+TIDY_S = 20.0
+MOST_ATTEMPTS = 5
+
+log = structlog.get_logger("backend.worker")
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Rows of one state and what is done with them; `most` at a time."""
+
+    name: str
+    claim: Callable[[int], Awaitable[list[Generation]]]
+    work: Callable[[Generation], Awaitable[None]]
+    most: int
+
+
+@dataclass
+class Worker:
+    """One worker: its name in leases, what it has in hand, and whether it is to stop."""
+
+    ctx: Context
+    kinds: tuple[str, ...] = ("image", "video")
+    id: str = ""
+    holding: set[str] = field(default_factory=set)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Work until `stop`; then finish what is in hand and leave."""
+        self.id = self.id or self.ctx.new_id()
+        await self._beat()
+        jobs = [self._tend(lane) for lane in self._lanes()]
+        jobs += [self._believe(), self._every(BEAT_S, self._beat), self._every(TIDY_S, self._tidy)]
+        await asyncio.gather(*jobs)
+        with contextlib.suppress(Exception):
+            await self.ctx.db.write(lambda tx: operations.retire(tx, self.id))
+
+    def stop(self) -> None:
+        """Take nothing new."""
+        self.stopping.set()
+        self.ctx.wake()
+
+    def _lanes(self) -> list[Lane]:
+        ctx, me = self.ctx, self.id
+
+        def due(status: str) -> Callable[[int], Awaitable[list[Generation]]]:
+            return lambda limit: watch.claim(ctx, me, status, limit, LEASE_MS)
+
+        return [
+            Lane(
+                "submit",
+                lambda limit: submit.claim(ctx, me, self.kinds, limit, LEASE_MS),
+                lambda row: submit.send(ctx, row, me, LEASE_MS),
+                64,
+            ),
+            Lane("lost", due(SUBMITTING), lambda row: watch.mark_lost(ctx, row, me), 64),
+            Lane("unclear", due(UNCLEAR), lambda row: watch.look_for(ctx, [row], me), 1),
+            Lane("poll", due(PROCESSING), lambda row: watch.poll(ctx, row, me), 32),
+            Lane("collect", due(STORING), lambda row: collect.store(ctx, row, me), 16),
+        ]
+
+    async def _tend(self, lane: Lane) -> None:
+        bell, tasks = self.ctx.bell.lane(), set[asyncio.Task[None]]()
+        while not self.stopping.is_set():
+            bell.clear()
+            room = lane.most - len(tasks)
+            rows = await self._claim(lane, room) if room else []
+            for row in rows:
+                task = asyncio.create_task(self._do(lane, row))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                task.add_done_callback(lambda _: bell.set())
+            if len(rows) < room or not room:
+                await _wait(bell, LOOK_S)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _claim(self, lane: Lane, room: int) -> list[Generation]:
+        try:
+            return await lane.claim(room)
+        except Exception:  # a database that is busy or full must not end the loop
+            log.exception("claim_failed", lane=lane.name)
+            await _wait(self.stopping, 1.0)
+            return []
+
+    async def _do(self, lane: Lane, row: Generation) -> None:
+        """One row. Whatever goes wrong, its lease ends by itself and it is tried again, five times at most."""
+        self.holding.add(row.id)
+        try:
+            if row.attempts > MOST_ATTEMPTS:
+                await self._set_aside(row)
+            else:
+                await lane.work(row)
+        except Exception:
+            log.exception("row_failed", lane=lane.name, generation_id=row.id, attempts=row.attempts)
+        finally:
+            self.holding.discard(row.id)
+
+    async def _set_aside(self, row: Generation) -> None:
+        failure = Failure("provider_failed", "It could not be worked on, five times; see the log.", retryable=True)
+        await lifecycle.move(self.ctx, row, FAILED, self.id, failure=failure, possibly_charged=row.status != QUEUED)
+
+    async def _believe(self) -> None:
+        bell = self.ctx.bell.lane()
+        while not self.stopping.is_set():
+            bell.clear()
+            try:
+                if await receive.believe(self.ctx):
+                    self.ctx.wake()
+                    continue
+            except Exception:
+                log.exception("deliveries_failed")
+            await _wait(bell, LOOK_S)
+
+    async def _every(self, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
+        while not self.stopping.is_set():
+            await _wait(self.stopping, seconds)
+            try:
+                await job()
+            except Exception:
+                log.exception("routine_failed")
+
+    async def _beat(self) -> None:
+        """Say that we live, and keep what is in hand."""
+        now = self.ctx.now()
+
+        async def work(tx: Tx) -> None:
+            await operations.beat(tx, self.id, ",".join(self.kinds), now)
+            for id in list(self.holding):
+                await generations.extend_lease(tx, id, self.id, now + LEASE_MS)
+
+        await self.ctx.db.write(work)
+
+    async def _tidy(self) -> None:
+        await tidy.tidy(self.ctx)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
