@@ -1,0 +1,187 @@
+"""Puts the parts together: the context, the web face and the worker, in one process or in two."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import socket
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from backend import catalog, datakey
+from backend.config import Settings, is_loopback
+from backend.context import Context, now_ms
+from backend.db import generations
+from backend.db.connection import SqliteDb, sqlite_path
+from backend.errors import ReelhookError, SettingsError
+from backend.http import Http
+from backend.migrate import MigrationError, migrate
+from backend.model import Caller
+from backend.providers.base import Provider
+from backend.providers.replicate import Replicate
+from backend.steps import own, tidy
+from backend.storage import open_storage
+from backend.web import service
+from backend.worker import Worker
+
+GRACE_S = 20
+SAFE_SQLITE = (3, 51, 3)  # before it, several writing processes could corrupt a WAL database
+
+log = structlog.get_logger("backend.app")
+
+
+@contextlib.asynccontextmanager
+async def open_context(settings: Settings) -> AsyncIterator[Context]:
+    """A migrated database, the storage, the providers that have keys. Raises SettingsError."""
+    path = sqlite_path(settings.database_url)
+    try:
+        await asyncio.to_thread(migrate, path)
+    except MigrationError as error:
+        raise SettingsError(f"DATABASE_URL: {error}") from error
+    http = Http(allow_networks=settings.allow_networks)
+    db = await SqliteDb.open(path)
+    try:
+        known = catalog.load()
+        yield Context(
+            settings=settings,
+            db=db,
+            http=http,
+            storage=open_storage(settings.storage_url),
+            catalog=known,
+            providers=offered(settings, http, known),
+            data_key=await asyncio.to_thread(datakey.read, settings, path),
+        )
+    finally:
+        await http.close()
+        await db.close()
+
+
+def offered(settings: Settings, http: Http, known: catalog.Catalog) -> dict[str, Provider]:
+    """The providers that have a key."""
+    found: dict[str, Provider] = {}
+    if settings.replicate_api_key:
+        secret = settings.replicate_webhook_secret
+        found["replicate"] = Replicate(
+            http,
+            known.providers["replicate"],
+            base_url=settings.replicate_base_url,
+            token=settings.replicate_api_key.get_secret_value(),
+            secret=secret.get_secret_value() if secret else None,
+            now=now_ms,
+        )
+    return found
+
+
+@contextlib.contextmanager
+def only_process(path: Path, role: str) -> Iterator[bool]:
+    """Hold the database's lock; whether no other process can be at work on it. Raises SettingsError.
+
+    The lock is on a file of its own: closing any descriptor of the database would drop SQLite's locks.
+    """
+    shared = sqlite3.sqlite_version_info >= SAFE_SQLITE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.{role if shared else 'process'}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingsError(_already_used(path, shared)) from error
+        yield not shared or role == "serve"
+
+
+def check_dev_mode(settings: Settings, host: str) -> None:
+    """Raise SettingsError when anybody but this machine could reach a service that asks for no key."""
+    outside = [url for url in (settings.base_url, settings.ngrok_url) if url and not is_loopback(url)]
+    if settings.dev and (outside or not is_loopback(host)):
+        reachable = outside[0] if outside else host
+        raise SettingsError(f"AUTH_MODE=dev is for this machine alone, and {reachable} is not: use keys")
+
+
+async def serve(settings: Settings, host: str, port: int, *, with_worker: bool = True) -> None:
+    """Run the service until it is told to stop. Prints one line when it is ready."""
+    check_dev_mode(settings, host)
+    with only_process(sqlite_path(settings.database_url), "serve") as alone:
+        listener = await asyncio.to_thread(_listen, host, port)
+        port = listener.getsockname()[1]
+        if settings.base_url is None:
+            settings = settings.model_copy(update={"own_port": port})
+        async with open_context(settings) as ctx:
+            worker = Worker(ctx) if with_worker else None
+            server = uvicorn.Server(service.config(service.build(ctx, await _dev_caller(ctx))))
+            server.config.load()
+            async with _background(ctx, worker, alone):
+                shown = f"[{host}]" if ":" in host else host
+                print(f"reelhook is ready at http://{shown}:{port}", flush=True)
+                await server.serve(sockets=[listener])
+
+
+async def work(settings: Settings, kinds: tuple[str, ...]) -> None:
+    """Run a worker alone, beside `serve --no-worker`, until it is told to stop."""
+    with only_process(sqlite_path(settings.database_url), "worker") as alone:
+        async with open_context(settings) as ctx:
+            worker = Worker(ctx, kinds)
+            service.stop_on_signals(worker.stop)
+            async with _background(ctx, worker, alone):
+                print("the worker is ready", flush=True)
+                await worker.stopping.wait()
+
+
+async def _dev_caller(ctx: Context) -> Caller | None:
+    """Who everybody is in dev mode."""
+    if not ctx.settings.dev:
+        return None
+    client = await ctx.db.write(lambda tx: own.dev_client(tx, ctx))
+    return Caller("dev", client.id, admin=True)
+
+
+@contextlib.asynccontextmanager
+async def _background(ctx: Context, worker: Worker | None, alone: bool) -> AsyncIterator[None]:
+    """The worker and what is done once after a start; at the end what is in hand is finished."""
+    if worker and alone:
+        await ctx.db.write(lambda tx: generations.release_leases(tx, ctx.now()))
+    tasks = [asyncio.create_task(_after_start(ctx, alone and worker is not None))]
+    if worker:
+        tasks.append(asyncio.create_task(worker.run()))
+    try:
+        yield
+    finally:
+        if worker:
+            worker.stop()
+        tasks[0].cancel()
+        await asyncio.wait(tasks, timeout=GRACE_S)
+
+
+async def _after_start(ctx: Context, alone: bool) -> None:
+    """Ask for webhook secrets; remove what a crash left in the storage."""
+    for provider in ctx.providers.values():
+        try:
+            await provider.open()
+        except ReelhookError as error:
+            log.warning("provider_not_ready", provider=provider.name, why=error.message)
+    if alone:
+        await ctx.storage.sweep(0)
+        removed = await tidy.sweep_orphans(ctx)
+        log.info("storage_swept", removed=removed)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free. Raises SettingsError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def _already_used(path: Path, shared: bool) -> str:
+    if shared:
+        return f"{path} is used by another Reelhook process of this kind"
+    version = sqlite3.sqlite_version
+    return (
+        f"{path} is used by another Reelhook process; SQLite {version} is not safe with several "
+        "(3.51.3 and later are): use PostgreSQL, or one `reelhook serve`"
+    )

@@ -1,0 +1,106 @@
+"""Logs: one JSON object a line on standard error, with every secret taken out on the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from contextlib import suppress
+from typing import Any, TextIO, cast
+
+import structlog
+
+_SECRETS = (
+    (re.compile(r"\b(sk_|r8_|whsec_|whsk_|key_)[A-Za-z0-9_+/=-]{6,}"), r"\1***"),
+    (re.compile(r"\bAIza[A-Za-z0-9_-]{10,}"), "AIza***"),
+    # A name that promises a secret and its value: in a query, a header, JSON or a repr.
+    (
+        re.compile(
+            r"(?i)\b((?:x-)?(?:access_?|api_?|api-)?(?:token|sig|signature|key|nonce|secret|password))"
+            r"(=|%3D|\\?[\"']\s*[:,]\s*\\?[\"'])[^&\s\"'\\,;)}\]]+"
+        ),
+        r"\1\2***",
+    ),
+    (
+        re.compile(r"(?i)\b(authorization\\?[\"']?\s*[:=,]\s*\\?[\"']?)(?:(bearer|token|basic|key)\s+)?[^\s\"'\\,}]+"),
+        r"\1\2 ***",
+    ),
+    (re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), r"\1***"),
+    (re.compile(r"(://[^\s/:@\"']*:)[^\s/@\"']+@"), r"\1***@"),
+    (re.compile(r"(/webhooks/[^/\s\"']+/[^/\s\"']+/)[^/?\s\"'\\]+"), r"\1***"),
+)
+
+
+def redact(text: str) -> str:
+    """The text without API keys, tokens, signatures, nonces, passwords and Authorization values."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class _Target:
+    """Standard error as it is at the time, or one stream. A log nobody can take stops no work."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write a whole line; a full disk or a closed pipe loses it."""
+        with suppress(OSError, ValueError):
+            (self._stream or sys.stderr).write(text)
+
+    def flush(self) -> None:
+        """Let the line be seen."""
+        with suppress(OSError, ValueError):
+            (self._stream or sys.stderr).flush()
+
+
+def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send structlog and the standard library's logging to one place in one form.
+
+    Control characters leave as JSON escapes, so no value can forge or break a line.
+    """
+    target = _Target(stream)
+    structlog.configure(
+        processors=[*_SHARED, structlog.processors.format_exc_info, _write_line],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, target)),
+        cache_logger_on_first_use=False,
+    )
+    _route_standard_logging(level.upper(), target)
+
+
+def _route_standard_logging(level: str, target: _Target) -> None:
+    """Take over the root logger; libraries that print whole URLs are kept quiet."""
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _write_line,
+            ],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    for name in ("uvicorn.access", "httpx", "httpcore", "slowapi", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _write_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    """The last processor: one line of ASCII JSON, redacted as a whole so that no field is forgotten."""
+    event.pop("color_message", None)
+    return redact(json.dumps(event, default=repr))
+
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+]

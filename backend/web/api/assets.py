@@ -1,0 +1,104 @@
+"""Assets: files that clients bring."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+from pydantic import Field
+from starlette.responses import Response
+
+from backend.db.connection import Tx
+from backend.steps import bring, browse, repeat
+from backend.steps.repeat import Answer, Idempotency
+from backend.wanted import Strict, Url
+from backend.web import replies, uploads, views
+from backend.web.api.generations import Page
+from backend.web.inputs import Query
+from backend.web.operation import Call, operation
+from backend.web.views import AssetList, AssetView
+
+
+class AssetBody(Strict):
+    """A file to be fetched."""
+
+    url: Url
+
+
+class AssetQuery(Query):
+    """Whose it will be; only an admin has to say."""
+
+    client_id: Annotated[str, Field(max_length=64)] | None = None
+
+
+@operation("GET", "/api/v2/assets", query=Page, answers={200: AssetList}, tags=["assets"])
+async def list_assets(call: Call) -> Response:
+    """List assets, newest first."""
+    rows, cursor = await browse.asset_page(call.ctx, call.who, call.query.cursor, call.query.limit)
+    return replies.json_reply(views.page([views.asset(call.ctx, row) for row in rows], cursor))
+
+
+@operation("GET", "/api/v2/assets/{id}", answers={200: AssetView}, tags=["assets"])
+async def get_asset(call: Call) -> Response:
+    """Show one asset."""
+    return replies.json_reply(views.asset(call.ctx, await browse.asset(call.ctx, call.who, call.path["id"])))
+
+
+@operation("DELETE", "/api/v2/assets/{id}", answers={204: None}, tags=["assets"], errors=[409])
+async def delete_asset(call: Call) -> Response:
+    """Remove an asset and its file."""
+    await call.ctx.db.write(lambda tx: bring.delete(tx, call.ctx, call.who, call.path["id"]))
+    return Response(status_code=204)
+
+
+@operation(
+    "POST",
+    "/api/v2/assets",
+    body=AssetBody,
+    query=AssetQuery,
+    answers={201: AssetView},
+    accepts=["multipart/form-data"],
+    tags=["assets"],
+    errors=[404, 507],
+)
+async def create_asset(call: Call) -> Response:
+    """Bring a file: as multipart `file`, or JSON with the `url` it is fetched from."""
+    owner = await call.ctx.db.read(lambda tx: bring.owner_of(tx, call.who, call.query.client_id))
+    if call.body is not None:
+        return await _keep(call, owner, replies.name_of(call), None, None)
+    async with uploads.open_file(call.request, cap_bytes=call.ctx.settings.max_asset_mb * 1_000_000) as file:
+        spooled = call.ctx.storage.spool(call.ctx.new_id())
+        digest = await asyncio.to_thread(_copy, file.file, spooled)
+        return await _keep(call, owner, replies.name_of(call, f"{file.filename}\n{digest}"), spooled, file.filename)
+
+
+async def _keep(call: Call, owner: str, name: Idempotency | None, spooled: Path | None, called: str | None) -> Response:
+    """Longer than a transaction, so the Idempotency-Key is reserved first and freed if it fails."""
+    ctx = call.ctx
+    if kept := await repeat.begin(ctx, name):
+        return replies.reply(kept)
+    try:
+        spooled = spooled or await bring.fetch(ctx, call.body.url)
+        asset = await bring.take_in(ctx, owner, spooled, called)
+
+        async def work(tx: Tx) -> Answer:
+            await bring.add(tx, asset)
+            return Answer(201, views.asset(ctx, asset), f"/api/v2/assets/{asset.id}")
+
+        return replies.reply(await repeat.finish(ctx, name, work))
+    except BaseException:
+        await asyncio.shield(repeat.abandon(ctx, name))
+        raise
+    finally:
+        if spooled:
+            spooled.unlink(missing_ok=True)
+
+
+def _copy(source: BinaryIO, target: Path) -> str:
+    with target.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+    with target.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

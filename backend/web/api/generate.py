@@ -1,0 +1,60 @@
+"""POST /api/v2/generate/image and /video: accepted is kept."""
+
+from __future__ import annotations
+
+import pydantic
+from starlette.responses import Response
+
+from backend.db.connection import Tx
+from backend.model import Kind
+from backend.steps import request
+from backend.steps.repeat import Answer
+from backend.wanted import ImageRequest, VideoRequest
+from backend.web import replies, views
+from backend.web.operation import Call, operation
+from backend.web.views import Generations, GenerationView
+
+
+class Accepted(pydantic.RootModel[GenerationView | Generations]):
+    """The generation; with `copies` in the request, an object with `items` instead."""
+
+
+@operation(
+    "POST",
+    "/api/v2/generate/image",
+    body=ImageRequest,
+    answers={202: Accepted},
+    tags=["generate"],
+    limit="image",
+    errors=[404, 507],
+)
+async def generate_image(call: Call) -> Response:
+    """Make an image from a prompt, an asset, an image or a frame of a video."""
+    return await _generate(call, "image")
+
+
+@operation(
+    "POST",
+    "/api/v2/generate/video",
+    body=VideoRequest,
+    answers={202: Accepted},
+    tags=["generate"],
+    limit="video",
+    errors=[404, 507],
+)
+async def generate_video(call: Call) -> Response:
+    """Make a video from an image; with a prompt alone its start image is generated first."""
+    return await _generate(call, "video")
+
+
+async def _generate(call: Call, kind: Kind) -> Response:
+    ctx = call.ctx
+    await request.ensure_room(ctx)
+
+    async def work(tx: Tx) -> Answer:
+        rows = await request.accept(tx, ctx, call.who, kind, call.body)
+        shown = [views.generation(ctx, row) for row in rows]
+        body = shown[0] if call.body.copies is None else {"items": shown}
+        return Answer(202, body, f"/api/v2/generations/{rows[0].id}")
+
+    return await replies.once(call, work)

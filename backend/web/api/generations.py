@@ -1,0 +1,186 @@
+"""Generations: one, lists of them, and what can be done with one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import AwareDatetime, Field
+from starlette.responses import Response
+
+from backend.db.connection import Tx
+from backend.db.lists import Filters
+from backend.errors import NotFound
+from backend.steps import browse, change
+from backend.steps.repeat import Answer
+from backend.web import replies, views
+from backend.web.inputs import Query
+from backend.web.operation import Call, operation
+from backend.web.views import GenerationList, GenerationView
+
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Page(Query):
+    """Where a list goes on and how much of it is wanted."""
+
+    limit: int = Field(20, ge=1, le=100)
+    cursor: Annotated[str, Field(max_length=200)] | None = None
+
+
+class Narrowing(Page):
+    """Filters that every list of generations has."""
+
+    status: Literal["pending", "processing", "completed", "failed", "canceled"] | None = None
+    provider: Text | None = None
+    model: Text | None = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    q: Text | None = Field(None, description="in the prompt")
+
+
+class Listing(Narrowing):
+    """Filters of the list of all generations."""
+
+    kind: Literal["image", "video"] | None = None
+    client_id: Text | None = None
+    campaign_id: Text | None = None
+    batch_id: Text | None = None
+
+
+@operation("GET", "/api/v2/generations", query=Listing, answers={200: GenerationList}, tags=["generations"])
+async def list_generations(call: Call) -> Response:
+    """List generations, newest first."""
+    query = call.query
+    own = call.who.only_client
+    if own and query.client_id not in (None, own):
+        return replies.json_reply(views.page([], None))
+    filters = _filters(query, kind=query.kind, client_id=own or query.client_id, campaign_id=query.campaign_id)
+    return await _page(call, filters)
+
+
+@operation("GET", "/api/v2/generations/{id}", answers={200: GenerationView}, tags=["generations"])
+async def get_generation(call: Call) -> Response:
+    """Show one generation."""
+    row = await browse.generation(call.ctx, call.who, call.path["id"])
+    return replies.json_reply(views.generation(call.ctx, row))
+
+
+@operation("GET", "/api/v2/images/{id}", answers={200: GenerationView}, tags=["media"])
+async def get_image(call: Call) -> Response:
+    """Show one generated image."""
+    return await _of_kind(call, "image")
+
+
+@operation("GET", "/api/v2/videos/{id}", answers={200: GenerationView}, tags=["media"])
+async def get_video(call: Call) -> Response:
+    """Show one generated video."""
+    return await _of_kind(call, "video")
+
+
+@operation(
+    "POST",
+    "/api/v2/generations/{id}/cancel",
+    answers={200: GenerationView, 202: GenerationView},
+    tags=["generations"],
+    errors=[409],
+)
+async def cancel_generation(call: Call) -> Response:
+    """Stop a generation: 200 when it is canceled, 202 when the provider was asked and has the last word."""
+
+    async def work(tx: Tx) -> Answer:
+        row = await change.cancel(tx, call.ctx, call.who, call.path["id"])
+        return Answer(200 if row.status == "canceled" else 202, views.generation(call.ctx, row))
+
+    return await replies.once(call, work)
+
+
+@operation("POST", "/api/v2/generations/{id}/retry", answers={202: GenerationView}, tags=["generations"], errors=[409])
+async def retry_generation(call: Call) -> Response:
+    """Make the same request anew: a new generation that names the old one."""
+
+    async def work(tx: Tx) -> Answer:
+        row = await change.retry(tx, call.ctx, call.who, call.path["id"])
+        return Answer(202, views.generation(call.ctx, row), f"/api/v2/generations/{row.id}")
+
+    return await replies.once(call, work)
+
+
+@operation("DELETE", "/api/v2/generations/{id}", answers={204: None}, tags=["generations"], errors=[409])
+async def delete_generation(call: Call) -> Response:
+    """Remove a finished generation and its files."""
+    await call.ctx.db.write(lambda tx: change.delete(tx, call.ctx, call.who, call.path["id"]))
+    call.ctx.wake()
+    return Response(status_code=204)
+
+
+@operation(
+    "GET", "/api/v2/campaigns/{id}/generated-images", query=Narrowing, answers={200: GenerationList}, tags=["campaigns"]
+)
+async def list_campaign_images(call: Call) -> Response:
+    """List the images of a campaign, newest first."""
+    return await _of_campaign(call, "image")
+
+
+@operation(
+    "GET", "/api/v2/campaigns/{id}/generated-videos", query=Narrowing, answers={200: GenerationList}, tags=["campaigns"]
+)
+async def list_campaign_videos(call: Call) -> Response:
+    """List the videos of a campaign, newest first."""
+    return await _of_campaign(call, "video")
+
+
+@operation(
+    "GET", "/api/v2/clients/{id}/generated-images", query=Narrowing, answers={200: GenerationList}, tags=["clients"]
+)
+async def list_client_images(call: Call) -> Response:
+    """List the images of a client, newest first."""
+    return await _of_client(call, "image")
+
+
+@operation(
+    "GET", "/api/v2/clients/{id}/generated-videos", query=Narrowing, answers={200: GenerationList}, tags=["clients"]
+)
+async def list_client_videos(call: Call) -> Response:
+    """List the videos of a client, newest first."""
+    return await _of_client(call, "video")
+
+
+async def _of_kind(call: Call, kind: str) -> Response:
+    row = await browse.generation(call.ctx, call.who, call.path["id"])
+    if row.kind != kind:
+        raise NotFound(f"There is no such {kind}.", code=f"{kind}_not_found")
+    return replies.json_reply(views.generation(call.ctx, row))
+
+
+async def _of_campaign(call: Call, kind: str) -> Response:
+    campaign = await browse.campaign(call.ctx, call.who, call.path["id"])
+    return await _page(call, _filters(call.query, kind=kind, campaign_id=campaign.id))
+
+
+async def _of_client(call: Call, kind: str) -> Response:
+    client = await browse.client(call.ctx, call.who, call.path["id"])
+    return await _page(call, _filters(call.query, kind=kind, client_id=client.id))
+
+
+async def _page(call: Call, filters: Filters) -> Response:
+    query: Page = call.query
+    rows, cursor = await browse.generation_page(call.ctx, call.who, filters, query.cursor, query.limit)
+    return replies.json_reply(views.page([views.generation(call.ctx, row) for row in rows], cursor))
+
+
+def _filters(query: Any, **fixed: str | None) -> Filters:
+    return Filters(
+        statuses=browse.stages_of(query.status) if query.status else (),
+        provider=query.provider,
+        model=query.model,
+        batch_id=getattr(query, "batch_id", None),
+        created_after=_ms(query.created_after),
+        created_before=_ms(query.created_before),
+        q=query.q,
+        **fixed,
+    )
+
+
+def _ms(at: pydantic.AwareDatetime | None) -> int | None:
+    return None if at is None else min(max(int(at.timestamp() * 1000), 0), (1 << 48) - 1)

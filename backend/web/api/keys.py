@@ -1,0 +1,84 @@
+"""API keys, for admins."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Annotated
+
+from limits import parse_many
+from pydantic import AwareDatetime, Field, field_validator, model_validator
+from starlette.responses import Response
+
+from backend.db.connection import Tx
+from backend.steps import browse, own
+from backend.steps.repeat import Answer
+from backend.wanted import Strict
+from backend.web import replies, views
+from backend.web.api.clients import Name
+from backend.web.api.generations import Page
+from backend.web.operation import Call, operation
+from backend.web.views import KeyList, NewKeyView
+
+Rate = Annotated[str, Field(max_length=40, description="such as 30/minute; the service's own when it is not given")]
+
+
+class KeyBody(Strict):
+    """A key to be made: of one client, or an admin's."""
+
+    name: Name
+    client_id: Annotated[str, Field(max_length=64)] | None = None
+    admin: bool = False
+    image_rate_limit: Rate | None = None
+    video_rate_limit: Rate | None = None
+    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+
+    @field_validator("image_rate_limit", "video_rate_limit")
+    @classmethod
+    def _is_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_many(value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_owner(self) -> KeyBody:
+        if self.admin == (self.client_id is not None):
+            raise ValueError("give either client_id or admin: true")
+        return self
+
+
+@operation("GET", "/api/v2/keys", query=Page, answers={200: KeyList}, auth="admin", tags=["keys"])
+async def list_keys(call: Call) -> Response:
+    """List keys, newest first, without their texts."""
+    rows, cursor = await browse.key_page(call.ctx, call.query.cursor, call.query.limit)
+    return replies.json_reply(views.page([views.key(row) for row in rows], cursor))
+
+
+@operation("POST", "/api/v2/keys", body=KeyBody, answers={201: NewKeyView}, auth="admin", tags=["keys"])
+async def create_key(call: Call) -> Response:
+    """Make a key; its text is shown this once and kept nowhere."""
+    body: KeyBody = call.body
+    expires_at = int(body.expires_at.timestamp() * 1000) if body.expires_at else None
+    made = await asyncio.to_thread(
+        own.make_key,
+        call.ctx,
+        body.name,
+        body.client_id,
+        expires_at=expires_at,
+        image_limit=body.image_rate_limit,
+        video_limit=body.video_rate_limit,
+    )
+
+    async def work(tx: Tx) -> Answer:
+        row = await own.add_key(tx, made)
+        return Answer(201, views.key(row) | {"key": None})
+
+    answer = await replies.answer_once(call, work)
+    return replies.reply(answer if answer.replayed else replace(answer, body=answer.body | {"key": made.text}))
+
+
+@operation("DELETE", "/api/v2/keys/{id}", answers={204: None}, auth="admin", tags=["keys"])
+async def revoke_key(call: Call) -> Response:
+    """Revoke a key: it is not accepted from this moment on."""
+    await call.ctx.db.write(lambda tx: own.revoke_key(tx, call.ctx, call.path["id"]))
+    return Response(status_code=204)

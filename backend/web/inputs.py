@@ -1,0 +1,87 @@
+"""What requests may say: the base models of bodies and queries, and how they are checked."""
+
+from __future__ import annotations
+
+import re
+from types import UnionType
+from typing import TypeVar, Union, get_args, get_origin
+
+import pydantic
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+
+from backend.errors import InvalidInput
+from backend.logs import redact
+from backend.web import bodies, problems
+
+M = TypeVar("M", bound=pydantic.BaseModel)
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+
+
+class Body(pydantic.BaseModel):
+    """A JSON body: unknown fields are refused, and "5" is not 5."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        """7.0 is a whole number in JSON, and some languages write it so."""
+        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
+
+
+class Query(pydantic.BaseModel):
+    """A query: everything arrives as text, so numbers and flags are read leniently."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+async def read_body(request: Request, model: type[M], cap_bytes: int) -> tuple[M, bytes]:
+    """The validated body and its exact bytes, which an Idempotency-Key is compared by."""
+    bodies.require_json_type(request)
+    raw = await bodies.read(request, cap_bytes=cap_bytes)
+    await bodies.check(raw)
+    try:
+        return model.model_validate_json(raw), raw
+    except pydantic.ValidationError as error:
+        raise problems.from_validation(error, where="body") from None
+
+
+def read_query(params: QueryParams, model: type[M]) -> M:
+    """The validated query; a parameter given twice is refused unless the model wants a list."""
+    values: dict[str, str | list[str]] = {}
+    for name in params:
+        given = params.getlist(name)
+        if "\0" in name or any("\0" in value for value in given):
+            raise InvalidInput.of("query", "A parameter contains the character NUL.")
+        if _wants_list(model, name):
+            values[name] = given
+        elif len(given) > 1:
+            raise InvalidInput.of(redact(name)[:200], "This parameter was given more than once.")
+        else:
+            values[name] = given[0]
+    try:
+        return model.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise problems.from_validation(error, where="query") from None
+
+
+def _wants_list(model: type[pydantic.BaseModel], name: str) -> bool:
+    field = model.model_fields.get(name)
+    return field is not None and _is_list(field.annotation)
+
+
+def _is_list(annotation: object) -> bool:
+    if get_origin(annotation) in (Union, UnionType):
+        return any(_is_list(part) for part in get_args(annotation))
+    return annotation is list or get_origin(annotation) is list
+
+
+def read_idempotency_key(request: Request) -> str | None:
+    """The Idempotency-Key: 1 to 255 printable ASCII characters, at most once."""
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    if len(given) > 1 or not _KEY.fullmatch(given[0]):
+        raise InvalidInput.of("Idempotency-Key", "Give one key of 1 to 255 printable ASCII characters.")
+    return given[0]

@@ -1,0 +1,130 @@
+"""API keys checked: at most one bcrypt comparison a request, and none for a key seen a moment ago."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import bcrypt
+import structlog
+
+from backend.errors import Unauthorized, Unavailable
+from backend.model import ApiKey
+from backend.web.attempts import Attempts
+
+FORM = re.compile(r"sk_[A-Za-z0-9_-]{43}")
+PREFIX = slice(3, 15)
+COST = 10  # keys are 256 random bits: nobody guesses them, the hash only has to survive a leak
+_MAX_COST = 14  # a row with more would keep a core busy for seconds
+_REMEMBER_S = 60.0
+_MAX_REMEMBERED = 10_000
+_MAX_WAITING = 64
+_HASH = re.compile(r"\$2[abxy]\$(\d\d)\$[./A-Za-z0-9]{53}")
+
+log = structlog.get_logger("backend.web.keyring")
+
+
+class Keyring:
+    """Finds the row of a key and checks the key against it.
+
+    `find` takes the public prefix; it is called for every request, so a revoked key dies at once.
+    `now` is the time in milliseconds that rows are written in.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[str], Awaitable[ApiKey | None]],
+        now: Callable[[], int],
+        *,
+        cost: int = COST,
+        attempts: Attempts | None = None,
+    ) -> None:
+        self._find = find
+        self._now = now
+        self._dummy = f"$2b${cost:02d}$" + "." * 53  # well formed, matches nothing, costs the same
+        self._attempts = attempts or Attempts()
+        # Its own threads: a flood of bad keys must not keep file reads waiting.
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="bcrypt")
+        self._waiting = 0
+        self._remembered: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._running: dict[tuple[bytes, str], asyncio.Task[bool]] = {}
+
+    async def check(self, key: str, address: str) -> ApiKey:
+        """The row of a valid key; Unauthorized for any other, TooManyRequests for an address that guesses."""
+        if not FORM.fullmatch(key):
+            self._attempts.begin(address)
+            raise Unauthorized
+        digest = hashlib.sha256(key.encode()).digest()
+        known = self._recall(digest)
+        if known is not None:
+            return self._usable(await self._find(key[PREFIX]), known, digest)
+        began = self._attempts.begin(address)
+        row = await self._find(key[PREFIX])
+        against = row.hash if row is not None else self._dummy
+        if not await self._compare(key, against, digest):
+            raise Unauthorized
+        row = self._usable(row, against, digest)
+        self._attempts.forgive(address, began)
+        self._remember(digest, against)
+        return row
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _usable(self, row: ApiKey | None, matched: str, digest: bytes) -> ApiKey:
+        """The row, if it still holds the hash the key matched and is in force."""
+        stands = row is not None and row.hash == matched and row.revoked_at is None
+        if row is not None and stands and (row.expires_at is None or row.expires_at > self._now()):
+            return row
+        self._remembered.pop(digest, None)
+        raise Unauthorized
+
+    def _recall(self, digest: bytes) -> str | None:
+        """The hash this key matched less than a minute ago."""
+        known, until = self._remembered.get(digest, ("", 0.0))
+        if until > time.monotonic():
+            return known
+        self._remembered.pop(digest, None)
+        return None
+
+    def _remember(self, digest: bytes, matched: str) -> None:
+        self._remembered[digest] = (matched, time.monotonic() + _REMEMBER_S)
+        if len(self._remembered) > _MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    async def _compare(self, key: str, against: str, digest: bytes) -> bool:
+        """One comparison for all requests that wait for the same one; it goes on if one of them leaves."""
+        about = (digest, against)
+        task = self._running.get(about)
+        if task is None:
+            if self._waiting >= _MAX_WAITING:
+                raise Unavailable("Too many keys are being checked.", retry_after=1)
+            self._waiting += 1
+            task = self._running[about] = asyncio.create_task(self._run(key, against))
+            task.add_done_callback(lambda _: self._forget(about))
+        return await asyncio.shield(task)
+
+    async def _run(self, key: str, against: str) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, matches, key, against)
+
+    def _forget(self, about: tuple[bytes, str]) -> None:
+        self._waiting -= 1
+        self._running.pop(about, None)
+
+
+def matches(key: str, against: str) -> bool:
+    """Whether bcrypt agrees. A row that holds no bcrypt hash fits no key and is reported."""
+    try:
+        form = _HASH.fullmatch(against)
+        if form is None:
+            raise ValueError("not a bcrypt hash of a sane cost")
+        return bcrypt.checkpw(key.encode(), against.encode())
+    except (ValueError, TypeError, AttributeError):
+        log.warning("key_hash_malformed", prefix=key[PREFIX])
+        return False

@@ -1,0 +1,53 @@
+"""Who is at the other end: the peer's address, or the one a trusted proxy vouches for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from starlette.requests import Request
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+
+def address(request: Request, trusted: Sequence[Network]) -> str:
+    """The address that failed attempts are counted by.
+
+    X-Forwarded-For is read from the right, because everything left of our own proxies is the
+    caller's word. IPv6 counts by /64: one household has that many.
+    """
+    peer = _parse(request.client.host) if request.client else None
+    if peer is None:
+        return "unknown"
+    for hop in reversed(",".join(request.headers.getlist("x-forwarded-for")[:20]).split(",")[-20:]):
+        if not _is_inside(peer, trusted):
+            break
+        closer = _parse(hop.strip())
+        if closer is None:
+            break
+        peer = closer
+    return _group(peer)
+
+
+def _parse(text: str) -> Address | None:
+    """An address as proxies write it: with a port, in brackets, with a zone, mapped into IPv6."""
+    host = text.strip('"')
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        found = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return mapped or found
+
+
+def _is_inside(found: Address, networks: Sequence[Network]) -> bool:
+    return any(found.version == network.version and found in network for network in networks)
+
+
+def _group(found: Address) -> str:
+    return str(IPv6Network((found, 64), strict=False)) if isinstance(found, IPv6Address) else str(found)

@@ -1,0 +1,163 @@
+"""One shape for every error: application/problem+json (RFC 9457) with a code and the request's id."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+import pydantic
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from backend.errors import (
+    Conflict,
+    InvalidInput,
+    InvalidJson,
+    NotAllowed,
+    NotFound,
+    OutOfSpace,
+    Problem,
+    StorageFull,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    UnsupportedMedia,
+    WrongStatus,
+)
+from backend.logs import redact
+
+MEDIA_TYPE = "application/problem+json"
+_LINGER_S = 2.0
+_LINGER_BYTES = 32 << 20
+CHALLENGE = 'Bearer realm="reelhook"'
+
+_BY_STATUS: Mapping[int, type[Problem]] = {
+    kind.status: kind
+    for kind in (InvalidJson, Unauthorized, NotFound, NotAllowed, TooLarge, UnsupportedMedia, TooManyRequests)
+}
+
+
+def render(problem: Problem, request_id: str | None) -> Response:
+    """The answer for a problem, with Retry-After and WWW-Authenticate where they belong."""
+    content: dict[str, Any] = {
+        "type": "about:blank",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": redact(problem.message),
+        "code": problem.code,
+        "request_id": request_id,
+    }
+    if problem.errors is not None:
+        content["errors"] = problem.errors
+    headers = dict(problem.headers)
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    if problem.status == 401:
+        headers.setdefault("WWW-Authenticate", CHALLENGE)
+    if problem.status in (408, 413):
+        headers["Connection"] = "close"  # the rest of the body is not worth waiting for
+    kind = _LastWord if problem.status == 413 else Response
+    return kind(json.dumps(content), problem.status, headers, media_type=MEDIA_TYPE)
+
+
+class _LastWord(Response):
+    """An answer to a body that is still coming.
+
+    Closing at once would make the kernel reset the connection, and the client would lose the answer
+    it has not read yet. So the answer goes out whole, then a little more of the body is thrown away.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                await _discard(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _discard(receive: Receive) -> None:
+    left = _LINGER_BYTES
+    more = True
+    while more and left > 0:
+        message = await receive()
+        more = message["type"] == "http.request" and message.get("more_body", False)
+        left -= len(message.get("body", b""))
+
+
+def unexpected() -> Problem:
+    """What a client is told of an error nobody foresaw: that it happened, and nothing else."""
+    return Problem("Something went wrong on our side; the request id finds it in the logs.", code="internal_error")
+
+
+def from_validation(error: pydantic.ValidationError, *, where: str = "") -> InvalidInput:
+    """A model's complaints as fields and messages; what was sent is never repeated."""
+    errors = [
+        {"field": _field(where, item["loc"]), "message": item["msg"][:300]}
+        for item in error.errors(include_url=False, include_context=False, include_input=False)[:50]
+    ]
+    return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors[:3]), errors=errors)
+
+
+def _field(where: str, location: tuple[int | str, ...]) -> str:
+    """A dotted path; an unknown field's own name is part of it, so it is cut and redacted."""
+    path = ".".join(str(part) for part in location)
+    return redact(path or where or "body")[:200]
+
+
+def from_http(error: HTTPException) -> Problem:
+    """Starlette's own refusals (no such route, method, too large, bad form) as ours."""
+    headers = dict(error.headers or {})
+    known = _BY_STATUS.get(error.status_code)
+    if known is not None:
+        # The text is ours for these, but a form parser's complaint says what was wrong with the form.
+        message = str(error.detail) if known is InvalidJson else None
+        code = "invalid_request" if known is InvalidJson else None
+        return known(message, code=code, headers=_sorted_allow(headers))
+    problem = Problem(str(error.detail), code="http_error", headers=headers)
+    problem.status = error.status_code
+    problem.title = _phrase(error.status_code)
+    return problem
+
+
+def _sorted_allow(headers: dict[str, str]) -> dict[str, str]:
+    """Starlette writes the methods in the order of a set."""
+    return {name: ", ".join(sorted(value.split(", "))) if name == "Allow" else value for name, value in headers.items()}
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """The problem a client is told for an exception, or None for one that nobody foresaw."""
+    match error:
+        case Problem():
+            return error
+        case HTTPException():
+            return from_http(error)
+        case pydantic.ValidationError():
+            return from_validation(error)
+        case WrongStatus():
+            return Conflict(error.message, code="wrong_status")
+        case StorageFull():
+            return OutOfSpace(retry_after=60)
+        case ClientDisconnect():
+            return InvalidJson("The client went away before its request was complete.", code="disconnected")
+    return None
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """The exception handler for everything `HANDLERS` lists."""
+    return render(problem_of(error) or unexpected(), getattr(request.state, "request_id", None))
+
+
+HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = dict.fromkeys(
+    (Problem, HTTPException, pydantic.ValidationError, WrongStatus, StorageFull, ClientDisconnect), answer
+)

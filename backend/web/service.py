@@ -1,0 +1,63 @@
+"""The service's web face: the site of a context, and the server it runs in."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import uvicorn
+from starlette.applications import Starlette
+
+from backend.context import Context
+from backend.db import keys
+from backend.model import Caller
+from backend.steps import browse
+from backend.web import limits, media, stack, webhooks  # noqa: F401  media and webhooks register their operations
+from backend.web.api import assets, clients, generate, generations  # noqa: F401
+from backend.web.api import keys as _  # noqa: F401
+from backend.web.keyring import Keyring
+from backend.web.protocol import BoundedProtocol
+from backend.web.site import Site
+
+GRACE_S = 15
+MOST_CONNECTIONS = 2000
+
+
+def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
+    """The application over this context; with `dev_caller` nobody is asked for a key."""
+    settings = ctx.settings
+    site = Site(
+        ctx=ctx,
+        keyring=Keyring(lambda prefix: ctx.db.read(lambda tx: keys.by_prefix(tx, prefix)), ctx.now),
+        limits=limits.build(
+            {"image": settings.image_rate_limit, "video": settings.video_rate_limit}, settings.redis_url
+        ),
+        trusted_proxies=settings.proxy_networks,
+        dev_caller=dev_caller,
+        check_signed=media.check_signed,
+        readiness=lambda: browse.readiness(ctx),
+    )
+    return stack.build(site)
+
+
+def config(app: Starlette) -> uvicorn.Config:
+    """How uvicorn runs it: nothing a proxy says is believed, a stop does not wait for ever."""
+    return uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=GRACE_S,
+        limit_concurrency=MOST_CONNECTIONS,
+    )
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` at the first SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, stop)

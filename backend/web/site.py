@@ -1,0 +1,44 @@
+"""What the routes share: the steps' context, the keys, the limits and the mode they run in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from backend.context import Context
+from backend.errors import Unauthorized
+from backend.model import Caller
+from backend.web.keyring import Keyring
+from backend.web.limits import Limits
+from backend.web.peers import Network
+
+
+def refuse_signed(_request: Request) -> None:
+    """Until signed URLs are wired up, none is valid."""
+    raise Unauthorized
+
+
+async def never_ready() -> Mapping[str, Any]:
+    """A site without a readiness check is not ready."""
+    return {"ready": {"ok": False, "why": "no check is set up"}}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything one running service has, apart from its routes.
+
+    `dev_caller` is set in dev mode only: then everybody is this caller and no key is asked for.
+    `check_signed` raises a Problem unless the request's signed URL is genuine and in time.
+    `readiness` answers {check: {"ok": bool, "why": str | None}}.
+    """
+
+    ctx: Context
+    keyring: Keyring
+    limits: Limits
+    trusted_proxies: tuple[Network, ...] = ()
+    dev_caller: Caller | None = None
+    check_signed: Callable[[Request], None] = refuse_signed
+    readiness: Callable[[], Awaitable[Mapping[str, Any]]] = field(default=never_ready)

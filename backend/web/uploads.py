@@ -1,0 +1,59 @@
+"""A file in a multipart form: one part named `file`, streamed to disk, never held in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.types import Message
+
+from backend.errors import InvalidInput, RequestTimeout, TooLarge
+from backend.web import bodies
+
+WITHIN_S = 900.0
+_FORM_BYTES = 64 << 10  # boundaries and part headers around the file
+
+
+@asynccontextmanager
+async def open_file(request: Request, *, cap_bytes: int, within_s: float = WITHIN_S) -> AsyncIterator[UploadFile]:
+    """The uploaded file, at its beginning; its temporary copy is gone when the block ends.
+
+    Raises TooLarge, RequestTimeout, InvalidInput unless there is exactly one part, named `file`, and
+    a 400 for a form that cannot be read.
+    """
+    bounded = Request(request.scope, _Bounded(request, cap_bytes + _FORM_BYTES).receive)
+    try:
+        async with asyncio.timeout(within_s):
+            form = await bounded.form(max_files=1, max_fields=8, max_part_size=64 << 10)
+    except TimeoutError:
+        raise RequestTimeout(f"The file was not complete after {within_s:g} seconds.") from None
+    try:
+        file = form.get("file")
+        if len(form.multi_items()) != 1 or not isinstance(file, UploadFile):
+            raise InvalidInput.of("file", "Send exactly one part: a file named 'file'.")
+        if (file.size or 0) > cap_bytes:
+            raise TooLarge(f"The file is larger than {cap_bytes} bytes.")
+        yield file
+    finally:
+        await form.close()
+
+
+class _Bounded:
+    """Passes on what arrives until it is too much."""
+
+    def __init__(self, request: Request, cap_bytes: int) -> None:
+        self._request = request
+        self._left = cap_bytes
+        if bodies.announced(request) > cap_bytes:
+            raise TooLarge(f"The file is larger than {cap_bytes - _FORM_BYTES} bytes.")
+
+    async def receive(self) -> Message:
+        """The next piece of the body."""
+        message = await self._request.receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise TooLarge
+        return message

@@ -1,0 +1,257 @@
+"""Rows as the JSON that clients see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pydantic
+
+from backend import links
+from backend.context import Context
+from backend.model import ApiKey, Asset, Campaign, Client, Generation
+
+Shown = dict[str, Any]
+
+
+class View(pydantic.BaseModel):
+    """The documented shape of an answer."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class CostView(View):
+    """US dollars: what it should cost, and what it did."""
+
+    estimated: float | None
+    actual: float | None
+
+
+class FailureView(View):
+    """Why a generation failed. `retryable`: the same request could succeed later."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class GenerationView(View):
+    """One generation: the request, where it stands, and its result."""
+
+    id: str
+    kind: Literal["image", "video"]
+    status: Literal["pending", "processing", "completed", "failed", "canceled"]
+    stage: str
+    progress: float | None
+    client_id: str
+    campaign_id: str
+    batch_id: str | None
+    retry_of: str | None
+    provider: str
+    model: str
+    prompt: str | None
+    source: dict[str, Any]
+    params: dict[str, Any]
+    url: str | None
+    poster_url: str | None
+    content_type: str | None
+    bytes: int | None
+    sha256: str | None
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    cost_usd: CostView
+    error: FailureView | None
+    metadata: dict[str, str]
+    possibly_charged: bool
+    cancel_requested: bool
+    created_at: str
+    submitted_at: str | None
+    completed_at: str | None
+
+
+class GenerationList(View):
+    """One page, newest first."""
+
+    items: list[GenerationView]
+    next_cursor: str | None
+
+
+class Generations(View):
+    """The copies of one request."""
+
+    items: list[GenerationView]
+
+
+class ClientView(View):
+    """A client."""
+
+    id: str
+    name: str
+    created_at: str
+
+
+class ClientList(View):
+    """One page, newest first."""
+
+    items: list[ClientView]
+    next_cursor: str | None
+
+
+class CampaignView(View):
+    """A campaign of a client."""
+
+    id: str
+    client_id: str
+    name: str
+    created_at: str
+
+
+class CampaignList(View):
+    """One page, newest first."""
+
+    items: list[CampaignView]
+    next_cursor: str | None
+
+
+class AssetView(View):
+    """A file a client brought; `url` needs no key for a year."""
+
+    id: str
+    client_id: str
+    kind: Literal["image", "video", "audio"]
+    name: str | None
+    url: str
+    content_type: str
+    bytes: int
+    sha256: str
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    created_at: str
+
+
+class AssetList(View):
+    """One page, newest first."""
+
+    items: list[AssetView]
+    next_cursor: str | None
+
+
+class KeyView(View):
+    """A key without its text."""
+
+    id: str
+    client_id: str | None
+    name: str
+    prefix: str
+    admin: bool
+    image_rate_limit: str | None
+    video_rate_limit: str | None
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class NewKeyView(KeyView):
+    """A key that was just made: `key` is shown this once, and null when the request is repeated."""
+
+    key: str | None
+
+
+class KeyList(View):
+    """One page, newest first."""
+
+    items: list[KeyView]
+    next_cursor: str | None
+
+
+def generation(ctx: Context, row: Generation) -> Shown:
+    """One generation. `url` is there exactly when it is completed."""
+    noun, done = f"{row.kind}s", row.status == "completed"
+    failure = row.failure
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "status": row.shown_status,
+        "stage": row.status,
+        "progress": row.progress,
+        "client_id": row.client_id,
+        "campaign_id": row.campaign_id,
+        "batch_id": row.batch_id,
+        "retry_of": row.retry_of,
+        "provider": row.provider,
+        "model": row.model,
+        "prompt": row.prompt,
+        "source": row.source,
+        "params": row.params,
+        "url": links.link(ctx, noun, row.id) if done else None,
+        "poster_url": links.link(ctx, noun, row.id, "poster") if done and row.poster_name else None,
+        "content_type": row.content_type,
+        "bytes": row.bytes,
+        "sha256": row.sha256,
+        "width": row.width,
+        "height": row.height,
+        "duration_s": row.duration_s,
+        "cost_usd": {"estimated": dollars(row.cost_estimated_micros), "actual": dollars(row.cost_actual_micros)},
+        "error": {"code": failure.code, "message": failure.message, "retryable": failure.retryable}
+        if failure
+        else None,
+        "metadata": row.metadata,
+        "possibly_charged": row.possibly_charged,
+        "cancel_requested": row.cancel_requested_at is not None,
+        "created_at": time(row.created_at),
+        "submitted_at": time(row.submitted_at),
+        "completed_at": time(row.finished_at),
+    }
+
+
+def client(row: Client) -> Shown:
+    """One client."""
+    return {"id": row.id, "name": row.name, "created_at": time(row.created_at)}
+
+
+def campaign(row: Campaign) -> Shown:
+    """One campaign."""
+    return {"id": row.id, "client_id": row.client_id, "name": row.name, "created_at": time(row.created_at)}
+
+
+def asset(ctx: Context, row: Asset) -> Shown:
+    """One asset."""
+    same = ("id", "client_id", "kind", "name", "content_type", "bytes", "sha256", "width", "height", "duration_s")
+    shown = {name: getattr(row, name) for name in same}
+    return shown | {"url": links.link(ctx, "assets", row.id), "created_at": time(row.created_at)}
+
+
+def key(row: ApiKey) -> Shown:
+    """One key, without its text."""
+    return {
+        "id": row.id,
+        "client_id": row.client_id,
+        "name": row.name,
+        "prefix": f"sk_{row.prefix}",
+        "admin": row.admin,
+        "image_rate_limit": row.image_limit,
+        "video_rate_limit": row.video_limit,
+        "created_at": time(row.created_at),
+        "expires_at": time(row.expires_at),
+        "revoked_at": time(row.revoked_at),
+    }
+
+
+def page(items: Sequence[Shown], next_cursor: str | None) -> Shown:
+    """A list."""
+    return {"items": list(items), "next_cursor": next_cursor}
+
+
+def time(at_ms: int | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def dollars(micros: int | None) -> float | None:
+    """Millionths of a dollar as dollars."""
+    return None if micros is None else micros / 1_000_000

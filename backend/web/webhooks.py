@@ -1,0 +1,28 @@
+"""Where providers report: the exact bytes are checked, kept, and answered at once."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from backend.steps import receive
+from backend.web import bodies, replies
+from backend.web.operation import Call, operation
+
+CAP_BYTES = 10 << 20  # a prediction with long logs has been seen to exceed 1 MB
+
+
+@operation(
+    "POST",
+    "/webhooks/{provider}/{generation_id}/{nonce}",
+    answers={200: None},
+    auth="none",
+    tags=["webhooks"],
+    errors=[400, 401, 404, 413, 503],
+)
+async def receive_webhook(call: Call) -> Response:
+    """Take a provider's webhook: only what it signed is believed, and only once."""
+    body = await bodies.read(call.request, cap_bytes=CAP_BYTES)
+    headers = {name.lower(): value for name, value in call.request.headers.items()}
+    path = call.path
+    fresh = await receive.keep(call.ctx, path["provider"], path["generation_id"], path["nonce"], headers, body)
+    return replies.json_reply({"received": True, "repeated": not fresh})

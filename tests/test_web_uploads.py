@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from starlette.responses import JSONResponse, Response
+from webserving import KEY, ask, make_app, make_rows, make_site, serve
+
+from backend.web import uploads
+from backend.web.operation import Call, Operation, operation
+
+OPERATIONS: list[Operation] = []
+CAP = 3 << 20
+
+
+@operation("POST", "/files", answers={201: None}, accepts=["multipart/form-data"], into=OPERATIONS)
+async def take_file(call: Call) -> Response:
+    """Take a file."""
+    async with uploads.open_file(call.request, cap_bytes=CAP, within_s=1) as file:
+        size = 0
+        while chunk := await file.read(1 << 16):
+            size += len(chunk)
+    return JSONResponse({"size": size, "name": file.filename}, 201)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with serve(make_app(make_site(make_rows()), OPERATIONS)) as found:
+        yield found
+
+
+def part(content: bytes, name: str = "file", filename: str | None = "a.png", extra: str = "") -> bytes:
+    label = f'; filename="{filename}"' if filename is not None else ""
+    return f'--b\r\nContent-Disposition: form-data; name="{name}"{label}\r\n{extra}\r\n'.encode() + content + b"\r\n"
+
+
+def send(port: int, body: bytes, type_: str = "multipart/form-data; boundary=b") -> tuple[int, dict[str, object]]:
+    answer = ask(port, "POST", "/files", key=KEY, content=body, headers={"Content-Type": type_})
+    return answer.status, answer.json()
+
+
+def test_one_file_is_taken_whole(port: int) -> None:
+    assert send(port, part(b"x" * CAP) + b"--b--\r\n") == (201, {"size": CAP, "name": "a.png"})
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b"--b--\r\n", 422),
+        (b"junk", 400),
+        (part(b"x", filename=None) + b"--b--\r\n", 422),
+        (part(b"x", name="other") + b"--b--\r\n", 422),
+        (part(b"x") + part(b"y", name="note", filename=None) + b"--b--\r\n", 422),
+        (part(b"x") + part(b"y") + b"--b--\r\n", 400),
+        (part(b"y", name="n", filename=None) * 10_000 + b"--b--\r\n", 400),
+        (part(b"y" * (65 << 10), name="n", filename=None) + b"--b--\r\n", 400),
+        (part(b"x", extra="X: " + "y" * 100_000 + "\r\n") + b"--b--\r\n", 400),
+        (part(b"x" * (CAP + 1)) + b"--b--\r\n", 413),
+        (part(b"x" * (CAP + (1 << 20))) + b"--b--\r\n", 413),
+    ],
+)
+def test_any_other_form_is_refused_in_the_usual_shape(port: int, body: bytes, status: int) -> None:
+    got, problem = send(port, body)
+    assert (got, problem["status"]) == (status, status)
+
+
+@pytest.mark.parametrize(
+    "type_", ["multipart/form-data", "multipart/form-data; boundary=", "text/plain", "multipart/x"]
+)
+def test_a_form_that_is_none_is_refused(port: int, type_: str) -> None:
+    assert send(port, part(b"x") + b"--b--\r\n", type_)[0] in (400, 415, 422)
+
+
+def test_a_dripping_upload_is_cut(port: int) -> None:
+    head = f"POST /files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 1000\r\n"
+    head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(head.encode() + part(b"x")[:-2])
+        assert b" 408 " in connection.recv(65536)
+    assert time.monotonic() - began < 4
+
+
+def test_an_upload_of_unknown_length_is_cut_at_the_cap(port: int) -> None:
+    head = f"POST /files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nTransfer-Encoding: chunked\r\n"
+    head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    piece = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+    start = part(b"")[:-2]
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(head.encode() + f"{len(start):x}\r\n".encode() + start + b"\r\n" + piece * 4)
+        assert b" 413 " in connection.recv(65536)
