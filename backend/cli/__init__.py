@@ -1,0 +1,21 @@
+"""The command `reelhook`. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import sys
+
+from backend.errors import ReelhookError
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 done, 1 failed, 2 wrong usage."""
+    from backend.cli.commands import app
+
+    try:
+        app(prog_name="reelhook")
+    except ReelhookError as error:
+        sys.stderr.write(f"reelhook: {error.message}\n")
+        sys.exit(1)
+    except OSError as error:
+        sys.stderr.write(f"reelhook: {error.filename or 'system'}: {error.strerror or error}\n")
+        sys.exit(1)

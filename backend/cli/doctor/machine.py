@@ -1,0 +1,89 @@
+"""What the doctor looks at on this machine: the database, the storage, Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from backend.cli.database import IS_SAFE_FOR_SEVERAL, SQLITE_VERSION, bring
+from backend.cli.doctor.check import Check, State
+from backend.config import Settings
+from backend.db.connection import sqlite_path
+from backend.errors import ReelhookError
+
+
+async def database(settings: Settings) -> list[Check]:
+    """The database can be opened and has, or will get, the current schema."""
+    return [await asyncio.to_thread(_database, settings.database_url), _sqlite()]
+
+
+def _database(url: str) -> Check:
+    try:
+        file = sqlite_path(url)
+        report = bring(file, check=True)
+    except ReelhookError as error:
+        return Check("DATABASE_URL", "", State.FAIL, error.message)
+    if not _is_writable(file.parent):
+        return Check("DATABASE_URL", "", State.FAIL, f"{file.parent.resolve()} cannot be written to")
+    if report.before == 0 and report.ran:
+        return Check("DATABASE_URL", "", State.OK, f"{file} will be made at the first start")
+    if report.ran:
+        waiting = ", ".join(report.ran)
+        return Check("DATABASE_URL", "", State.WARN, f"the next start or `reelhook migrate` will run {waiting}")
+    return Check("DATABASE_URL", "", State.OK, f"at the current schema ({report.after})")
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether the folder, or the nearest one above that exists, can be written to."""
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _sqlite() -> Check:
+    if IS_SAFE_FOR_SEVERAL:
+        return Check("SQLite", SQLITE_VERSION, State.OK, "the library Python is linked to")
+    advice = "before 3.51.3 a file can be damaged when several processes write to it: run one process only"
+    return Check("SQLite", SQLITE_VERSION, State.WARN, advice)
+
+
+async def storage(settings: Settings) -> list[Check]:
+    """A file can be kept, and there is room."""
+    from backend.storage import open_storage
+
+    name = f"doctor-{time.time_ns():x}.bin"
+    try:
+        store = open_storage(settings.storage_url)
+        spooled = store.spool(name)
+        await asyncio.to_thread(spooled.write_bytes, b"doctor")
+        await store.keep(spooled, name)
+        await store.delete(name)
+        free = await store.free_bytes()
+    except (ReelhookError, OSError) as error:
+        return [Check("STORAGE_URL", "", State.FAIL, f"nothing can be stored: {error}")]
+    free_mb = None if free is None else free // 1_000_000
+    if free_mb is not None and free_mb < settings.min_free_mb:
+        advice = f"only {free_mb} MB free; nothing new is accepted below MIN_FREE_MB"
+        return [Check("STORAGE_URL", "", State.FAIL, advice)]
+    return [Check("STORAGE_URL", "", State.OK, "writable" + ("" if free_mb is None else f", {free_mb} MB free"))]
+
+
+async def redis(settings: Settings) -> list[Check]:
+    """Shared rate limits, when they are asked for."""
+    if settings.redis_url is None:
+        return []
+    from redis import RedisError
+    from redis.asyncio import from_url
+
+    client: Any = from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+    try:
+        await client.ping()
+    except (RedisError, OSError) as error:
+        advice = f"no answer ({type(error).__name__}): each process would count for itself"
+        return [Check("REDIS_URL", "", State.WARN, advice)]
+    finally:
+        await client.aclose()
+    return [Check("REDIS_URL", "", State.OK, "answers")]

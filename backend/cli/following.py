@@ -1,0 +1,116 @@
+"""Generations followed to their end: asked for again and again, shown as bars or as lines."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from backend.cli.output import escape, say
+from backend.cli.remote import Remote
+
+FINAL = ("completed", "failed", "canceled")
+EVERY_S = 1.0
+Generation = dict[str, Any]
+Show = Callable[[Generation], None]
+
+
+async def follow(service: Remote, ids: list[str], show: Show, *, every_s: float = EVERY_S) -> list[Generation]:
+    """Ask for each generation until all are final; their last state in the order of `ids`."""
+    latest: dict[str, Generation] = {}
+    while True:
+        waiting = [id for id in ids if latest.get(id, {}).get("status") not in FINAL]
+        for generation in await asyncio.gather(*(service.get(f"/api/v2/generations/{id}") for id in waiting)):
+            latest[generation["id"]] = generation
+            show(generation)
+        if all(latest[id]["status"] in FINAL for id in ids):
+            return [latest[id] for id in ids]
+        await asyncio.sleep(every_s)
+
+
+async def bring(service: Remote, generations: list[Generation], folder: Path | None) -> list[Generation]:
+    """Download what is completed into the folder; each generation with the path as `file`."""
+    if folder is None:
+        return generations
+    folder.mkdir(parents=True, exist_ok=True)
+    brought = []
+    for generation in generations:
+        done = generation["status"] == "completed"
+        file = await service.download(generation, folder) if done else None
+        brought.append(generation | {"file": str(file) if file else None})
+    return brought
+
+
+def tell_failures(generations: list[Generation]) -> bool:
+    """Say why each unfinished one has no result; whether all are completed."""
+    for generation in generations:
+        if generation["status"] != "completed":
+            reason = (generation.get("error") or {}).get("message")
+            say(f"{generation['id']} {generation['status']}" + (f": {reason}" if reason else ""))
+    return all(generation["status"] == "completed" for generation in generations)
+
+
+@contextmanager
+def shown(*, quiet: bool = False) -> Iterator[Show]:
+    """How progress is shown on standard error: bars at a terminal, else one line for each change of stage."""
+    if quiet:
+        yield lambda generation: None
+    elif sys.stderr.isatty():
+        with _bars() as show:
+            yield show
+    else:
+        yield _lines()
+
+
+def _lines() -> Show:
+    stages: dict[str, str] = {}
+
+    def show(generation: Generation) -> None:
+        if stages.get(generation["id"]) != generation["stage"]:
+            stages[generation["id"]] = generation["stage"]
+            say(f"{generation['kind']} {generation['id']}: {generation['stage']}")
+
+    return show
+
+
+@contextmanager
+def _bars() -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.fields[kind]:5}"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[stage]:10}"),
+        TimeElapsedColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def show(generation: Generation) -> None:
+            task = tasks.get(generation["id"])
+            if task is None:
+                label, kind = escape(_label(generation)), generation["kind"]
+                task = tasks[generation["id"]] = progress.add_task(label, total=None, kind=kind, stage="")
+            total, done = _fraction(generation)
+            progress.update(task, total=total, completed=done, stage=generation["stage"])
+            if generation["status"] in FINAL:
+                progress.stop_task(task)
+
+        yield show
+
+
+def _fraction(generation: Generation) -> tuple[float | None, float]:
+    """What a bar shows, as total and done: an unknown progress is a bar that only moves."""
+    if generation["status"] in FINAL:
+        return 1.0, 1.0
+    return (None, 0.0) if generation["progress"] is None else (1.0, float(generation["progress"]))
+
+
+def _label(generation: Generation) -> str:
+    text = str(generation["prompt"] or generation["id"])
+    return text if len(text) <= 32 else text[:31] + "…"

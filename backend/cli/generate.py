@@ -1,0 +1,171 @@
+"""`reelhook generate image|video`: ask a running service for something new."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from backend.cli.options import DEFAULT_URL, Json, Key, Out, Url, Wait
+from backend.cli.output import print_json, say
+from backend.cli.remote import Address, Remote
+
+app = typer.Typer(no_args_is_help=True, help="Generate an image or a video.")
+
+Campaign = Annotated[str, typer.Option(metavar="ID", help="The campaign it is made for.")]
+Prompt = Annotated[str | None, typer.Option(help="What to make.")]
+Asset = Annotated[
+    str | None,
+    typer.Option(metavar="ID|FILE", help="An asset to start from: its id, or a file to upload first."),
+]
+Image = Annotated[str | None, typer.Option(metavar="ID", help="A generated image to start from.")]
+Video = Annotated[str | None, typer.Option(metavar="ID", help="A generated video to start from: one of its frames.")]
+Frame = Annotated[Literal["first", "last"] | None, typer.Option(help="Which frame of the video.")]
+Model = Annotated[str | None, typer.Option(help="Another model than the default one.")]
+Provider = Annotated[str | None, typer.Option(help="Another provider than the model's usual one.")]
+Ratio = Annotated[str | None, typer.Option(metavar="W:H", help="Such as 16:9.")]
+Copies = Annotated[int | None, typer.Option(min=1, max=4, help="How many to make.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Kept with it, and sent to models that take one.")]
+Metadata = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Your own notes; may be repeated.")]
+
+
+@app.command()
+def image(
+    campaign: Campaign,
+    prompt: Prompt = None,
+    asset: Asset = None,
+    image: Image = None,
+    video: Video = None,
+    frame: Frame = None,
+    model: Model = None,
+    provider: Provider = None,
+    aspect_ratio: Ratio = None,
+    copies: Copies = None,
+    seed: Seed = None,
+    metadata: Metadata = None,
+    wait: Wait = False,
+    out: Out = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Generate an image from a prompt, an asset, an image or a video."""
+    _ask("image", locals())
+
+
+@app.command()
+def video(
+    campaign: Campaign,
+    prompt: Prompt = None,
+    asset: Asset = None,
+    image: Image = None,
+    video: Video = None,
+    frame: Frame = None,
+    duration: Annotated[int | None, typer.Option(metavar="SECONDS", help="How long it is.")] = None,
+    mode: Annotated[str | None, typer.Option(help="The model's mode, such as standard or pro.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="Such as 720p.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What to keep out.")] = None,
+    end_image: Annotated[str | None, typer.Option(metavar="ID", help="The generated image it ends on.")] = None,
+    model: Model = None,
+    provider: Provider = None,
+    aspect_ratio: Ratio = None,
+    copies: Copies = None,
+    seed: Seed = None,
+    metadata: Metadata = None,
+    wait: Wait = False,
+    out: Out = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Generate a video. With a prompt alone its start image is generated first."""
+    _ask("video", locals())
+
+
+def _ask(kind: str, given: dict[str, Any]) -> None:
+    """Ask, and with --wait or --out stay until the end; exit status 1 when something was not completed."""
+    body = {name: given[name] for name in PLAIN if given.get(name) is not None}
+    body |= {field: given[name] for name, field in REFERENCES.items() if given[name] is not None}
+    if given.get("end_image"):
+        body["end_image"] = {"image_id": given["end_image"]}
+    if given["metadata"]:
+        body["metadata"] = dict(_pair(each) for each in given["metadata"])
+    body["campaign_id"] = given["campaign"]
+    if not (given["prompt"] or given["asset"] or any(name in body for name in REFERENCES.values())):
+        raise typer.BadParameter("give at least one of --prompt, --asset, --image, --video")
+    wait = given["wait"] or given["out"] is not None
+    address = Address(given["url"], given["key"])
+    answer, done = asyncio.run(_run(address, kind, body, given["asset"], wait, given["out"], given["json"]))
+    _tell(answer, wait, given["json"])
+    if not done:
+        raise typer.Exit(1)
+
+
+PLAIN = (
+    "prompt",
+    "frame",
+    "duration",
+    "mode",
+    "resolution",
+    "negative_prompt",
+    "model",
+    "provider",
+    "aspect_ratio",
+    "copies",
+    "seed",
+)
+REFERENCES = {"image": "image_id", "video": "video_id"}
+
+
+async def _run(
+    address: Address,
+    kind: str,
+    body: dict[str, Any],
+    asset: str | None,
+    wait: bool,
+    out: Path | None,
+    quiet: bool,
+) -> tuple[dict[str, Any], bool]:
+    from backend.cli import following
+
+    async with address.open() as service:
+        if asset is not None:
+            body["asset_id"] = await _asset_id(service, asset)
+        answer = await service.post(f"/api/v2/generate/{kind}", body)
+        items = answer.get("items")
+        if not wait:
+            return answer, True
+        ids = [each["id"] for each in items or [answer]]
+        with following.shown(quiet=quiet) as show:
+            ended = await following.follow(service, ids, show)
+        ended = await following.bring(service, ended, out)
+    return {"items": ended} if items else ended[0], following.tell_failures(ended)
+
+
+async def _asset_id(service: Remote, given: str) -> str:
+    """The id, or the id of the file just uploaded."""
+    from backend.ids import is_id
+
+    if is_id(given):
+        return given
+    if not Path(given).is_file():
+        raise typer.BadParameter(f"--asset {given}: neither the id of an asset nor a file")
+    return str((await service.upload(Path(given)))["id"])
+
+
+def _tell(answer: dict[str, Any], waited: bool, json: bool) -> None:
+    if json:
+        return print_json(answer)
+    for generation in answer.get("items") or [answer]:
+        typer.echo(generation.get("file") or (generation["url"] if waited else None) or generation["id"])
+    if not waited:
+        say("accepted; follow it with `reelhook watch ID`")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise typer.BadParameter(f"--metadata {text}: write NAME=VALUE")
+    return name, value

@@ -1,0 +1,59 @@
+"""What the commands print: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document of a command with `--json`."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def say(text: str) -> None:
+    """A remark for the person at the terminal: never part of the result."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on standard output, as wide as it needs: cut or folded ids and URLs could not be copied."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=500, soft_wrap=True, highlight=False)
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+
+
+def escape(cell: object) -> str:
+    """The cell as text that rich takes literally: a prompt may hold brackets and control characters."""
+    from rich.markup import escape as escape_markup
+
+    text = "" if cell is None else str(cell)
+    return escape_markup("".join(char if char.isprintable() else " " for char in text))
+
+
+def in_words(problem: Mapping[str, Any]) -> str:
+    """A problem+json as one sentence with the fields that are wrong."""
+    detail = str(problem.get("detail") or problem.get("title") or "the service refused the request")
+    fields = [f"{each.get('field')}: {each.get('message')}" for each in problem.get("errors") or []]
+    missing = [field for field in fields if field not in detail]
+    return f"{detail.rstrip('.')}: {'; '.join(missing)}" if missing else detail
+
+
+def size(count: int | None) -> str:
+    """Bytes for people: 1.2 MB."""
+    if count is None:
+        return ""
+    amount = float(count)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} GB"

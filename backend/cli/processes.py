@@ -1,0 +1,123 @@
+"""Programs of ours run beside a command: started in a folder, watched by their log, stopped for sure."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from backend.config import Settings
+from backend.errors import ReelhookError
+
+READY_S = 60.0
+STOP_S = 15.0
+LINES_SHOWN = 8
+
+
+class Program:
+    """`reelhook ...` as a process of its own whose output goes to a file."""
+
+    def __init__(self, name: str, arguments: list[str], folder: Path, settings: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        with self.log.open("wb") as log:
+            # A session of its own: Ctrl-C reaches the command alone, which then stops everything in order.
+            self._process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                cwd=folder,
+                env=environment(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_for(self, pattern: str) -> str:
+        """The pattern's first group as soon as the log has it. Raises ReelhookError with the log's end."""
+        ends_at = time.monotonic() + READY_S
+        while time.monotonic() < ends_at:
+            stopped = self._process.poll() is not None
+            if found := re.search(pattern, self.log.read_text(errors="replace")):
+                return found[1]
+            if stopped:
+                raise ReelhookError(f"the {self.name} stopped before it was ready; {self.last_words()}")
+            time.sleep(0.05)
+        raise ReelhookError(f"the {self.name} was not ready in {READY_S:.0f} s; {self.last_words()}")
+
+    def last_words(self) -> str:
+        """Where the log is and how it ends."""
+        lines = self.log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
+        return "\n  ".join([f"{self.log} ends with:", *lines])
+
+    def stop(self) -> None:
+        """Ask it to end, and end it when it does not."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+COMMAND = (sys.executable, "-m", "backend.cli")
+
+
+def answer_of(arguments: list[str], folder: Path, settings: Mapping[str, str]) -> str:
+    """What a short `reelhook ...` prints. Raises ReelhookError with its complaint."""
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment(settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=READY_S,
+        check=False,
+    )
+    if done.returncode:
+        raise ReelhookError(f"`reelhook {' '.join(arguments)}` failed: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with exactly these settings and none of the operator's own."""
+    ours = {name for names in setting_names().values() for name in names}
+    kept = {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    return kept | dict(settings) | {"PYTHONUNBUFFERED": "1"}
+
+
+def setting_names() -> dict[str, list[str]]:
+    """The variables each field of Settings is read from, the usual one first."""
+    return {
+        field: [str(name).upper() for name in getattr(described.validation_alias, "choices", [field])]
+        for field, described in Settings.model_fields.items()
+    }
+
+
+def free_port() -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it started is stopped too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

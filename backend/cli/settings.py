@@ -1,0 +1,30 @@
+"""Settings for a command, with what is wrong said in one sentence."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from backend.config import Settings
+from backend.errors import SettingsError
+
+
+def load() -> Settings:
+    """The settings. Raises SettingsError naming each variable that is wrong, never its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"{name}: {reason}" for name, reason in reasons(error).items())
+        raise SettingsError(f"{wrong} (`reelhook doctor` explains every setting)") from None
+
+
+def reasons(error: ValidationError) -> dict[str, str]:
+    """What is wrong, by the name of the variable."""
+    return {str(each["loc"][0]).upper(): _reason(each) for each in error.errors(include_url=False)}
+
+
+def _reason(detail: ErrorDetails) -> str:
+    """The message without the value, which may be a secret in the wrong place."""
+    value = str(detail["input"])
+    message = detail["msg"].removeprefix("Value error, ")
+    return message.replace(value, "...") if value else message

@@ -1,0 +1,166 @@
+"""The commands that talk to a running service, against the real one and the emulator."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from backend.cli.demo import Stage, on_stage
+from backend.cli.processes import answer_of, environment
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with on_stage(tmp_path_factory.mktemp("stage")) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def campaign(stage: Stage) -> str:
+    import asyncio
+
+    async def make() -> str:
+        async with stage.address.open() as remote:
+            return str((await remote.post("/api/v2/campaigns", {"name": "Autumn"}))["id"])
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+def reelhook(stage: Stage, tmp_path: Path) -> Run:
+    def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        given = {"REELHOOK_URL": stage.address.url, "REELHOOK_API_KEY": stage.address.key or ""} | variables
+        return subprocess.run(
+            [sys.executable, "-m", "backend.cli", *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment({}) | given,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def document(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_generate_waits_downloads_and_prints_one_document(reelhook: Run, campaign: str, tmp_path: Path) -> None:
+    done = reelhook("generate", "image", "--campaign", campaign, "--prompt", "a red kite", "--out", "results", "--json")
+    made = document(done)
+    assert made["status"] == "completed" and done.stderr == ""
+    stored = (tmp_path / made["file"]).read_bytes()
+    assert hashlib.sha256(stored).hexdigest() == made["sha256"] and len(stored) == made["bytes"]
+    assert [file.name for file in (tmp_path / "results").iterdir()] == [Path(made["file"]).name]
+
+
+def test_progress_is_lines_on_standard_error_when_it_is_no_terminal(reelhook: Run, campaign: str) -> None:
+    done = reelhook("generate", "image", "--campaign", campaign, "--prompt", "a blue kite", "--wait")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1 and done.stdout.startswith("http")
+    assert done.stderr.splitlines()[-1].endswith(": completed")
+
+
+def test_copies_come_as_a_list_and_are_found_again_by_campaign(reelhook: Run, campaign: str) -> None:
+    asked = document(
+        reelhook(
+            "generate",
+            "image",
+            "--campaign",
+            campaign,
+            "--prompt",
+            "kites",
+            "--copies",
+            2,
+            "--metadata",
+            "n=1",
+            "--json",
+        )
+    )
+    ids = [each["id"] for each in asked["items"]]
+    watched = document(reelhook("watch", *ids, "--json"))
+    assert [(each["id"], each["status"]) for each in watched["items"]] == [(id, "completed") for id in ids]
+    listed = document(reelhook("list", "--campaign", campaign, "--status", "completed", "--json"))
+    assert set(ids) <= {each["id"] for each in listed["items"]}
+    shown = document(reelhook("show", ids[0], "--json"))
+    assert shown["metadata"] == {"n": "1"}
+    table = reelhook("list", "--campaign", campaign).stdout
+    assert all(id in table for id in ids)
+
+
+def test_a_local_file_is_uploaded_before_it_is_used(reelhook: Run, campaign: str, tmp_path: Path) -> None:
+    Image.new("RGB", (640, 360), "teal").save(tmp_path / "start.png")
+    made = document(
+        reelhook(
+            "generate",
+            "video",
+            "--campaign",
+            campaign,
+            "--asset",
+            "start.png",
+            "--prompt",
+            "wind",
+            "--out",
+            ".",
+            "--json",
+        )
+    )
+    assert made["status"] == "completed" and made["kind"] == "video"
+    assert made["source"]["asset_id"]
+    assert (tmp_path / made["file"]).suffix == ".mp4"
+
+
+def test_what_is_finished_can_neither_be_canceled_nor_retried(reelhook: Run, campaign: str) -> None:
+    made = document(reelhook("generate", "image", "--campaign", campaign, "--prompt", "done", "--wait", "--json"))
+    for command in ("cancel", "retry"):
+        done = reelhook(command, made["id"], "--json")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("reelhook: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_a_canceled_generation_can_be_retried(reelhook: Run, campaign: str) -> None:
+    asked = document(reelhook("generate", "video", "--campaign", campaign, "--prompt", "waves", "--json"))
+    document(reelhook("cancel", asked["id"], "--json"))
+    ended = reelhook("watch", asked["id"], "--json")
+    assert ended.returncode == 1 and json.loads(ended.stdout)["items"][0]["status"] == "canceled"
+    again = document(reelhook("retry", asked["id"], "--json"))
+    assert again["retry_of"] == asked["id"]
+    document(reelhook("cancel", again["id"], "--json"))
+
+
+def test_a_refusal_is_one_sentence_that_names_the_field(reelhook: Run, campaign: str) -> None:
+    done = reelhook("generate", "video", "--campaign", campaign, "--prompt", "p", "--duration", 7, "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "duration" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_without_a_key_the_command_says_where_it_belongs(reelhook: Run) -> None:
+    done = reelhook("list", REELHOOK_API_KEY="")
+    assert done.returncode == 1 and "REELHOOK_API_KEY is not set" in done.stderr
+
+
+def test_an_unknown_id_is_a_failure_in_words(reelhook: Run) -> None:
+    done = reelhook("show", "01900000-0000-7000-8000-000000000000", "--json")
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr
+
+
+def test_a_revoked_key_opens_nothing_from_that_moment_on(stage: Stage, reelhook: Run) -> None:
+    made = json.loads(answer_of(["keys", "create", "--name", "short-lived", "--json"], stage.folder, stage.settings))
+    assert reelhook("list", REELHOOK_API_KEY=made["key"]).returncode == 0
+    assert made["id"] in answer_of(["keys", "list"], stage.folder, stage.settings)
+    assert made["key"] not in answer_of(["keys", "list", "--json"], stage.folder, stage.settings)
+    answer_of(["keys", "revoke", made["id"]], stage.folder, stage.settings)
+    assert reelhook("list", REELHOOK_API_KEY=made["key"]).returncode == 1

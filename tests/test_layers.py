@@ -1,0 +1,318 @@
+"""The house keeps its order: imports point down, and every outside thing has one home."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Top to bottom. A name is a module or package right under backend/; one in a later group is lower.
+LAYERS: list[list[str]] = [
+    ["cli"],
+    ["app"],
+    ["web", "worker", "emulator"],
+    ["steps"],
+    ["lifecycle"],
+    ["references"],
+    ["links"],
+    ["context", "datakey"],
+    ["providers"],
+    ["db", "storage", "http", "media", "catalog"],
+    ["model", "errors", "config"],
+]
+
+# Small pure modules that anything may import, and that import nothing of ours but the bottom layer.
+FOUNDATION = {"ids", "wanted", "migrate", "logs"}
+
+# What the emulator may know of us: it stands in for somebody else, so nothing of the service's insides.
+EMULATOR_KNOWS = {"emulator", "http", "errors"}
+
+# Imports that skip the order on purpose, each with its reason.
+EXCEPTIONS: dict[str, set[str]] = {}
+
+# An outside package and the only places that may import it: a whole layer, or one module by its dotted name.
+HOMES: dict[str, set[str]] = {
+    "starlette": {"web", "emulator", "app"},
+    "uvicorn": {"app", "emulator", "web.protocol"},
+    "slowapi": {"web"},
+    "sse_starlette": {"web"},
+    "httpx": {"http"},
+    "httpcore": {"http"},
+    "sqlite3": {"db", "migrate", "app", "cli.database"},  # the last two for the library's version
+    "aiosqlite": {"db"},
+    "asyncpg": {"db"},
+    "obstore": {"storage"},
+    "PIL": {"media", "emulator"},
+    "av": {"media", "emulator"},
+    "bcrypt": {"web", "steps"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+}
+SQL_HOMES = {"db", "migrate"}
+ENVIRONMENT_HOMES = {
+    "config",
+    "cli.processes",  # hands its own environment on to the programs it starts
+}
+BROAD_EXCEPT_HOMES = {
+    "worker",  # the loop outlives whatever one step does
+    "web.middleware",  # a bug becomes a 500 that says nothing and a log line that says all
+    "db.connection",  # several writes share a commit: each failure is handed to the one who asked
+}
+
+MODULE_LINES = 300
+FUNCTION_LINES = 45
+EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "service", "misc"}
+
+STATEMENT = (
+    r"^\s*(SELECT\b.+\bFROM\b|INSERT\s+(OR\s+\w+\s+)?INTO\b|UPDATE\s+\w+\s+SET\b|DELETE\s+FROM\b"
+    r"|CREATE\s+(UNIQUE\s+)?(TABLE|INDEX)\b|ALTER\s+TABLE\b|DROP\s+TABLE\b|PRAGMA\s+\w+|BEGIN\s+IMMEDIATE)"
+)
+# All capitals or all small: a sentence that starts with "Select" is a sentence.
+SQL = [
+    re.compile(STATEMENT, re.DOTALL),
+    re.compile(re.sub(r"(?<!\\)[A-Z]+", lambda word: word[0].lower(), STATEMENT), re.DOTALL),
+]
+
+
+def modules(backend: Path) -> Iterator[tuple[str, Path, ast.Module]]:
+    """Each module as its dotted name below backend ("" for the package itself), path and tree."""
+    for path in sorted(backend.rglob("*.py")):
+        parts = list(path.relative_to(backend).with_suffix("").parts)
+        yield ".".join(parts if parts[-1] != "__init__" else parts[:-1]), path, ast.parse(path.read_text())
+
+
+def imports(name: str, is_package: bool, tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Every import, wherever it stands, as an absolute dotted name with its line."""
+    package = ["backend", *name.split(".")] if name else ["backend"]
+    if not is_package:
+        package = package[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module or "") if part)
+            yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def home(name: str) -> str:
+    return name.split(".")[0]
+
+
+def rank(name: str) -> int | None:
+    return next((i for i, group in enumerate(LAYERS) if name in group), None)
+
+
+def is_downwards(here: str, there: str) -> bool:
+    """Whether `here` may import `there`: both are names right under backend/."""
+    if here == there or there in EXCEPTIONS.get(here, set()):
+        return True
+    if there in FOUNDATION:
+        return here not in FOUNDATION or there < here
+    mine, theirs = rank(here), rank(there)
+    if here in FOUNDATION:
+        return theirs == len(LAYERS) - 1
+    return mine is not None and theirs is not None and mine < theirs
+
+
+def is_module(path: Path) -> bool:
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def wrong_directions(backend: Path) -> list[str]:
+    found = []
+    for name, path, tree in modules(backend):
+        for target, line in imports(name, path.name == "__init__.py", tree):
+            there = target.split(".")[1] if target.startswith("backend.") else None
+            if there and name and is_module(backend / there) and not is_downwards(home(name), there):
+                found.append(f"{path.relative_to(backend)}:{line} imports {target}")
+    return found
+
+
+def emulator_insights(backend: Path) -> list[str]:
+    return [
+        f"{path.relative_to(backend)}:{line} imports {target}"
+        for name, path, tree in modules(backend)
+        if home(name) == "emulator"
+        for target, line in imports(name, path.name == "__init__.py", tree)
+        if target.startswith("backend.") and target.split(".")[1] not in EMULATOR_KNOWS
+    ]
+
+
+def steps_that_call_steps(backend: Path) -> list[str]:
+    """A step talks to another one through the row; `repeat` keeps the answers of all of them."""
+    found = []
+    for name, path, tree in modules(backend):
+        if name.startswith("steps."):
+            for target, line in imports(name, path.name == "__init__.py", tree):
+                other = target.split(".")[2] if target.startswith("backend.steps.") else name.split(".")[1]
+                if other not in {name.split(".")[1], "repeat"}:
+                    found.append(f"{path.relative_to(backend)}:{line} imports {target}")
+    return found
+
+
+def strangers(backend: Path) -> list[str]:
+    """Outside packages imported away from home."""
+    found = []
+    for name, path, tree in modules(backend):
+        for target, line in imports(name, path.name == "__init__.py", tree):
+            homes = HOMES.get(target.split(".")[0])
+            if homes is not None and not {home(name), name} & homes:
+                found.append(f"{path.relative_to(backend)}:{line} imports {target}")
+    return found
+
+
+def literals(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Every string; of an f-string the text, with `x` for each value."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value, node.lineno
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(str(getattr(part, "value", "x")) for part in node.values), node.lineno
+
+
+def stray_sql(backend: Path) -> list[str]:
+    return [
+        f"{path.relative_to(backend)}:{line} {text.strip()[:40]}"
+        for name, path, tree in modules(backend)
+        if home(name) not in SQL_HOMES
+        for text, line in literals(tree)
+        if any(pattern.match(text) for pattern in SQL)
+    ]
+
+
+def environment_readers(backend: Path) -> list[str]:
+    return [
+        f"{path.relative_to(backend)}:{node.lineno}"
+        for name, path, tree in modules(backend)
+        if name not in ENVIRONMENT_HOMES
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv", "putenv"})
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "os"
+            and {a.name for a in node.names} & {"environ", "getenv"}
+        )
+    ]
+
+
+def broad_excepts(backend: Path) -> list[str]:
+    return [
+        f"{path.relative_to(backend)}:{node.lineno}"
+        for name, path, tree in modules(backend)
+        if name not in BROAD_EXCEPT_HOMES
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler) and is_broad(node.type) and not raises_again(node)
+    ]
+
+
+def is_broad(caught: ast.expr | None) -> bool:
+    if isinstance(caught, ast.Tuple):
+        return any(is_broad(each) for each in caught.elts)
+    return caught is None or (isinstance(caught, ast.Name) and caught.id in {"Exception", "BaseException"})
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    """Whether the handler ends in a bare `raise`: it cleans up and swallows nothing."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
+def too_long(backend: Path) -> list[str]:
+    found = []
+    for _, path, tree in modules(backend):
+        where = path.relative_to(backend)
+        lines = path.read_text().count("\n")
+        found += [f"{where} has {lines} lines"] if lines > MODULE_LINES else []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > FUNCTION_LINES:
+                    found.append(f"{where}:{node.lineno} {node.name} has {length} lines")
+    return found
+
+
+def empty_names(backend: Path) -> list[str]:
+    return [name for name, _, _ in modules(backend) if set(name.split(".")) & EMPTY_NAMES]
+
+
+def homeless(backend: Path) -> list[str]:
+    """Modules that no layer names: a new one must be given its place."""
+    known = {name for group in LAYERS for name in group} | FOUNDATION | {""}
+    return sorted({home(name) for name, _, _ in modules(backend)} - known)
+
+
+RULES = [
+    wrong_directions,
+    emulator_insights,
+    steps_that_call_steps,
+    strangers,
+    stray_sql,
+    environment_readers,
+    broad_excepts,
+    too_long,
+    empty_names,
+    homeless,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_house_is_in_order(rule) -> None:
+    assert rule(ROOT / "backend") == []
+
+
+# One file that breaks exactly the rule it stands beside, and one that looks like it and does not.
+BREAKS = {
+    wrong_directions: ("db/rows.py", "from backend.web import routes"),
+    emulator_insights: ("emulator/app.py", "from backend.model import QUEUED"),
+    steps_that_call_steps: ("steps/submit.py", "from backend.steps import watch"),
+    strangers: ("steps/submit.py", "def late():\n    import httpx"),
+    stray_sql: (
+        "web/routes.py",
+        'def query(columns):\n    return f"""\n  SELECT {columns} FROM generations"""',
+    ),
+    environment_readers: ("web/routes.py", "import os\nhome = os.environ.get('HOME')"),
+    broad_excepts: ("steps/submit.py", "try:\n    pass\nexcept (KeyError, Exception):\n    pass"),
+    too_long: ("model.py", "def long():\n" + "    pass\n" * 45),
+    empty_names: ("web/helpers.py", ""),
+    homeless: ("strays.py", ""),
+}
+HOLDS = {
+    wrong_directions: ("web/rows.py", "from backend.db import rows\nfrom . import routes"),
+    emulator_insights: ("emulator/app.py", "from backend.http import Http"),
+    steps_that_call_steps: ("steps/submit.py", "from backend.steps import repeat"),
+    strangers: ("http.py", "import httpx"),
+    stray_sql: ("web/routes.py", 'SENTENCE = "Select an image from the list"'),
+    environment_readers: ("config.py", "import os\nhome = os.environ.get('HOME')"),
+    broad_excepts: ("http.py", "try:\n    pass\nexcept BaseException:\n    print()\n    raise"),
+    too_long: ("model.py", "def short():\n" + "    pass\n" * 44),
+    empty_names: ("web/helping.py", ""),
+    homeless: ("model.py", ""),
+}
+
+
+def plant(tmp_path: Path, file: str, text: str) -> Path:
+    """A small house in order, with one file more."""
+    backend = tmp_path / "backend"
+    for each in ("web/routes.py", "db/rows.py", "steps/watch.py", "steps/repeat.py", "http.py", file):
+        (backend / each).parent.mkdir(parents=True, exist_ok=True)
+        (backend / each).touch()
+    (backend / file).write_text(text)
+    return backend
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_each_rule_sees_its_own_break(rule, tmp_path: Path) -> None:
+    file, text = BREAKS[rule]
+    assert len(rule(plant(tmp_path, file, text))) == 1
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_no_rule_cries_over_what_is_right(rule, tmp_path: Path) -> None:
+    file, text = HOLDS[rule]
+    assert rule(plant(tmp_path, file, text)) == []
