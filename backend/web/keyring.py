@@ -122,7 +122,7 @@ def matches(key: str, against: str) -> bool:
     """Whether bcrypt agrees. A row that holds no bcrypt hash fits no key and is reported."""
     try:
         form = _HASH.fullmatch(against)
-        if form is None:
+        if form is None or int(form[1]) > _MAX_COST:
             raise ValueError("not a bcrypt hash of a sane cost")
         return bcrypt.checkpw(key.encode(), against.encode())
     except (ValueError, TypeError, AttributeError):
