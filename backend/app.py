@@ -16,7 +16,7 @@ import uvicorn
 from backend import catalog, datakey
 from backend.config import Settings, is_loopback
 from backend.context import Context, now_ms
-from backend.db import generations
+from backend.db import claims
 from backend.db.connection import SqliteDb, sqlite_path
 from backend.errors import ReelhookError, SettingsError
 from backend.http import Http
@@ -26,7 +26,7 @@ from backend.providers.base import Provider
 from backend.providers.replicate import Replicate
 from backend.steps import own, tidy
 from backend.storage import open_storage
-from backend.web import service
+from backend.web import server
 from backend.worker import Worker
 
 GRACE_S = 20
@@ -111,12 +111,12 @@ async def serve(settings: Settings, host: str, port: int, *, with_worker: bool =
             settings = settings.model_copy(update={"own_port": port})
         async with open_context(settings) as ctx:
             worker = Worker(ctx) if with_worker else None
-            server = uvicorn.Server(service.config(service.build(ctx, await _dev_caller(ctx))))
-            server.config.load()
+            running = uvicorn.Server(server.config(server.build(ctx, await _dev_caller(ctx))))
+            running.config.load()
             async with _background(ctx, worker, alone):
                 shown = f"[{host}]" if ":" in host else host
                 print(f"reelhook is ready at http://{shown}:{port}", flush=True)
-                await server.serve(sockets=[listener])
+                await running.serve(sockets=[listener])
 
 
 async def work(settings: Settings, kinds: tuple[str, ...]) -> None:
@@ -124,7 +124,7 @@ async def work(settings: Settings, kinds: tuple[str, ...]) -> None:
     with only_process(sqlite_path(settings.database_url), "worker") as alone:
         async with open_context(settings) as ctx:
             worker = Worker(ctx, kinds)
-            service.stop_on_signals(worker.stop)
+            server.stop_on_signals(worker.stop)
             async with _background(ctx, worker, alone):
                 print("the worker is ready", flush=True)
                 await worker.stopping.wait()
@@ -142,7 +142,7 @@ async def _dev_caller(ctx: Context) -> Caller | None:
 async def _background(ctx: Context, worker: Worker | None, alone: bool) -> AsyncIterator[None]:
     """The worker and what is done once after a start; at the end what is in hand is finished."""
     if worker and alone:
-        await ctx.db.write(lambda tx: generations.release_leases(tx, ctx.now()))
+        await ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now()))
     tasks = [asyncio.create_task(_after_start(ctx, alone and worker is not None))]
     if worker:
         tasks.append(asyncio.create_task(worker.run()))

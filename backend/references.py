@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from backend import links, media
+from backend import filing, links, media
 from backend.config import is_loopback
 from backend.context import Context
 from backend.db import assets, generations
@@ -77,7 +77,7 @@ async def _generated(ctx: Context, generation: Generation, row: Generation | Non
 async def _frame(ctx: Context, noun: str, id: str, file_name: str, source: dict[str, Any]) -> Stored:
     """One frame of a stored video, made once and kept beside it."""
     which: Literal["first", "last"] = "first" if source.get("frame") == "first" else "last"
-    name = f"{id}-{which}.jpg"
+    name = filing.frame(id, which)
     if await ctx.storage.size(name) is None:
         spooled = ctx.storage.spool(name)
         try:

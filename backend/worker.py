@@ -11,7 +11,7 @@ import structlog
 
 from backend import lifecycle
 from backend.context import Context
-from backend.db import generations, operations
+from backend.db import claims, operations
 from backend.db.connection import Tx
 from backend.model import FAILED, PROCESSING, QUEUED, STORING, SUBMITTING, UNCLEAR, Failure, Generation
 from backend.steps import collect, receive, submit, tidy, watch
@@ -147,12 +147,13 @@ class Worker:
         async def work(tx: Tx) -> None:
             await operations.beat(tx, self.id, ",".join(self.kinds), now)
             for id in list(self.holding):
-                await generations.extend_lease(tx, id, self.id, now + LEASE_MS)
+                await claims.extend_lease(tx, id, self.id, now + LEASE_MS)
 
         await self.ctx.db.write(work)
 
     async def _tidy(self) -> None:
         await tidy.tidy(self.ctx)
+        await watch.give_up_queued(self.ctx)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -54,9 +54,7 @@ class Rows:
         self.reads += 1
         return self.by_prefix.get(prefix)
 
-    def add(
-        self, key: str, *, client_id: str | None = "client-a", hash: str | None = None, **more: Any
-    ) -> ApiKey:
+    def add(self, key: str, *, client_id: str | None = "client-a", hash: str | None = None, **more: Any) -> ApiKey:
         made = hash if hash is not None else bcrypt.hashpw(key.encode(), bcrypt.gensalt(4)).decode()
         row = ApiKey(
             f"id-of-{key[3]}",
@@ -78,9 +76,7 @@ class Rows:
 def make_site(rows: Rows, **more: Any) -> Site:
     """A site without a database: its keys are in `rows`."""
     attempts = more.pop("attempts", None) or Attempts()
-    counters = limits.build(
-        more.pop("rates", {"image": "3/minute", "video": "2/minute"}), more.pop("redis_url", None)
-    )
+    counters = limits.build(more.pop("rates", {"image": "3/minute", "video": "2/minute"}), more.pop("redis_url", None))
     keyring = Keyring(rows.find, lambda: time.time_ns() // 1_000_000, cost=4, attempts=attempts)
     return Site(ctx=cast(Context, None), keyring=keyring, limits=counters, **more)
 
@@ -95,7 +91,7 @@ def make_rows() -> Rows:
 
 def make_app(site: Site, operations: list[Operation]) -> Starlette:
     """The site's own operations (health, docs) and those of the test."""
-    own = [made for made in OPERATIONS if made.auth == "none" and made.tags in (("health",), ("docs",), ())]
+    own = [made for made in OPERATIONS if made.auth == "none" and tuple(made.tags) in (("health",), ("docs",), ())]
     return stack.build(site, [*own, *operations])
 
 

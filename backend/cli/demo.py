@@ -14,7 +14,7 @@ from pathlib import Path
 
 from backend.cli.following import Generation, follow, shown, tell_failures
 from backend.cli.output import print_table, say, size
-from backend.cli.processes import Program, answer_of, free_port, stopped_by_signals
+from backend.cli.processes import Interrupts, Program, answer_of, free_port
 from backend.cli.remote import Address, Remote
 
 IMAGE = "A lighthouse on a basalt cliff at dawn, soft fog, long exposure"
@@ -35,7 +35,7 @@ def run(parent: Path, *, open_folder: bool = False) -> bool:
     """Make one image and two videos in a new folder below `parent`; whether all three are completed."""
     folder = new_folder(parent)
     say(f"Reelhook demo in {folder}: starting the provider emulator and the service ...")
-    with stopped_by_signals(), on_stage(folder) as stage:
+    with on_stage(folder) as stage:
         made = asyncio.run(_perform(stage))
     done = tell_failures(list(made.values()))
     _tell(stage, made)
@@ -62,9 +62,10 @@ def new_folder(parent: Path) -> Path:
 @contextmanager
 def on_stage(folder: Path) -> Iterator[Stage]:
     """The emulator and the service, running with a database and a key of their own; stopped at the end."""
-    with ExitStack() as running:
-        emulator = Program("emulator", ["emulator", "--port", "0"], folder, {})
-        running.callback(emulator.stop)
+    with Interrupts() as interrupts, ExitStack() as running:
+        with interrupts.held():
+            emulator = Program("emulator", ["emulator", "--port", "0"], folder, {})
+            running.callback(emulator.stop)
         port = free_port()
         settings = {
             "DATABASE_URL": "sqlite:///data/reelhook.db",
@@ -76,8 +77,9 @@ def on_stage(folder: Path) -> Iterator[Stage]:
         answer_of(["migrate"], folder, settings)
         key = json.loads(answer_of(["keys", "create", "--name", "demo", "--json"], folder, settings))["key"]
         _keep_settings(folder, settings)
-        service = Program("service", ["serve", "--port", str(port)], folder, settings)
-        running.callback(service.stop)
+        with interrupts.held():
+            service = Program("service", ["serve", "--port", str(port)], folder, settings)
+            running.callback(service.stop)
         yield Stage(folder, settings, Address(service.wait_for(r"ready at (http://\S+)"), key))
 
 

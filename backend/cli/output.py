@@ -35,7 +35,7 @@ def escape(cell: object) -> str:
     """The cell as text that rich takes literally: a prompt may hold brackets and control characters."""
     from rich.markup import escape as escape_markup
 
-    text = "" if cell is None else str(cell)
+    text = json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict) else "" if cell is None else str(cell)
     return escape_markup("".join(char if char.isprintable() else " " for char in text))
 
 

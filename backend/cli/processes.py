@@ -108,16 +108,37 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it started is stopped too."""
+class Interrupts:
+    """Ctrl-C, SIGTERM and SIGHUP end the block in the same way: what it started is stopped by its `finally`.
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    While something is being started they are held back: a process that was made, but not yet noted down to
+    be stopped, would stay behind.
+    """
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __init__(self) -> None:
+        self._holding = self._came = False
+
+    def __enter__(self) -> Interrupts:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._arrive) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The time in which something is started; what came meanwhile comes at its end."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+        if self._came:
+            raise KeyboardInterrupt
+
+    def _arrive(self, *_: object) -> None:
+        if not self._holding:
+            raise KeyboardInterrupt
+        self._came = True

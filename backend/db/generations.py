@@ -8,14 +8,14 @@ from typing import Any
 from backend.db import dependencies, events
 from backend.db.connection import Row, Tx
 from backend.errors import WrongStatus
-from backend.model import FINAL, MOVES, QUEUED, SUBMITTING, Failure, Generation
+from backend.model import FINAL, MOVES, QUEUED, Failure, Generation
 
 COLUMNS = (
     "id, kind, status, client_id, campaign_id, key_id, batch_id, retry_of, provider, model, prompt, source, params, "
     "metadata, webhook_url, nonce, provider_id, attempts, polls, progress, outputs, outputs_expire_at, "
     "cancel_requested_at, cancel_sent_at, possibly_charged, file_name, poster_name, content_type, bytes, sha256, "
-    "width, height, duration_s, cost_estimated_micros, cost_actual_micros, error_code, error_message, error_retryable, created_at, "
-    "claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner"
+    "width, height, duration_s, cost_estimated_micros, cost_actual_micros, error_code, error_message, error_retryable, "
+    "created_at, claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner"
 )
 _JSON = ("source", "params", "metadata", "outputs")
 _NAMES = tuple(COLUMNS.split(", "))
@@ -75,76 +75,6 @@ async def note(tx: Tx, id: str, *, status: str, owner: str | None = None, **fiel
     return await _update(tx, id, fields, f"status = '{status}'", owner) is not None
 
 
-async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, limit: int) -> list[Generation]:
-    """Take up to `limit` rows of this status that are due, soonest to expire first; the lease ends at `until`."""
-    rows = await tx.all(
-        f"""
-        UPDATE generations SET lease_owner = :owner, due_at = :until, attempts = attempts + 1
-        WHERE id IN (
-          SELECT id FROM generations WHERE status = '{status}' AND due_at <= :now
-          ORDER BY COALESCE(outputs_expire_at, 0), due_at LIMIT :limit
-        ) AND status = '{status}' AND due_at <= :now
-        RETURNING {COLUMNS}
-        """,  # noqa: S608
-        owner=owner,
-        now=now,
-        until=until,
-        limit=limit,
-    )
-    return [read(row) for row in rows]
-
-
-async def claim_queued(
-    tx: Tx, provider: str, *, kinds: tuple[str, ...], owner: str, now: int, until: int, limit: int
-) -> list[Generation]:
-    """Take queued rows fairly: clients with the fewest in flight first, and none more than its share.
-
-    Rows without references become `submitting` in this transaction, before anything is sent; the others
-    stay `queued` under the lease until their references are ready.
-    """
-    clients = await _clients_with_work(tx, provider)
-    if not clients:
-        return []
-    portion = max(1, limit // len(clients))
-    taken: list[Generation] = []
-    for client_id in await _fewest_first(tx, provider, clients):
-        taken += await _claim_of_client(
-            tx, provider, client_id, kinds, owner, now, until, min(portion, limit - len(taken))
-        )
-        if len(taken) >= limit:
-            break
-    return [row if row.source else await _begin(tx, row, owner, now, until) for row in taken]
-
-
-async def count_in_flight(tx: Tx, provider: str) -> int:
-    """How many predictions this provider has, or may have, from us now."""
-    row = await tx.one(
-        """
-        SELECT COUNT(*) AS n FROM generations
-        WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing')
-        """,
-        provider=provider,
-    )
-    return int(row["n"]) if row else 0
-
-
-async def release_leases(tx: Tx, now: int) -> int:
-    """Make every leased row due: right only when no other worker can be alive. How many there were."""
-    return await tx.run(
-        "UPDATE generations SET lease_owner = NULL, due_at = :now WHERE lease_owner IS NOT NULL", now=now
-    )
-
-
-async def extend_lease(tx: Tx, id: str, owner: str, until: int) -> None:
-    """The worker is alive and still has it."""
-    await tx.run(
-        "UPDATE generations SET due_at = :until WHERE id = :id AND lease_owner = :owner",
-        id=id,
-        owner=owner,
-        until=until,
-    )
-
-
 async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[str, Any]) -> bool:
     """Whether the same request is being sent right now: its prediction must not be taken for another's."""
     row = await tx.one(
@@ -198,82 +128,6 @@ async def needed_by_unfinished(tx: Tx, id: str) -> bool:
 async def delete(tx: Tx, id: str) -> None:
     """The row and all that hangs on it, except its bytes."""
     await tx.run("DELETE FROM generations WHERE id = :id", id=id)
-
-
-async def _begin(tx: Tx, row: Generation, owner: str, now: int, until: int) -> Generation:
-    return await move(
-        tx,
-        row.id,
-        SUBMITTING,
-        now=now,
-        owner=owner,
-        claimed_at=now,
-        lease_owner=owner,
-        due_at=until,
-        attempts=row.attempts,
-    )
-
-
-async def _clients_with_work(tx: Tx, provider: str) -> list[str]:
-    """Clients that have queued rows: one step of the index a client, however long the queue is."""
-    rows = await tx.all(
-        """
-        WITH RECURSIVE found (client_id) AS (
-          SELECT MIN(client_id) FROM generations WHERE status = 'queued' AND provider = :provider
-          UNION ALL
-          SELECT (SELECT MIN(g.client_id) FROM generations g
-                  WHERE g.status = 'queued' AND g.provider = :provider AND g.client_id > found.client_id)
-          FROM found WHERE found.client_id IS NOT NULL
-        )
-        SELECT client_id FROM found WHERE client_id IS NOT NULL
-        """,
-        provider=provider,
-    )
-    return [row["client_id"] for row in rows]
-
-
-async def _fewest_first(tx: Tx, provider: str, clients: list[str]) -> list[str]:
-    rows = await tx.all(
-        """
-        SELECT client_id, COUNT(*) AS n FROM generations
-        WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing') GROUP BY client_id
-        """,
-        provider=provider,
-    )
-    flying = {row["client_id"]: row["n"] for row in rows}
-    return sorted(clients, key=lambda client: flying.get(client, 0))
-
-
-async def _claim_of_client(
-    tx: Tx,
-    provider: str,
-    client_id: str,
-    kinds: tuple[str, ...],
-    owner: str,
-    now: int,
-    until: int,
-    limit: int,
-) -> list[Generation]:
-    kind = "" if len(kinds) == 2 else " AND kind = :kind"
-    rows = await tx.all(
-        f"""
-        UPDATE generations SET lease_owner = :owner, due_at = :until, attempts = attempts + 1
-        WHERE id IN (
-          SELECT id FROM generations
-          WHERE status = 'queued' AND provider = :provider AND client_id = :client_id AND due_at <= :now{kind}
-          ORDER BY due_at, id LIMIT :limit
-        ) AND status = 'queued' AND due_at <= :now
-        RETURNING {COLUMNS}
-        """,  # noqa: S608
-        provider=provider,
-        client_id=client_id,
-        owner=owner,
-        now=now,
-        until=until,
-        limit=limit,
-        **({"kind": kinds[0]} if kind else {}),
-    )
-    return sorted(map(read, rows), key=lambda row: row.id)
 
 
 async def _release(tx: Tx, source: Generation, now: int) -> None:

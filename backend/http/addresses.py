@@ -37,9 +37,7 @@ NOT_PUBLIC = tuple(
     ip_network(text)
     for text in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")  # 6to4, Teredo, ...
 )
-PUBLIC_V6 = ip_network(
-    "2000::/3"
-)  # so NAT64, v4-compatible, site-local and SRv6 prefixes fall away by themselves
+PUBLIC_V6 = ip_network("2000::/3")  # so NAT64, v4-compatible, site-local and SRv6 prefixes fall away by themselves
 
 
 def is_allowed(address: str, networks: Sequence[Network] = ()) -> bool:

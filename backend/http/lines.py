@@ -25,9 +25,7 @@ Origin = tuple[str, str, int]  # scheme, host, port
 
 MAX_IN_FLIGHT = 200
 MAX_IDLE = 100
-KEEP_ALIVE_S = (
-    4.0  # below the 5 s after which uvicorn and Node close: fewer requests meet a closing connection
-)
+KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn and Node close: fewer requests meet a closing connection
 CONNECT_S = 10.0
 
 
@@ -106,9 +104,7 @@ class Lines:
         if lines and not lines[0].is_usable():
             await lines.popleft().http.aclose()
 
-    async def _connect(
-        self, origin: Origin, deadline: float, connect_s: float, *, is_checked: bool = False
-    ) -> Line:
+    async def _connect(self, origin: Origin, deadline: float, connect_s: float, *, is_checked: bool = False) -> Line:
         scheme, host, port = origin
         ends_at = min(deadline, time.monotonic() + connect_s)
         tls = await asyncio.to_thread(tls_context) if scheme == "https" else None

@@ -129,9 +129,7 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-async def connect(
-    addresses: Sequence[str], port: int, tls: ssl.SSLContext | None, host: str, ends_at: float
-) -> Stream:
+async def connect(addresses: Sequence[str], port: int, tls: ssl.SSLContext | None, host: str, ends_at: float) -> Stream:
     """Connect to the first address that answers before `ends_at` (monotonic seconds), or raise `NotSent`.
 
     `host` is the name the certificate must have.

@@ -3,8 +3,8 @@
 Hostile files are the normal case: the kind is told by the first bytes, only decoders for that kind are tried, and
 pixels are counted before they are decoded. All functions block: call them through `in_thread`.
 
-`kinds` tells what a file claims to be, `images` and `videos` decode, `stills` makes posters and frames, `inspection`
-is the way in.
+`kinds` tells what a file claims to be, `endings` whether it is all there, `images` and `videos` decode, `stills`
+writes posters and frames, `inspection` is the way in.
 """
 
 from __future__ import annotations

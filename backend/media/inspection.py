@@ -48,7 +48,7 @@ def inspect(path: Path, poster_target: Path, *, width: int = POSTER_WIDTH) -> Pr
         found, picture = images.shrink(path, content_type, width)
     else:
         with videos.opened(path, content_type) as (container, stream):
-            found = videos.read(container, stream, content_type)
+            found = videos.read(path, container, stream, content_type)
             if not isinstance(stream, VideoStream):
                 return found
             picture = to_image(videos.picture_at(container, stream, POSTER_AT), width)

@@ -15,6 +15,7 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
 from backend.errors import InvalidMedia
+from backend.media.endings import check_length
 from backend.media.kinds import Probe, check_size, decoding
 
 DEMUXERS = {"video/mp4": "mp4", "video/webm": "webm", "audio/mpeg": "mp3", "audio/wav": "wav"}
@@ -54,7 +55,9 @@ def opened_video(path: Path, content_type: str) -> Iterator[tuple[av.container.I
 def probe_video(path: Path, content_type: str, *, full: bool) -> Probe:
     """What a video or sound is; with `full` everything is read and its end is decoded."""
     with opened(path, content_type) as (container, stream):
-        return read(container, stream, content_type) if full else describe(container, stream, content_type)
+        if full:
+            return read(path, container, stream, content_type)
+        return describe(container, stream, content_type)
 
 
 def describe(container: av.container.InputContainer, stream: Media, content_type: str) -> Probe:
@@ -65,8 +68,9 @@ def describe(container: av.container.InputContainer, stream: Media, content_type
     return Probe("audio", AUDIO_TYPES.get(content_type, content_type), duration_s=duration_s)
 
 
-def read(container: av.container.InputContainer, stream: Media, content_type: str) -> Probe:
+def read(path: Path, container: av.container.InputContainer, stream: Media, content_type: str) -> Probe:
     """Read every packet and decode the end; `InvalidMedia` when less is there than the header says."""
+    check_length(path, content_type)
     header = describe(container, stream, content_type)
     packets, end_s, unit_s = 0, 0.0, _unit_s(stream)
     for packet in container.demux(stream):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from backend import media
+from backend import filing, media, tenancy
 from backend.context import Context
-from backend.db import assets, clients, generations, operations
+from backend.db import assets, generations, operations
 from backend.db.connection import Tx
 from backend.errors import (
     AnswerTooLarge,
@@ -16,7 +16,6 @@ from backend.errors import (
     Conflict,
     InvalidInput,
     InvalidMedia,
-    NotFound,
     NotSent,
     OutOfSpace,
     StorageFull,
@@ -25,16 +24,6 @@ from backend.errors import (
 from backend.model import Asset, Caller
 
 FETCH_LIMIT_S = 120
-
-
-async def owner_of(tx: Tx, caller: Caller, client_id: str | None) -> str:
-    """Whose asset it will be. Raises InvalidInput, NotFound."""
-    owner = client_id or caller.client_id
-    if owner is None:
-        raise InvalidInput.of("client_id", "is needed with an admin key")
-    if not caller.sees(owner) or await clients.get(tx, owner) is None:
-        raise NotFound("There is no such client.", code="client_not_found")
-    return owner
 
 
 async def fetch(ctx: Context, url: str) -> Path:
@@ -89,13 +78,10 @@ async def add(tx: Tx, asset: Asset) -> Asset:
 
 async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """Remove the row now and its bytes soon after. Raises NotFound, Conflict while something unsent needs it."""
-    asset = await assets.get(tx, id)
-    if asset is None or not caller.sees(asset.client_id):
-        raise NotFound("There is no such asset.", code="asset_not_found")
+    asset = await tenancy.asset(tx, caller, id)
     if await generations.needed_by_unfinished(tx, id):
         raise Conflict("A generation that is unfinished needs it.", code="in_use")
-    frames = [f"{id}-first.jpg", f"{id}-last.jpg"] if asset.kind == "video" else []
-    await operations.throw_away(tx, [asset.file_name, *frames], ctx.now())
+    await operations.throw_away(tx, filing.of_asset(asset), ctx.now())
     await assets.delete(tx, id)
 
 

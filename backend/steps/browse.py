@@ -7,13 +7,13 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
+from backend import tenancy
 from backend.context import Context
 from backend.db import assets, clients, keys, lists, operations
 from backend.db.lists import Filters
-from backend.errors import InvalidInput, NotFound
+from backend.errors import InvalidInput
 from backend.ids import is_id
 from backend.model import SHOWN, ApiKey, Asset, Caller, Campaign, Client, Generation
-from backend.steps.change import visible
 
 MOST_SCANS = 10
 WORKER_SILENT_MS = 30_000
@@ -30,7 +30,7 @@ T = TypeVar("T", bound=_HasId)
 
 async def generation(ctx: Context, caller: Caller, id: str) -> Generation:
     """One generation the caller sees. Raises NotFound."""
-    return await ctx.db.read(lambda tx: visible(tx, caller, id))
+    return await ctx.db.read(lambda tx: tenancy.generation(tx, caller, id))
 
 
 async def generation_page(
@@ -57,26 +57,17 @@ def stages_of(status: str) -> tuple[str, ...]:
 
 async def client(ctx: Context, caller: Caller, id: str) -> Client:
     """One client the caller sees. Raises NotFound."""
-    found = await ctx.db.read(lambda tx: clients.get(tx, id))
-    if found is None or not caller.sees(found.id):
-        raise NotFound("There is no such client.", code="client_not_found")
-    return found
+    return await ctx.db.read(lambda tx: tenancy.client(tx, caller, id))
 
 
 async def campaign(ctx: Context, caller: Caller, id: str) -> Campaign:
     """One campaign the caller sees. Raises NotFound."""
-    found = await ctx.db.read(lambda tx: clients.get_campaign(tx, id))
-    if found is None or not caller.sees(found.client_id):
-        raise NotFound("There is no such campaign.", code="campaign_not_found")
-    return found
+    return await ctx.db.read(lambda tx: tenancy.campaign(tx, caller, id))
 
 
 async def asset(ctx: Context, caller: Caller, id: str) -> Asset:
     """One asset the caller sees. Raises NotFound."""
-    found = await ctx.db.read(lambda tx: assets.get(tx, id))
-    if found is None or not caller.sees(found.client_id):
-        raise NotFound("There is no such asset.", code="asset_not_found")
-    return found
+    return await ctx.db.read(lambda tx: tenancy.asset(tx, caller, id))
 
 
 async def client_page(ctx: Context, caller: Caller, cursor: str | None, limit: int) -> tuple[list[Client], str | None]:

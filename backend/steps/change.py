@@ -6,10 +6,11 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
+from backend import filing, tenancy
 from backend.context import Context
 from backend.db import dependencies, generations, operations
 from backend.db.connection import Tx
-from backend.errors import Conflict, NotFound
+from backend.errors import Conflict
 from backend.model import (
     CANCELED,
     COMPLETED,
@@ -22,23 +23,13 @@ from backend.model import (
     Generation,
 )
 
-FRAMES = ("first", "last")
-
-
-async def visible(tx: Tx, caller: Caller, id: str) -> Generation:
-    """The generation, if it exists for this caller. Raises NotFound."""
-    row = await generations.get(tx, id)
-    if row is None or not caller.sees(row.client_id):
-        raise NotFound("There is no such generation.", code="generation_not_found")
-    return row
-
 
 async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
     """Stop it: at once while nothing was sent, else the provider is asked to and has the last word.
 
     Raises Conflict when it is finished or being stored.
     """
-    row = await visible(tx, caller, id)
+    row = await tenancy.generation(tx, caller, id)
     if row.status == CANCELED:
         return row
     if row.status == STORING or row.status in FINAL:
@@ -56,7 +47,7 @@ async def retry(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
 
     Raises Conflict unless the old one failed or was canceled.
     """
-    old = await visible(tx, caller, id)
+    old = await tenancy.generation(tx, caller, id)
     if old.status not in FINAL or old.status == COMPLETED:
         raise Conflict(f"The generation is {old.shown_status}: only a failed one can be retried.", code="not_retryable")
     return await _again(tx, ctx, caller, old)
@@ -104,16 +95,10 @@ _REQUEST = (
 
 async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """Remove the row now and its bytes soon after. Raises Conflict while it is unfinished or needed."""
-    row = await visible(tx, caller, id)
+    row = await tenancy.generation(tx, caller, id)
     if row.status not in FINAL:
         raise Conflict("The generation is unfinished: cancel it first.", code="unfinished")
     if await generations.needed_by_unfinished(tx, id):
         raise Conflict("Another generation that is unfinished needs it.", code="in_use")
-    await operations.throw_away(tx, files_of(row), ctx.now())
+    await operations.throw_away(tx, filing.of_generation(row), ctx.now())
     await generations.delete(tx, id)
-
-
-def files_of(row: Generation) -> list[str]:
-    """Every file that can be stored under this row."""
-    frames = [f"{row.id}-{which}.jpg" for which in FRAMES] if row.kind == "video" else []
-    return [name for name in (row.file_name, row.poster_name, *frames) if name]

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from backend import lifecycle, media
+from backend import filing, lifecycle, media
 from backend.context import Context
 from backend.errors import (
     AnswerTooLarge,
@@ -28,7 +28,7 @@ FULL_WAIT_MS = 30_000
 
 async def store(ctx: Context, row: Generation, worker: str) -> None:
     """Fetch one output into our storage; `completed` is written only when its bytes would survive power loss."""
-    spooled, poster = ctx.storage.spool(row.id), ctx.storage.spool(f"{row.id}-poster.webp")
+    spooled, poster = ctx.storage.spool(row.id), ctx.storage.spool(filing.poster(row.id))
     try:
         digest = await _fetch(ctx, row, spooled)
         found = await media.in_thread(media.inspect, spooled, poster)
@@ -74,7 +74,7 @@ async def _fetch(ctx: Context, row: Generation, target: Path) -> str:
 async def _finish(
     ctx: Context, row: Generation, worker: str, spooled: Path, poster: Path, found: media.Probe, digest: str
 ) -> None:
-    name, poster_name = row.id + media.extension(found.content_type), f"{row.id}-poster.webp"
+    name, poster_name = row.id + media.extension(found.content_type), filing.poster(row.id)
     size = (await media.in_thread(spooled.stat)).st_size
     await ctx.storage.keep_all([(spooled, name), (poster, poster_name)])
     model = ctx.catalog.models.get(row.model)

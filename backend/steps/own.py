@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import bcrypt
 
+from backend import tenancy
 from backend.context import Context
 from backend.db import clients, keys
 from backend.db.connection import Tx
@@ -39,14 +40,14 @@ async def dev_client(tx: Tx, ctx: Context) -> Client:
 
 async def rename_client(tx: Tx, caller: Caller, id: str, name: str) -> Client:
     """Raises NotFound."""
-    found = await _client(tx, caller, id)
+    found = await tenancy.client(tx, caller, id)
     await clients.rename(tx, id, name)
     return replace(found, name=name)
 
 
 async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """The client, its keys and campaigns are gone at once; rows and bytes follow. Raises NotFound, Conflict."""
-    await _client(tx, caller, id)
+    await tenancy.client(tx, caller, id)
     if await clients.has_unfinished(tx, client_id=id):
         raise Conflict("Something of this client is still being made.", code="unfinished")
     await clients.mark_deleted(tx, id, ctx.now())
@@ -54,10 +55,7 @@ async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
 
 async def add_campaign(tx: Tx, ctx: Context, caller: Caller, name: str, client_id: str | None) -> Campaign:
     """A new campaign of the caller's client; an admin says whose. Raises InvalidInput, NotFound."""
-    owner = client_id or caller.client_id
-    if owner is None:
-        raise InvalidInput.of("client_id", "is needed with an admin key")
-    await _client(tx, caller, owner)
+    owner = await tenancy.owner(tx, caller, client_id)
     made = Campaign(ctx.new_id(), owner, name, ctx.now())
     await clients.insert_campaign(tx, made)
     return made
@@ -65,14 +63,14 @@ async def add_campaign(tx: Tx, ctx: Context, caller: Caller, name: str, client_i
 
 async def rename_campaign(tx: Tx, caller: Caller, id: str, name: str) -> Campaign:
     """Raises NotFound."""
-    found = await _campaign(tx, caller, id)
+    found = await tenancy.campaign(tx, caller, id)
     await clients.rename_campaign(tx, id, name)
     return replace(found, name=name)
 
 
 async def delete_campaign(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """Gone at once; rows and bytes follow. Raises NotFound, Conflict while something is being made."""
-    await _campaign(tx, caller, id)
+    await tenancy.campaign(tx, caller, id)
     if await clients.has_unfinished(tx, campaign_id=id):
         raise Conflict("Something of this campaign is still being made.", code="unfinished")
     await clients.mark_campaign_deleted(tx, id, ctx.now())
@@ -120,17 +118,3 @@ async def revoke_key(tx: Tx, ctx: Context, id: str) -> None:
     if await keys.get(tx, id) is None:
         raise NotFound("There is no such key.", code="key_not_found")
     await keys.revoke(tx, id, ctx.now())
-
-
-async def _client(tx: Tx, caller: Caller, id: str) -> Client:
-    found = await clients.get(tx, id)
-    if found is None or not caller.sees(id):
-        raise NotFound("There is no such client.", code="client_not_found")
-    return found
-
-
-async def _campaign(tx: Tx, caller: Caller, id: str) -> Campaign:
-    found = await clients.get_campaign(tx, id)
-    if found is None or not caller.sees(found.client_id):
-        raise NotFound("There is no such campaign.", code="campaign_not_found")
-    return found

@@ -6,9 +6,10 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
+from backend import tenancy
 from backend.catalog import Model
 from backend.context import Context
-from backend.db import assets, clients, dependencies, generations
+from backend.db import assets, dependencies, generations
 from backend.db.connection import Tx
 from backend.errors import BlockedAddress, InvalidInput, NotFound, OutOfSpace
 from backend.http import check_url
@@ -30,7 +31,7 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wante
 
     A video of a prompt alone gets a start image first, as a generation of its own that it waits for.
     """
-    campaign = await visible_campaign(tx, caller, wanted.campaign_id)
+    campaign = await tenancy.campaign(tx, caller, wanted.campaign_id)
     if wanted.client_id not in (None, campaign.client_id):
         raise InvalidInput.of("client_id", "does not agree with the campaign and the key")
     model = choose_model(ctx, kind, wanted.provider, wanted.model)
@@ -46,14 +47,6 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wante
     for row in rows:
         await keep(tx, replace(row, batch_id=batch_id), missing)
     return [replace(row, batch_id=batch_id, status=WAITING if missing else QUEUED) for row in rows]
-
-
-async def visible_campaign(tx: Tx, caller: Caller, id: str) -> Campaign:
-    """The campaign, if it exists for this caller. Raises NotFound."""
-    campaign = await clients.get_campaign(tx, id)
-    if campaign is None or not caller.sees(campaign.client_id):
-        raise NotFound("There is no such campaign.", code="campaign_not_found")
-    return campaign
 
 
 def choose_model(ctx: Context, kind: Kind, provider: str | None, name: str | None) -> Model:

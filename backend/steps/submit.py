@@ -6,7 +6,7 @@ import random
 
 from backend import lifecycle, references
 from backend.context import Context
-from backend.db import generations, operations
+from backend.db import claims, generations, operations
 from backend.db.connection import Tx
 from backend.errors import ProviderRefused, ProviderUnavailable, ProviderUnclear, StorageFull, WrongStatus
 from backend.model import FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation, Outcome
@@ -26,10 +26,10 @@ async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, l
         for name in ctx.providers:
             if await operations.paused(tx, name, now):
                 continue
-            room = ctx.settings.max_in_flight - await generations.count_in_flight(tx, name)
+            room = ctx.settings.max_in_flight - await claims.count_in_flight(tx, name)
             room = min(room, limit - len(taken))
             if room > 0:
-                taken += await generations.claim_queued(
+                taken += await claims.claim_queued(
                     tx, name, kinds=kinds, owner=worker, now=now, until=now + lease_ms, limit=room
                 )
         return taken

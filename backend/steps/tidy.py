@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from backend import filing
 from backend.context import Context
 from backend.db import clients, generations, operations, repeats
 from backend.db.connection import Tx
 from backend.ids import is_id
-from backend.steps.change import files_of
-from backend.steps.watch import give_up_queued
 
 BITE = 200
 REPEATS_MS = 3 * 86_400_000  # an Idempotency-Key is remembered for three days
@@ -16,11 +15,10 @@ SPOOL_S = 3600.0
 
 
 async def tidy(ctx: Context) -> None:
-    """One round: expired answers, dead workers, deleted campaigns, files without rows, hopeless requests."""
+    """One round: expired answers, dead workers, deleted campaigns, files without rows."""
     now = ctx.now()
     await ctx.db.write(lambda tx: repeats.prune(tx, now - REPEATS_MS, BITE))
     await ctx.db.write(lambda tx: operations.prune_workers(tx, now - WORKERS_MS))
-    await give_up_queued(ctx)
     await empty_campaigns(ctx)
     await empty_trash(ctx)
     await ctx.storage.sweep(SPOOL_S)
@@ -33,7 +31,7 @@ async def empty_campaigns(ctx: Context) -> int:
         ids = await clients.deleted_with_rows(tx, BITE)
         for id in ids:
             if row := await generations.get(tx, id):
-                await operations.throw_away(tx, files_of(row), ctx.now())
+                await operations.throw_away(tx, filing.of_generation(row), ctx.now())
                 await generations.delete(tx, id)
         return len(ids)
 

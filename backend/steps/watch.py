@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backend import lifecycle
 from backend.context import Context
-from backend.db import generations
+from backend.db import claims, generations
 from backend.db.connection import Tx
 from backend.errors import ProviderRefused, ProviderUnavailable, WrongStatus
 from backend.ids import floor_id
@@ -22,7 +22,7 @@ async def claim(ctx: Context, worker: str, status: str, limit: int, lease_ms: in
     """Rows of this status that are due, under a lease."""
     now = ctx.now()
     return await ctx.db.write(
-        lambda tx: generations.claim_due(tx, status, owner=worker, now=now, until=now + lease_ms, limit=limit)
+        lambda tx: claims.claim_due(tx, status, owner=worker, now=now, until=now + lease_ms, limit=limit)
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from backend import links
+from backend import filing, links
 from backend.context import Context
 from backend.errors import BadRange, Conflict, NotFound
 from backend.model import Caller
@@ -165,7 +165,9 @@ async def _send(call: Call, kind: str, variant: str) -> Response:
     status = 206 if span else 200
     if call.request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.content_type)
-    return StreamingResponse(call.ctx.storage.open(file.name, start, end), status, headers, media_type=file.content_type)
+    return StreamingResponse(
+        call.ctx.storage.open(file.name, start, end), status, headers, media_type=file.content_type
+    )
 
 
 async def _find_generation(ctx: Context, caller: Caller, id: str, kind: str, variant: str) -> File:
@@ -177,14 +179,14 @@ async def _find_generation(ctx: Context, caller: Caller, id: str, kind: str, var
     if variant == "data":
         shown_as = f"{id}.{row.file_name.rpartition('.')[2]}"
         return File(row.file_name, row.content_type, row.bytes or 0, row.sha256, shown_as)
-    name = row.poster_name if variant == "poster" else f"{id}-{variant}.jpg"
+    name = row.poster_name if variant == "poster" else filing.frame(id, variant)
     return await _beside(ctx, name, row.sha256, variant)
 
 
 async def _find_asset(ctx: Context, caller: Caller, id: str, kind: str, variant: str) -> File:
     row = await browse.asset(ctx, caller, id)
     if variant != "data":
-        return await _beside(ctx, f"{id}-{variant}.jpg", row.sha256, variant)
+        return await _beside(ctx, filing.frame(id, variant), row.sha256, variant)
     shown_as = f"{id}.{row.file_name.rpartition('.')[2]}"
     return File(row.file_name, row.content_type, row.bytes, row.sha256, shown_as)
 

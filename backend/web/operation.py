@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import pydantic
 from starlette.requests import Request
@@ -60,6 +60,20 @@ class Call:
         return self.caller
 
 
+class Options(TypedDict, total=False):
+    """What an operation may promise besides its answers; the defaults are those of `Operation`."""
+
+    body: type[pydantic.BaseModel] | None
+    query: type[pydantic.BaseModel] | None
+    auth: Auth
+    tags: Sequence[str]
+    limit: Kind | None
+    cap_bytes: int
+    in_schema: bool
+    accepts: Sequence[str]
+    errors: Sequence[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A route's promise: what it takes, what it answers, who may use it."""
@@ -67,18 +81,18 @@ class Operation:
     method: str
     path: str
     handler: Handler
-    body: type[pydantic.BaseModel] | None
-    query: type[pydantic.BaseModel] | None
     answers: Mapping[int, Answer]
-    auth: Auth
-    tags: tuple[str, ...]
     idempotent: bool
-    limit: Kind | None
     head: bool
-    cap_bytes: int
-    in_schema: bool
-    accepts: tuple[str, ...]
-    errors: tuple[int, ...]
+    body: type[pydantic.BaseModel] | None = None
+    query: type[pydantic.BaseModel] | None = None
+    auth: Auth = "key"
+    tags: Sequence[str] = ()
+    limit: Kind | None = None
+    cap_bytes: int = bodies.CAP_BYTES
+    in_schema: bool = True
+    accepts: Sequence[str] = ()
+    errors: Sequence[int] = ()
 
     @property
     def name(self) -> str:
@@ -98,19 +112,11 @@ def operation(
     method: str,
     path: str,
     *,
-    body: type[pydantic.BaseModel] | None = None,
-    query: type[pydantic.BaseModel] | None = None,
     answers: Mapping[int, Answer],
-    auth: Auth = "key",
-    tags: Sequence[str] = (),
     idempotent: bool | None = None,
-    limit: Kind | None = None,
     head: bool = True,
-    cap_bytes: int = bodies.CAP_BYTES,
-    in_schema: bool = True,
-    accepts: Sequence[str] = (),
-    errors: Sequence[int] = (),
     into: list[Operation] | None = None,
+    **options: Unpack[Options],
 ) -> Callable[[Handler], Handler]:
     """Register a handler for a method and path.
 
@@ -119,25 +125,10 @@ def operation(
     reads itself. `errors` are documented statuses beyond those every operation of its kind has.
     Path parameters whose names are `id` or end in `_id` must be ids, or the answer is 404.
     """
+    repeatable = method == "POST" and options.get("auth") != "none" if idempotent is None else idempotent
 
     def register(handler: Handler) -> Handler:
-        made = Operation(
-            method=method,
-            path=path,
-            handler=handler,
-            body=body,
-            query=query,
-            answers=answers,
-            auth=auth,
-            tags=tuple(tags),
-            idempotent=method == "POST" and auth != "none" if idempotent is None else idempotent,
-            limit=limit,
-            head=head and method == "GET",
-            cap_bytes=cap_bytes,
-            in_schema=in_schema,
-            accepts=tuple(accepts),
-            errors=tuple(errors),
-        )
+        made = Operation(method, path, handler, answers, repeatable, head and method == "GET", **options)
         (OPERATIONS if into is None else into).append(made)
         return handler
 

@@ -11,6 +11,7 @@ from typing import Annotated, BinaryIO
 from pydantic import Field
 from starlette.responses import Response
 
+from backend import tenancy
 from backend.db.connection import Tx
 from backend.steps import bring, browse, repeat
 from backend.steps.repeat import Answer, Idempotency
@@ -66,7 +67,7 @@ async def delete_asset(call: Call) -> Response:
 )
 async def create_asset(call: Call) -> Response:
     """Bring a file: as multipart `file`, or JSON with the `url` it is fetched from."""
-    owner = await call.ctx.db.read(lambda tx: bring.owner_of(tx, call.who, call.query.client_id))
+    owner = await call.ctx.db.read(lambda tx: tenancy.owner(tx, call.who, call.query.client_id))
     if call.body is not None:
         return await _keep(call, owner, replies.name_of(call), None, None)
     async with uploads.open_file(call.request, cap_bytes=call.ctx.settings.max_asset_mb * 1_000_000) as file:

@@ -1,0 +1,77 @@
+"""Whether a container is as long as it says: its outermost sizes are walked, nothing is decoded.
+
+Decoders forgive a lost tail. Sizes: ISO/IEC 14496-12 (boxes), RFC 8794 (EBML), the RIFF header.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from backend.errors import InvalidMedia
+
+BOXES = frozenset(b"ftyp moov mdat free skip wide moof mfra udta meta uuid sidx styp emsg prft".split())
+RIFF_STREAMED = frozenset({0, 0xFFFFFFFF})  # written by programs that could not go back and fill it in
+
+
+def check_length(path: Path, content_type: str) -> None:
+    """Raise `InvalidMedia` when the file ends before its outermost part does; what follows it is ignored."""
+    find_end = ENDINGS.get(content_type)
+    if find_end is None:
+        return
+    with path.open("rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if find_end(file, length) > length:
+            raise InvalidMedia("The file is cut short.")
+
+
+def _mp4_end(file: IO[bytes], length: int) -> int:
+    start = 0
+    while start < length:
+        file.seek(start)
+        head = file.read(16)
+        if head[4:8] not in BOXES:
+            break
+        size = int.from_bytes(head[:4], "big")
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        if size < 8:  # 0: to the end of the file
+            break
+        start += size
+    return start
+
+
+def _webm_end(file: IO[bytes], length: int) -> int:
+    file.seek(4)
+    header = _ebml_size(file) or 0
+    file.seek(header, os.SEEK_CUR)
+    if file.read(4) != b"\x18\x53\x80\x67":  # Segment
+        return 0
+    segment = _ebml_size(file)
+    return 0 if segment is None else file.tell() + segment
+
+
+def _ebml_size(file: IO[bytes]) -> int | None:
+    """A size of one to eight bytes, the number of leading zero bits saying how many; None when unknown."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    mask = (1 << 7 * (more + 1)) - 1
+    size = int.from_bytes(first + file.read(more), "big") & mask
+    return None if size == mask else size
+
+
+def _wav_end(file: IO[bytes], length: int) -> int:
+    size = int.from_bytes(file.read(8)[4:], "little")
+    return 0 if size in RIFF_STREAMED else size + 8
+
+
+ENDINGS: dict[str, Callable[[IO[bytes], int], int]] = {
+    "video/mp4": _mp4_end,
+    "video/webm": _webm_end,
+    "audio/wav": _wav_end,
+}
