@@ -55,10 +55,19 @@ class Context:
     data_key: bytes
     now: Callable[[], int] = now_ms
     bell: Bell = field(default_factory=Bell)
+    _free: tuple[int, int | None] = (0, None)
 
     def new_id(self) -> str:
         """A fresh UUIDv7."""
         return new_id(self.now())
+
+    async def free_bytes(self) -> int | None:
+        """Room left in the storage, as it was within the last second."""
+        looked_at, free = self._free
+        if self.now() - looked_at > 1000:
+            free = await self.storage.free_bytes()
+            self._free = self.now(), free
+        return free
 
     def wake(self) -> None:
         """Tell this process's worker that something is due."""

@@ -9,7 +9,7 @@ FRAMES = ("first", "last")
 
 def poster(id: str) -> str:
     """The small picture of a generation."""
-    return f"{id}-poster.webp"
+    return f"{id}-poster.jpg"
 
 
 def frame(id: str, which: str) -> str:

@@ -42,8 +42,8 @@ def files(folder: Path) -> list[str]:
 
 async def test_a_kept_file_lies_under_its_name_by_the_end_of_its_id(storage: Storage, tmp_path: Path) -> None:
     await put(storage, NAME, b"png")
-    await put(storage, f"{ID}-poster.webp", b"webp")
-    assert files(tmp_path / "media") == [f"6f/{ID}-poster.webp", f"6f/{NAME}"]
+    await put(storage, f"{ID}-poster.jpg", b"webp")
+    assert files(tmp_path / "media") == [f"6f/{ID}-poster.jpg", f"6f/{NAME}"]
     assert await get(storage, NAME) == b"png" and await storage.size(NAME) == 3
     assert storage.path(NAME) == tmp_path / "media" / "6f" / NAME
 
@@ -204,7 +204,7 @@ async def test_the_bytes_are_on_disk_before_the_name_is_and_the_folder_last(stor
     replace, fsync = os.replace, os.fsync
     monkeypatch.setattr(os, "replace", lambda *a, **k: (calls.append("name"), replace(*a, **k))[1])
     monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("folder"), fsync(fd))[1])
-    pairs = [(storage.spool(name), name) for name in (NAME, f"{ID}-poster.webp")]
+    pairs = [(storage.spool(name), name) for name in (NAME, f"{ID}-poster.jpg")]
     for path, _ in pairs:
         path.write_bytes(b"x")
     await storage.keep_all(pairs)

@@ -19,15 +19,16 @@ COLUMNS = (
 )
 _JSON = ("source", "params", "metadata", "outputs")
 _NAMES = tuple(COLUMNS.split(", "))
+_EMPTY: dict[str, type[dict[str, Any]] | type[list[Any]]] = {"{}": dict, "[]": list}  # most are: not worth a parser
 _INSERT = f"INSERT INTO generations ({COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})"  # noqa: S608
 
 
 def read(row: Row) -> Generation:
     """A row as the object everybody else knows."""
-    fields = {name: row[name] for name in _NAMES}
+    fields = dict(zip(_NAMES, row, strict=True))  # every query here selects COLUMNS, in this order
     code, message, retryable = (fields.pop(f"error_{name}") for name in ("code", "message", "retryable"))
     for name in _JSON:
-        fields[name] = json.loads(fields[name])
+        fields[name] = _EMPTY[fields[name]]() if fields[name] in _EMPTY else json.loads(fields[name])
     fields["possibly_charged"] = bool(fields["possibly_charged"])
     return Generation(**fields, failure=Failure(code, message, bool(retryable)) if code else None)
 

@@ -23,6 +23,7 @@ from backend.model import COMPLETED, FAILED, Failure, Generation
 
 FETCH_LIMIT_S = 900
 MOST_TRIES = 8
+TRIES_WHEN_GONE = 4  # a 404 right after the end may be a delivery host that lags behind
 FULL_WAIT_MS = 30_000
 
 
@@ -30,11 +31,11 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
     """Fetch one output into our storage; `completed` is written only when its bytes would survive power loss."""
     spooled, poster = ctx.storage.spool(row.id), ctx.storage.spool(filing.poster(row.id))
     try:
-        digest = await _fetch(ctx, row, spooled)
+        fetched = await _fetch(ctx, row, spooled)
         found = await media.in_thread(media.inspect, spooled, poster)
         if found.kind != row.kind:
             raise InvalidMedia(f"the provider sent {found.content_type}")
-        await _finish(ctx, row, worker, spooled, poster, found, digest)
+        await _finish(ctx, row, worker, spooled, poster, found, fetched)
     except StorageFull:
         await lifecycle.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls)
     except (BlockedAddress, AnswerTooLarge) as error:
@@ -44,7 +45,7 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
             ctx, row, worker, Failure("output_invalid", f"The output is damaged: {error.message}", True)
         )
     except BadAnswer as error:
-        await _again_or_fail(ctx, row, worker, _why_missing(ctx, row, error.status))
+        await _again_or_fail(ctx, row, worker, _why_missing(error.status))
     except (NotSent, Unanswered) as error:
         await _again_or_fail(ctx, row, worker, Failure("provider_unavailable", error.message, True))
     finally:
@@ -52,8 +53,8 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
     ctx.wake()
 
 
-async def _fetch(ctx: Context, row: Generation, target: Path) -> str:
-    """The output's bytes in `target`; their SHA-256."""
+async def _fetch(ctx: Context, row: Generation, target: Path) -> tuple[int, str]:
+    """The output's bytes in `target`; how many, and their SHA-256."""
     url, provider = row.outputs[0], ctx.providers.get(row.provider)
     if url.startswith("data:"):
         return await media.in_thread(_decode, url, target)
@@ -68,22 +69,27 @@ async def _fetch(ctx: Context, row: Generation, target: Path) -> str:
         trusted=provider.is_own,
         hops=2,
     )
-    return fetched.sha256
+    return fetched.bytes, fetched.sha256
 
 
 async def _finish(
-    ctx: Context, row: Generation, worker: str, spooled: Path, poster: Path, found: media.Probe, digest: str
+    ctx: Context,
+    row: Generation,
+    worker: str,
+    spooled: Path,
+    poster: Path,
+    found: media.Probe,
+    fetched: tuple[int, str],
 ) -> None:
     name, poster_name = row.id + media.extension(found.content_type), filing.poster(row.id)
-    size = (await media.in_thread(spooled.stat)).st_size
     await ctx.storage.keep_all([(spooled, name), (poster, poster_name)])
     model = ctx.catalog.models.get(row.model)
     fields: dict[str, Any] = {
         "file_name": name,
         "poster_name": poster_name,
         "content_type": found.content_type,
-        "bytes": size,
-        "sha256": digest,
+        "bytes": fetched[0],
+        "sha256": fetched[1],
         "width": found.width,
         "height": found.height,
         "duration_s": found.duration_s,
@@ -93,16 +99,18 @@ async def _finish(
     await lifecycle.move(ctx, row, COMPLETED, worker, **fields)  # else another worker did, with the same bytes
 
 
-def _why_missing(ctx: Context, row: Generation, status: int | None) -> Failure:
-    expired = status in (404, 410) and ctx.now() >= (row.outputs_expire_at or 0)
-    if expired:
-        return Failure("output_expired", "The provider deleted the output before it could be stored.", retryable=True)
+def _why_missing(status: int | None) -> Failure:
+    if status in (404, 410):
+        return Failure("output_expired", "The provider does not have the output any more.", retryable=True)
     return Failure("output_invalid", "The provider does not hand out the output it named.", retryable=True)
 
 
 async def _again_or_fail(ctx: Context, row: Generation, worker: str, failure: Failure) -> None:
     """A paid output is not given up at the first trouble, unless its time is over."""
-    if failure.code == "output_expired" or row.polls + 1 >= MOST_TRIES:
+    most = MOST_TRIES
+    if failure.code == "output_expired":
+        most = 1 if ctx.now() >= (row.outputs_expire_at or 0) else TRIES_WHEN_GONE
+    if row.polls + 1 >= most:
         await _fail(ctx, row, worker, failure)
     else:
         await lifecycle.postpone(ctx, row, worker, min(500 * 2**row.polls, 60_000), tries=row.polls + 1)
@@ -112,7 +120,7 @@ async def _fail(ctx: Context, row: Generation, worker: str, failure: Failure) ->
     await lifecycle.move(ctx, row, FAILED, worker, failure=failure, possibly_charged=True)
 
 
-def _decode(url: str, target: Path) -> str:
+def _decode(url: str, target: Path) -> tuple[int, str]:
     """The bytes of a data URI, which Replicate's synchronous mode sends for small outputs."""
     head, _, text = url.partition(",")
     try:
@@ -120,7 +128,7 @@ def _decode(url: str, target: Path) -> str:
     except (binascii.Error, ValueError):
         content = b""
     target.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+    return len(content), hashlib.sha256(content).hexdigest()
 
 
 def _remove(*paths: Path) -> None:

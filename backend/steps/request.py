@@ -21,7 +21,7 @@ _OPTIONS = ("aspect_ratio", "duration", "mode", "resolution", "negative_prompt",
 
 async def ensure_room(ctx: Context) -> None:
     """Raise OutOfSpace while the disk is nearly full: what is accepted must be kept."""
-    free = await ctx.storage.free_bytes()
+    free = await ctx.free_bytes()
     if free is not None and free < ctx.settings.min_free_mb * 1_000_000:
         raise OutOfSpace(retry_after=60)
 

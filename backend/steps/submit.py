@@ -20,6 +20,10 @@ PAUSE_ON_REFUSAL_MS = 60_000  # no credit or bad credentials: the next one would
 async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, lease_ms: int) -> list[Generation]:
     """Rows to submit now, under a lease: none for a paused provider, none above its limit in flight."""
 
+    free = await ctx.free_bytes()
+    if free is not None and free < ctx.settings.min_free_mb * 1_000_000:
+        return []  # what is made could not be stored
+
     async def work(tx: Tx) -> list[Generation]:
         taken: list[Generation] = []
         now = ctx.now()

@@ -28,7 +28,7 @@ class StoredFile:
 
 
 class Storage(Protocol):
-    """Files under flat names: an id, perhaps a word, one suffix (`0190...-poster.webp`).
+    """Files under flat names: an id, perhaps a word, one suffix (`0190...-poster.jpg`).
 
     A name that is none raises `NotFound` everywhere: it cannot have been stored.
     """

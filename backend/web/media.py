@@ -69,7 +69,7 @@ async def image_data(call: Call) -> Response:
     "GET",
     "/api/v2/images/{id}/poster",
     query=Signed,
-    answers={200: "image/webp"},
+    answers={200: "image/jpeg"},
     auth="media",
     tags=["media"],
     errors=_ERRORS,
@@ -97,7 +97,7 @@ async def video_data(call: Call) -> Response:
     "GET",
     "/api/v2/videos/{id}/poster",
     query=Signed,
-    answers={200: "image/webp"},
+    answers={200: "image/jpeg"},
     auth="media",
     tags=["media"],
     errors=_ERRORS,
@@ -196,8 +196,7 @@ async def _beside(ctx: Context, name: str | None, tag: str, variant: str) -> Fil
     size = await ctx.storage.size(name) if name and variant in links.VARIANTS else None
     if name is None or size is None:
         raise NotFound(f"There is no {variant}.")
-    content_type = "image/webp" if name.endswith(".webp") else "image/jpeg"
-    return File(name, content_type, size, f"{tag}-{variant}", name)
+    return File(name, "image/jpeg", size, f"{tag}-{variant}", name)
 
 
 def _headers(file: File) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Figures of one process on this machine, each beside a floor measured in the same run."""
