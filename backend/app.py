@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import structlog
-import uvicorn
 
 from backend import catalog, datakey
 from backend.config import Settings, is_loopback
@@ -111,7 +110,7 @@ async def serve(settings: Settings, host: str, port: int, *, with_worker: bool =
             settings = settings.model_copy(update={"own_port": port})
         async with open_context(settings) as ctx:
             worker = Worker(ctx) if with_worker else None
-            running = uvicorn.Server(server.config(server.build(ctx, await _dev_caller(ctx))))
+            running = server.Server(server.config(server.build(ctx, await _dev_caller(ctx))))
             running.config.load()
             async with _background(ctx, worker, alone):
                 shown = f"[{host}]" if ":" in host else host

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,6 +22,7 @@ from backend.web.protocol import BoundedProtocol
 from backend.web.site import Site
 
 GRACE_S = 15
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MOST_CONNECTIONS = 2000
 
 
@@ -41,6 +43,27 @@ def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
     return stack.build(site)
 
 
+class Server(uvicorn.Server):
+    """uvicorn that leaves the process alive after its stop: what the worker has in hand is still to be finished."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at the first signal, at once at the second; uvicorn's own raises the signal anew afterwards."""
+        loop = asyncio.get_running_loop()
+        for one in STOP_SIGNALS:
+            loop.add_signal_handler(one, self.handle_exit, one, None)
+        try:
+            yield
+        finally:
+            for one in STOP_SIGNALS:
+                loop.remove_signal_handler(one)
+                loop.add_signal_handler(one, _ignore)
+
+
+def _ignore() -> None:
+    """The stop is under way."""
+
+
 def config(app: Starlette) -> uvicorn.Config:
     """How uvicorn runs it: nothing a proxy says is believed, a stop does not wait for ever."""
     return uvicorn.Config(
@@ -59,5 +82,5 @@ def config(app: Starlette) -> uvicorn.Config:
 def stop_on_signals(stop: Callable[[], None]) -> None:
     """Call `stop` at the first SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
-    for one in (signal.SIGTERM, signal.SIGINT):
+    for one in STOP_SIGNALS:
         loop.add_signal_handler(one, stop)
