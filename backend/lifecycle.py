@@ -71,7 +71,8 @@ async def _keep_running(
     """Adopt it if we did not know its id, else note its progress; only the worker that asked sets the next poll."""
     if generation.status in (SUBMITTING, UNCLEAR):
         due_at = ctx.now() if generation.cancel_requested_at else next_poll_at(ctx, replace(generation, polls=0))
-        await generations.move(tx, generation.id, PROCESSING, now=ctx.now(), due_at=due_at, polls=0, **theirs)
+        theirs |= {"due_at": due_at, "deadline_at": deadline_at(ctx, generation), "polls": 0}
+        await generations.move(tx, generation.id, PROCESSING, now=ctx.now(), **theirs)
         return "adopted" if generation.status == UNCLEAR else "processing"
     changes: dict[str, Any] = {}
     if outcome.progress is not None:

@@ -48,6 +48,11 @@ async def unhandled(tx: Tx, limit: int) -> list[Delivery]:
     return [_read(row) for row in rows]
 
 
+async def count_attempts(tx: Tx, last_id: str) -> None:
+    """The same for all that are unhandled, up to this one."""
+    await tx.run("UPDATE deliveries SET attempts = attempts + 1 WHERE handled_at IS NULL AND id <= :id", id=last_id)
+
+
 async def count_attempt(tx: Tx, id: str) -> None:
     """Counted before the work, so that one nobody survives is noticed."""
     await tx.run("UPDATE deliveries SET attempts = attempts + 1 WHERE id = :id", id=id)

@@ -44,6 +44,14 @@ async def get(tx: Tx, id: str) -> Generation | None:
     return read(row) if row else None
 
 
+async def nonce_of(tx: Tx, provider: str, id: str) -> str | None:
+    """What only the provider of this generation knows; None when there is no such row."""
+    row = await tx.one(
+        "SELECT nonce FROM generations WHERE id = :id AND provider = :provider", id=id, provider=provider
+    )
+    return row["nonce"] if row else None
+
+
 async def move(tx: Tx, id: str, to: str, *, now: int, owner: str | None = None, **fields: Any) -> Generation:
     """Change the status, with its event and what waits for it; `fields` are columns that change with it.
 

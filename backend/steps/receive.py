@@ -34,8 +34,8 @@ async def keep(
     delivery = Delivery(ctx.new_id(), provider, generation_id, word.id, body, ctx.now())
 
     async def work(tx: Tx) -> bool:
-        row = await generations.get(tx, generation_id)
-        if row is None or row.provider != provider or not hmac.compare_digest(row.nonce.encode(), nonce.encode()):
+        ours = await generations.nonce_of(tx, provider, generation_id)
+        if ours is None or not hmac.compare_digest(ours.encode(), nonce.encode()):
             raise NotFound
         return await deliveries.insert(tx, delivery)
 
@@ -58,15 +58,11 @@ async def believe(ctx: Context) -> int:
 async def _believe_together(ctx: Context, waiting: list[Delivery]) -> None:
     """All in one transaction, the usual way. If one of them kills us, the next start takes them one by one."""
 
-    async def count(tx: Tx) -> None:
-        for delivery in waiting:
-            await deliveries.count_attempt(tx, delivery.id)
-
     async def work(tx: Tx) -> None:
         for delivery in waiting:
             await _apply(tx, ctx, delivery)
 
-    await ctx.db.write(count)
+    await ctx.db.write(lambda tx: deliveries.count_attempts(tx, waiting[-1].id))
     await ctx.db.write(work)
 
 

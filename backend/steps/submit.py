@@ -84,14 +84,7 @@ def _submission(ctx: Context, row: Generation, images: list[str], end: str | Non
 
 async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
     """A webhook may have been faster and adopted it already: then this says nothing new."""
-    deadline_at = lifecycle.deadline_at(ctx, row)
-
-    async def work(tx: Tx) -> None:
-        told = await lifecycle.learn(tx, ctx, row.id, outcome)
-        if told == "processing":
-            await generations.note(tx, row.id, status="processing", deadline_at=deadline_at)
-
-    await ctx.db.write(work)
+    await ctx.db.write(lambda tx: lifecycle.learn(tx, ctx, row.id, outcome))
     ctx.wake()
 
 
