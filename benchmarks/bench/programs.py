@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -72,7 +73,6 @@ def service(folder: Path, emulator_port: int, *arguments: str, **settings: str) 
     made = subprocess.run(
         [*command, "keys", "create", "--name", "bench", "--json"], env=env, cwd=folder, capture_output=True, check=True
     )
-    import json
 
     began = time.monotonic()
     with _process([*command, "serve", "--port", str(port), *arguments], env, folder) as process:
