@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -73,11 +73,13 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 def test_help_answers_in_the_blink_of_an_eye(tmp_path: Path) -> None:
     def seconds() -> float:
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert reelhook("--help", cwd=tmp_path).returncode == 0
-        return time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    assert min(seconds() for _ in range(5)) < 0.8
+    # The processor's time and not the clock's: other tests may be running on the same machine.
+    assert min(seconds() for _ in range(5)) < 0.6
 
 
 @pytest.mark.parametrize(
@@ -176,12 +178,8 @@ def test_the_doctor_tries_the_key_the_secret_and_the_clock(tmp_path: Path) -> No
     emulator = Program("emulator", ["emulator", "--port", "0"], tmp_path, {})
     try:
         address = emulator.wait_for(r"(http://\S+/v1)")
-        good = reelhook(
-            "doctor", "--json", cwd=tmp_path, REPLICATE_BASE_URL=address, REPLICATE_API_TOKEN="r8_emulator"
-        )
-        bad = reelhook(
-            "doctor", "--json", cwd=tmp_path, REPLICATE_BASE_URL=address, REPLICATE_API_TOKEN="r8_wrong"
-        )
+        good = reelhook("doctor", "--json", cwd=tmp_path, REPLICATE_BASE_URL=address, REPLICATE_API_TOKEN="r8_emulator")
+        bad = reelhook("doctor", "--json", cwd=tmp_path, REPLICATE_BASE_URL=address, REPLICATE_API_TOKEN="r8_wrong")
     finally:
         emulator.stop()
     states = {check["name"]: check["state"] for check in json.loads(good.stdout)["checks"]}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,23 @@ def test_a_canceled_generation_can_be_retried(reelhook: Run, campaign: str) -> N
     again = document(reelhook("retry", asked["id"], "--json"))
     assert again["retry_of"] == asked["id"]
     document(reelhook("cancel", again["id"], "--json"))
+
+
+def test_one_that_fails_is_exit_status_1_and_its_reason(reelhook: Run, stage: Stage, campaign: str) -> None:
+    fault = {
+        "kind": "failed",
+        "error": "The prompt was flagged as sensitive (E005).",
+        "match": {"prompt_contains": "doomed"},
+    }
+    emulator = stage.settings["REPLICATE_BASE_URL"].removesuffix("/v1")
+    request = urllib.request.Request(
+        f"{emulator}/emulator/faults", json.dumps({"faults": [fault]}).encode(), method="PUT"
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+    done = reelhook("generate", "image", "--campaign", campaign, "--prompt", "doomed", "--out", "results", "--json")
+    made = json.loads(done.stdout)
+    assert (done.returncode, made["status"], made["file"]) == (1, "failed", None)
+    assert done.stderr == f"{made['id']} failed: {made['error']['message']}\n"
 
 
 def test_a_refusal_is_one_sentence_that_names_the_field(reelhook: Run, campaign: str) -> None:

@@ -12,7 +12,7 @@ import av
 import httpx
 import pytest
 from emulating import VIDEO, Provider, emulating, png, saved, until
-from PIL import Image
+from PIL import Image, ImageStat
 
 from backend.emulator import EmulatorOptions
 
@@ -55,10 +55,11 @@ def test_the_same_request_gives_the_same_bytes_and_another_prompt_others(provide
 
 
 def test_an_edit_is_made_from_its_first_image(provider: Provider) -> None:
-    red, image = picture(provider, image_input=[data_uri((400, 100), "#ff0000")])
-    assert image.width / image.height == pytest.approx(4, rel=0.1)
-    blue, _ = picture(provider, image_input=[data_uri((400, 100), "#0000ff")])
-    assert red != blue
+    for channel, colour in enumerate(("#ff0000", "#00ff00", "#0000ff")):
+        _, image = picture(provider, image_input=[data_uri((400, 100), colour)])
+        assert image.width / image.height == pytest.approx(4, rel=0.1)
+        means = ImageStat.Stat(image.crop((0, 0, image.width, image.height // 2))).mean
+        assert max(means) == means[channel] > 200
 
 
 @pytest.mark.parametrize("prompt", ["", " ", "\n\t\x00", "狐狸 🦊 " * 50, "x" * 20_000])
@@ -102,13 +103,14 @@ def test_the_same_video_is_made_of_the_same_bytes(provider: Provider) -> None:
     assert first == again
 
 
-def test_a_video_tells_its_progress_and_a_cancel_stops_it(provider: Provider) -> None:
-    with emulating(EmulatorOptions(video_s=2)) as slow:
+def test_a_video_tells_its_progress_and_a_cancel_stops_it(tmp_path: Path) -> None:
+    with emulating(EmulatorOptions(video_s=2, folder=tmp_path)) as slow:
         made = slow.create(model=VIDEO, start_image=data_uri((320, 180)), duration=10).json()
         until(lambda: "%|" in slow.get(made["id"])["logs"])
         assert slow.get(made["id"])["status"] == "processing"
         slow.http.post(f"/predictions/{made['id']}/cancel")
         assert slow.get(made["id"])["status"] == "canceled"
+        until(lambda: not list((tmp_path / "outputs").iterdir()), timeout_s=2)
         assert slow.made(image_input=[data_uri((64, 64))])["status"] == "succeeded"
 
 

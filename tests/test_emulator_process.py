@@ -30,7 +30,8 @@ def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             assert found, line
             yield running, found[1]
         finally:
-            running.kill()
+            running.terminate()
+            running.wait(10)
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])

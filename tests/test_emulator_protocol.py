@@ -107,7 +107,7 @@ def test_a_video_needs_its_start_image_and_an_allowed_duration(provider: Provide
         b"",
         b"{",
         b"\xff\xfe",
-        b'{"input": NaN}',
+        b'{"input":{"prompt":"x"},"stream":NaN}',
         b"[" * 100_000,
         b'{"input":{"prompt":"\\ud800"}}',
         b'"\\u0000"',
@@ -310,6 +310,11 @@ def test_a_reference_that_is_no_image_fails_the_prediction(provider: Provider, u
     ended = provider.made(model=VIDEO, start_image=url.format(origin=provider.server.origin))
     assert ended["status"] == "failed"
     assert ended["error"].startswith("start_image: ")
+
+
+def test_a_reference_behind_an_error_says_which(provider: Provider) -> None:
+    url = f"{provider.server.origin}/v1/files/nothing"
+    assert provider.made(model=VIDEO, start_image=url)["error"].endswith("HTTP 401")
 
 
 def test_the_ledger_tells_what_was_asked() -> None:

@@ -71,9 +71,7 @@ def test_cloud_metadata_is_never_allowed(address: str) -> None:
     assert not is_allowed(address, EVERYTHING)
 
 
-@pytest.mark.parametrize(
-    "address", ["1.1.1.1", "8.8.8.8", "::ffff:8.8.8.8", "2606:4700::1111", "2a00:1450::8"]
-)
+@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "::ffff:8.8.8.8", "2606:4700::1111", "2a00:1450::8"])
 def test_a_public_address_is_allowed(address: str) -> None:
     assert is_allowed(address)
 
@@ -116,9 +114,7 @@ def test_a_malformed_url_is_refused(url: str) -> None:
         check_url(url)
 
 
-@pytest.mark.parametrize(
-    "url", ["https://example.com/a?b=c#d", "http://example.com:8080", "https://[2606::1]/ä"]
-)
+@pytest.mark.parametrize("url", ["https://example.com/a?b=c#d", "http://example.com:8080", "https://[2606::1]/ä"])
 def test_an_ordinary_url_passes(url: str) -> None:
     check_url(url)
 
@@ -164,9 +160,7 @@ async def test_a_public_host_is_reached_on_web_ports_only(port: int, tmp_path) -
         return ["1.1.1.1"]
 
     with pytest.raises(BlockedAddress, match="ports"):
-        await Http(resolver=public).fetch(
-            f"http://a.example:{port}/", tmp_path / "x", cap_bytes=10, total_s=2
-        )
+        await Http(resolver=public).fetch(f"http://a.example:{port}/", tmp_path / "x", cap_bytes=10, total_s=2)
 
 
 async def test_a_name_with_one_inside_answer_among_public_ones_is_not_reached(tmp_path) -> None:

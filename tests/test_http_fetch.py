@@ -84,9 +84,7 @@ async def test_an_inside_address_is_not_fetched_from_unless_it_is_trusted(target
             await http.send(base, content=b"", headers={})
         assert not seen
         port = int(base.rpartition(":")[2])
-        await http.fetch(
-            base, target, trusted=lambda *origin: origin == ("http", "127.0.0.1", port), **LIMITS
-        )
+        await http.fetch(base, target, trusted=lambda *origin: origin == ("http", "127.0.0.1", port), **LIMITS)
     assert target.read_bytes() == b"x"
 
 
@@ -155,9 +153,7 @@ async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @pytest.mark.parametrize(("peer", "total_s", "idle_s"), [(drip, 0.4, 30), (stall, 30, 0.4)])
-async def test_a_slow_body_ends_at_its_deadline(
-    http: Http, target: Path, peer, total_s: float, idle_s: float
-) -> None:
+async def test_a_slow_body_ends_at_its_deadline(http: Http, target: Path, peer, total_s: float, idle_s: float) -> None:
     loop = asyncio.get_running_loop()
     async with listening(peer) as base:
         started = loop.time()
@@ -186,9 +182,7 @@ async def test_a_cancelled_fetch_ends_at_once_and_leaves_no_file(http: Http, tar
     assert not target.exists()
 
 
-async def test_redirects_are_followed_as_far_as_allowed_and_the_key_stays_at_home(
-    http: Http, target: Path
-) -> None:
+async def test_redirects_are_followed_as_far_as_allowed_and_the_key_stays_at_home(http: Http, target: Path) -> None:
     seen: list[tuple[str, bytes]] = []
     async with AsyncExitStack() as servers:
         end = await servers.enter_async_context(listening(answering(ok(b"end"), seen)))
@@ -248,9 +242,7 @@ async def test_a_webhook_is_posted_once_and_its_long_answer_cut(http: Http) -> N
     seen: list[tuple[str, bytes]] = []
     long = b"HTTP/1.1 202 Accepted\r\nContent-Length: 99999\r\n\r\n" + b"x" * 99_999
     async with listening(answering(long, seen)) as base:
-        answer = await http.send(
-            f"{base}/hook", content=b'{"a":1}', headers={"webhook-id": "1"}, cap_bytes=1000
-        )
+        answer = await http.send(f"{base}/hook", content=b'{"a":1}', headers={"webhook-id": "1"}, cap_bytes=1000)
     assert (answer.status, len(answer.body)) == (202, 1000)
     assert seen[0][1] == b'{"a":1}' and "webhook-id: 1" in seen[0][0] and len(seen) == 1
 

@@ -27,11 +27,7 @@ def names(requirements: list[str]) -> set[str]:
 
 def test_every_dependency_is_locked_with_hashes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert (
-        names(project["project"]["dependencies"])
-        <= pins("requirements.lock")
-        <= pins("requirements-dev.lock")
-    )
+    assert names(project["project"]["dependencies"]) <= pins("requirements.lock") <= pins("requirements-dev.lock")
     assert names(project["dependency-groups"]["dev"]) <= pins("requirements-dev.lock")
     assert {*names(project["build-system"]["requires"]), "editables"} <= pins("requirements-build.lock")
     for lock in LOCKS:
