@@ -70,30 +70,46 @@ def migrate(path: Path, *, migrations: list[Migration] | None = None, schema: st
     Raises MigrationError: not our database, newer than the program, or a migration was changed or failed.
     """
     every = known() if migrations is None else migrations
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(_connect(path)) as connection:
-        before = _version(connection, every)
-        if before is None:
-            _build(connection, schema or schema_file().read_text("utf-8"), every)
-            report = Report(0, len(every), ("schema.sql",))
-        else:
-            report = _upgrade(connection, path, before, every)
-        verify(connection)
+    _look(path, every)  # what is not ours is left exactly as it is
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(_connect(path)) as connection:
+            report = _bring(connection, path, every, schema)
+            verify(connection)
+    except (OSError, sqlite3.Error) as error:
+        raise MigrationError(f"{path}: {error}") from error
     return report
+
+
+def _bring(connection: sqlite3.Connection, path: Path, every: list[Migration], schema: str | None) -> Report:
+    before = _version(connection, every)
+    if before is not None:
+        return _upgrade(connection, path, before, every)
+    _build(connection, schema or schema_file().read_text("utf-8"), every)
+    return Report(0, len(every), ("schema.sql",))
 
 
 def check(path: Path) -> Report:
     """What `migrate` would do, changing nothing. Raises MigrationError as it would."""
     every = known()
-    if not path.exists() or not path.stat().st_size:
+    before = _look(path, every)
+    if before is None:
         return Report(0, len(every), ("schema.sql",))
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        before = _version(connection, every)
-        if before is None:
-            return Report(0, len(every), ("schema.sql",))
-        if before == len(every):
-            verify(connection)
-        return Report(before, len(every), tuple(_label(one) for one in every[before:]))
+    return Report(before, len(every), tuple(_label(one) for one in every[before:]))
+
+
+def _look(path: Path, every: list[Migration]) -> int | None:
+    """How many migrations the file has, found without changing it; None when there is nothing in it."""
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+            before = _version(connection, every)
+            if before == len(every):
+                verify(connection)
+            return before
+    except sqlite3.Error as error:
+        raise MigrationError(f"{path}: this is not a SQLite database: {error}") from error
 
 
 def verify(connection: sqlite3.Connection) -> None:
@@ -119,7 +135,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=30)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
+    # Off, as SQLite advises: a migration that rebuilds a table would empty those that refer to it.
+    connection.execute("PRAGMA foreign_keys = OFF")
     return connection
 
 
@@ -130,10 +147,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 def _version(connection: sqlite3.Connection, every: list[Migration]) -> int | None:
     """How many migrations the database has; None when it is empty."""
-    try:
-        tables = _tables(connection)
-    except sqlite3.DatabaseError as error:
-        raise MigrationError(f"this is not a SQLite database: {error}") from error
+    tables = _tables(connection)
     if not tables:
         return None
     if "schema_migrations" not in tables:
@@ -180,6 +194,8 @@ def _run(connection: sqlite3.Connection, migration: Migration) -> None:
             connection.execute(statement)
     except sqlite3.Error as error:
         raise MigrationError(f"{_label(migration)} failed and was undone: {error}") from error
+    if lost := connection.execute("PRAGMA foreign_key_check").fetchone():
+        raise MigrationError(f"{_label(migration)} was undone: rows of {lost[0]} would refer to nothing")
 
 
 def _record(connection: sqlite3.Connection, migration: Migration) -> None:

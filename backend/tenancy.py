@@ -9,9 +9,9 @@ from backend.model import Asset, Caller, Campaign, Client, Generation
 
 
 async def generation(tx: Tx, caller: Caller, id: str) -> Generation:
-    """Raises NotFound."""
+    """Raises NotFound; so it does for one whose campaign was deleted, though its row goes a little later."""
     row = await generations.get(tx, id)
-    if row is None or not caller.sees(row.client_id):
+    if row is None or not caller.sees(row.client_id) or await clients.get_campaign(tx, row.campaign_id) is None:
         raise NotFound("There is no such generation.", code="generation_not_found")
     return row
 
@@ -35,7 +35,7 @@ async def campaign(tx: Tx, caller: Caller, id: str) -> Campaign:
 async def asset(tx: Tx, caller: Caller, id: str) -> Asset:
     """Raises NotFound."""
     row = await assets.get(tx, id)
-    if row is None or not caller.sees(row.client_id):
+    if row is None or not caller.sees(row.client_id) or await clients.get(tx, row.client_id) is None:
         raise NotFound("There is no such asset.", code="asset_not_found")
     return row
 

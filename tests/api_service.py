@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import logging
 import socket
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
@@ -13,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 import uvicorn
+import uvloop
 from PIL import Image
 from webserving import Answer, ask, until
 
@@ -137,9 +140,10 @@ def running(folder: Path, **more: Any) -> Iterator[Service]:
         "min_free_mb": 0,
     }
     settings = Settings(_env_file=None, **(given | more))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     started: list[Service] = []
     stop: list[uvicorn.Server] = []
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(settings, started, stop)), daemon=True)
+    thread = threading.Thread(target=_run, args=(_serve(settings, started, stop),), daemon=True)
     thread.start()
     service = until(lambda: started and stop and stop[0].started and started[0])
     service.admin, _ = service.key(None)
@@ -148,12 +152,19 @@ def running(folder: Path, **more: Any) -> Iterator[Service]:
     finally:
         stop[0].should_exit = True
         thread.join(20)
+        structlog.reset_defaults()
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    """On uvloop, as the product: asyncio's own loop leaves a listener's connections waiting 40 ms for each answer."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
 
 
 async def _serve(settings: Settings, started: list[Service], stop: list[uvicorn.Server]) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     port = listener.getsockname()[1]
-    async with open_context(settings.model_copy(update={"own_port": port})) as ctx:
+    async with open_context(settings.at_port(port)) as ctx:
         stop.append(uvicorn.Server(server.config(server.build(ctx))))
         started.append(Service(port, ctx, asyncio.get_running_loop()))
         await stop[0].serve(sockets=[listener])

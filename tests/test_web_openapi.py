@@ -14,6 +14,7 @@ from pydantic import Field
 from starlette.responses import JSONResponse, Response
 from webserving import KEY, ask, make_app, make_rows, make_site, serve
 
+from backend.wanted import Strict
 from backend.web import inputs, uploads
 from backend.web.operation import Call, Operation, operation, routes
 
@@ -21,7 +22,7 @@ OPERATIONS: list[Operation] = []
 BAND = "019abcde-0000-7000-8000-00000000000a"
 
 
-class BandInput(inputs.Body):
+class BandInput(Strict):
     """A band to be made."""
 
     name: str = Field(min_length=1, max_length=50)
@@ -34,12 +35,12 @@ class BandQuery(inputs.Query):
     q: str | None = Field(None, max_length=50)
 
 
-class BandView(inputs.Body):
+class BandView(Strict):
     id: str
     name: str
 
 
-class BandList(inputs.Body):
+class BandList(Strict):
     items: list[BandView]
     next_cursor: str | None
 

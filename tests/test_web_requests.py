@@ -16,6 +16,7 @@ from webserving import ADMIN_KEY, DEV, KEY, ask, make_app, make_rows, make_site,
 
 from backend import logs
 from backend.errors import InvalidInput
+from backend.wanted import Strict
 from backend.web import bodies, inputs, middleware
 from backend.web.operation import Call, Operation, operation
 
@@ -23,7 +24,7 @@ OPERATIONS: list[Operation] = []
 THING = "019abcde-0000-7000-8000-00000000000a"
 
 
-class ThingInput(inputs.Body):
+class ThingInput(Strict):
     name: str = Field(max_length=50)
     count: int = 1
     ratio: float | None = None
@@ -36,7 +37,7 @@ class ThingQuery(inputs.Query):
     q: str | None = None
 
 
-class ThingView(inputs.Body):
+class ThingView(Strict):
     name: str
 
 

@@ -28,13 +28,30 @@ async def get(tx: Tx, id: str) -> Asset | None:
 
 
 async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) -> list[Asset]:
-    """Newest first, of one client or of all."""
-    of_client = "client_id = :client_id AND" if client_id else ""
+    """Newest first, of one client or of all that are not deleted."""
+    of_client = (
+        "client_id = :client_id"
+        if client_id
+        else "NOT EXISTS (SELECT 1 FROM clients WHERE clients.id = assets.client_id AND deleted_at IS NOT NULL)"
+    )
     rows = await tx.all(
-        f"SELECT {_COLUMNS} FROM assets WHERE {of_client} id < :cursor ORDER BY id DESC LIMIT :limit",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM assets WHERE {of_client} AND id < :cursor ORDER BY id DESC LIMIT :limit",  # noqa: S608
         cursor=cursor or "~",
         limit=limit,
         **({"client_id": client_id} if client_id else {}),
+    )
+    return [_read(row) for row in rows]
+
+
+async def of_deleted_clients(tx: Tx, limit: int) -> list[Asset]:
+    """The next bite for the sweeper."""
+    columns = ", ".join(f"assets.{name} AS {name}" for name in _COLUMNS.split(", "))
+    rows = await tx.all(
+        f"""
+        SELECT {columns} FROM clients JOIN assets ON assets.client_id = clients.id
+        WHERE clients.deleted_at IS NOT NULL LIMIT :limit
+        """,  # noqa: S608
+        limit=limit,
     )
     return [_read(row) for row in rows]
 

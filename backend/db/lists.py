@@ -10,7 +10,8 @@ from backend.ids import floor_id
 from backend.model import Generation
 
 SCAN = 2_000  # rows looked at for filters no index serves; a page may end early and go on by its cursor
-INDEXED = ("client_id", "campaign_id", "kind")
+_NOT_DELETED = """NOT EXISTS (
+  SELECT 1 FROM campaigns WHERE campaigns.id = generations.campaign_id AND campaigns.deleted_at IS NOT NULL)"""
 
 
 @dataclass(frozen=True)
@@ -35,41 +36,36 @@ async def page(tx: Tx, filters: Filters, cursor: str | None, limit: int) -> tupl
     A page of a rare filter can be short and still have a next one.
     """
     wheres, params = _indexed(filters, cursor)
-    inner = f"SELECT {COLUMNS} FROM generations WHERE {' AND '.join(wheres)} ORDER BY id DESC LIMIT :scan"  # noqa: S608
-    outer, more = _unindexed(filters)
-    params |= more
-    if not outer:
-        rows = await tx.all(inner, **params, scan=limit + 1)
-        return [read(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else None
+    last = await _end_of_scan(tx, wheres, params)
+    if last:
+        params["floor"] = last
+    more, values = _unindexed(filters)
     rows = await tx.all(
-        f"SELECT {COLUMNS} FROM ({inner}) AS newest WHERE {' AND '.join(outer)} ORDER BY id DESC LIMIT :limit",  # noqa: S608
+        f"SELECT {COLUMNS} FROM generations WHERE {' AND '.join(wheres + more)} ORDER BY id DESC LIMIT :limit",  # noqa: S608
         **params,
-        scan=SCAN,
+        **values,
         limit=limit + 1,
     )
-    if len(rows) > limit:
-        return [read(row) for row in rows[:limit]], rows[limit - 1]["id"]
-    return [read(row) for row in rows], await _end_of_scan(tx, wheres, params)
+    return [read(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else last
 
 
 async def _end_of_scan(tx: Tx, wheres: list[str], params: dict[str, object]) -> str | None:
-    """The last id looked at, if rows lie beyond it."""
-    needed = {name: value for name, value in params.items() if any(f":{name}" in where for where in wheres)}
+    """The last id that may be looked at, if there are so many; found in the index alone."""
     row = await tx.one(
         f"SELECT id FROM generations WHERE {' AND '.join(wheres)} ORDER BY id DESC LIMIT 1 OFFSET :scan",  # noqa: S608
-        **needed,
+        **params,
         scan=SCAN - 1,
     )
     return row["id"] if row else None
 
 
 def _indexed(filters: Filters, cursor: str | None) -> tuple[list[str], dict[str, object]]:
-    wheres = ["id > :floor"]
+    """One lower and one upper bound at most: of two, SQLite would walk from the wrong one."""
+    wheres = ["id >= :floor"]
     params: dict[str, object] = {"floor": floor_id(filters.created_after or 0)}
-    if filters.created_before is not None:
-        wheres, params = [*wheres, "id < :ceiling"], params | {"ceiling": floor_id(filters.created_before)}
-    if cursor:
-        wheres, params = [*wheres, "id < :cursor"], params | {"cursor": cursor}
+    ceiling = floor_id(filters.created_before) if filters.created_before is not None else None
+    if before := min(filter(None, (cursor, ceiling)), default=None):
+        wheres, params = [*wheres, "id < :before"], params | {"before": before}
     named = "campaign_id" if filters.campaign_id else "client_id"
     if getattr(filters, named):
         wheres, params = [*wheres, f"{named} = :{named}"], params | {named: getattr(filters, named)}
@@ -79,10 +75,10 @@ def _indexed(filters: Filters, cursor: str | None) -> tuple[list[str], dict[str,
 
 
 def _unindexed(filters: Filters) -> tuple[list[str], dict[str, object]]:
-    wheres: list[str] = []
+    wheres = [_NOT_DELETED]
     params: dict[str, object] = {}
     if filters.kind and not (filters.campaign_id or filters.client_id):
-        wheres, params = ["kind = :kind"], {"kind": filters.kind}
+        wheres, params = [*wheres, "kind = :kind"], {"kind": filters.kind}
     for name in ("provider", "model", "batch_id"):
         if getattr(filters, name):
             wheres, params = [*wheres, f"{name} = :{name}"], params | {name: getattr(filters, name)}
@@ -91,6 +87,7 @@ def _unindexed(filters: Filters) -> tuple[list[str], dict[str, object]]:
     if filters.campaign_id and filters.client_id:
         wheres, params = [*wheres, "client_id = :client_id"], params | {"client_id": filters.client_id}
     if filters.q:
-        text = filters.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").lower()
-        wheres, params = [*wheres, "LOWER(prompt) LIKE :q ESCAPE '\\'"], params | {"q": f"%{text}%"}
+        text = filters.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        # The database lowers both: SQLite leaves letters beyond ASCII as they are.
+        wheres, params = [*wheres, "LOWER(prompt) LIKE LOWER(:q) ESCAPE '\\'"], params | {"q": f"%{text}%"}
     return wheres, params

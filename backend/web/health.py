@@ -50,4 +50,6 @@ async def readyz(call: Call) -> Response:
 @operation("GET", "/metrics", answers={200: "text/plain"}, auth="none", tags=["health"])
 async def show_metrics(call: Call) -> Response:
     """Give Prometheus its text."""
+    if call.site.workload is not None:
+        metrics.weigh(await call.site.workload(), call.ctx.providers)
     return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

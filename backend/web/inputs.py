@@ -18,18 +18,6 @@ M = TypeVar("M", bound=pydantic.BaseModel)
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
-class Body(pydantic.BaseModel):
-    """A JSON body: unknown fields are refused, and "5" is not 5."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    @pydantic.field_validator("*", mode="before")
-    @classmethod
-    def _whole(cls, value: object) -> object:
-        """7.0 is a whole number in JSON, and some languages write it so."""
-        return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
-
-
 class Query(pydantic.BaseModel):
     """A query: everything arrives as text, so numbers and flags are read leniently."""
 

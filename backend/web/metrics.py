@@ -1,8 +1,13 @@
-"""What Prometheus is told about requests. Labels come from short, fixed lists only."""
+"""What Prometheus is told about requests and work. Labels come from short, fixed lists only."""
 
 from __future__ import annotations
 
-from prometheus_client import REGISTRY, Counter, Histogram, generate_latest
+from collections.abc import Iterable
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
+
+from backend.model import ACTIVE
+from backend.steps.browse import Workload
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
@@ -20,6 +25,22 @@ def count(method: str, route: str, status: int, seconds: float) -> None:
     known = method if method in _METHODS else "OTHER"
     REQUESTS.labels(known, route, str(status)).inc()
     SECONDS.labels(known, route).observe(seconds)
+
+
+UNFINISHED = Gauge("reelhook_generations", "Unfinished generations", ("stage",))
+LATE = Gauge("reelhook_oldest_due_seconds", "How late the most overdue row is")
+PAUSED = Gauge("reelhook_provider_paused", "1 while a provider is left alone", ("provider",))
+CHARGED = Gauge("reelhook_possibly_charged", "Failed generations that may have been paid")
+
+
+def weigh(load: Workload, providers: Iterable[str]) -> None:
+    """Take over how much there is to do now."""
+    for stage in ACTIVE:
+        UNFINISHED.labels(stage).set(load.unfinished.get(stage, 0))
+    for name in providers:
+        PAUSED.labels(name).set(name in load.paused)
+    LATE.set(load.late_s)
+    CHARGED.set(load.possibly_charged)
 
 
 def render() -> bytes:

@@ -39,6 +39,7 @@ def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
         dev_caller=dev_caller,
         check_signed=media.check_signed,
         readiness=lambda: browse.readiness(ctx),
+        workload=lambda: browse.workload(ctx),
     )
     return stack.build(site)
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from backend.context import Context
 from backend.errors import Unauthorized
 from backend.model import Caller
+from backend.steps.browse import Workload
 from backend.web.keyring import Keyring
 from backend.web.limits import Limits
 from backend.web.peers import Network
@@ -32,7 +33,7 @@ class Site:
 
     `dev_caller` is set in dev mode only: then everybody is this caller and no key is asked for.
     `check_signed` raises a Problem unless the request's signed URL is genuine and in time.
-    `readiness` answers {check: {"ok": bool, "why": str | None}}.
+    `readiness` answers {check: {"ok": bool, "why": str | None}}; `workload` is for the metrics.
     """
 
     ctx: Context
@@ -42,3 +43,4 @@ class Site:
     dev_caller: Caller | None = None
     check_signed: Callable[[Request], None] = refuse_signed
     readiness: Callable[[], Awaitable[Mapping[str, Any]]] = field(default=never_ready)
+    workload: Callable[[], Awaitable[Workload]] | None = None

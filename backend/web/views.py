@@ -65,7 +65,6 @@ class GenerationView(View):
     error: FailureView | None
     metadata: dict[str, str]
     possibly_charged: bool
-    cancel_requested: bool
     created_at: str
     submitted_at: str | None
     completed_at: str | None
@@ -200,7 +199,6 @@ def generation(ctx: Context, row: Generation) -> Shown:
         else None,
         "metadata": row.metadata,
         "possibly_charged": row.possibly_charged,
-        "cancel_requested": row.cancel_requested_at is not None,
         "created_at": time(row.created_at),
         "submitted_at": time(row.submitted_at),
         "completed_at": time(row.finished_at),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -13,7 +15,8 @@ from starlette.responses import Response
 
 from backend import tenancy
 from backend.db.connection import Tx
-from backend.steps import bring, browse, repeat
+from backend.errors import StorageFull
+from backend.steps import bring, browse, repeat, request
 from backend.steps.repeat import Answer, Idempotency
 from backend.wanted import Strict, Url
 from backend.web import replies, uploads, views
@@ -67,23 +70,29 @@ async def delete_asset(call: Call) -> Response:
 )
 async def create_asset(call: Call) -> Response:
     """Bring a file: as multipart `file`, or JSON with the `url` it is fetched from."""
+    await request.ensure_room(call.ctx)
     owner = await call.ctx.db.read(lambda tx: tenancy.owner(tx, call.who, call.query.client_id))
     if call.body is not None:
-        return await _keep(call, owner, replies.name_of(call), None, None)
+        return await _keep(call, owner, replies.name_of(call), lambda: bring.fetch(call.ctx, call.body.url))
     async with uploads.open_file(call.request, cap_bytes=call.ctx.settings.max_asset_mb * 1_000_000) as file:
         spooled = call.ctx.storage.spool(call.ctx.new_id())
-        digest = await asyncio.to_thread(_copy, file.file, spooled)
-        return await _keep(call, owner, replies.name_of(call, f"{file.filename}\n{digest}"), spooled, file.filename)
+        try:
+            digest = await asyncio.to_thread(_copy, file.file, spooled)
+            name = replies.name_of(call, f"{file.filename}\n{digest}")
+            return await _keep(call, owner, name, lambda: _ready(spooled), file.filename)
+        finally:
+            spooled.unlink(missing_ok=True)
 
 
-async def _keep(call: Call, owner: str, name: Idempotency | None, spooled: Path | None, called: str | None) -> Response:
+async def _keep(
+    call: Call, owner: str, name: Idempotency | None, bring_it: Callable[[], Awaitable[Path]], called: str | None = None
+) -> Response:
     """Longer than a transaction, so the Idempotency-Key is reserved first and freed if it fails."""
     ctx = call.ctx
     if kept := await repeat.begin(ctx, name):
         return replies.reply(kept)
     try:
-        spooled = spooled or await bring.fetch(ctx, call.body.url)
-        asset = await bring.take_in(ctx, owner, spooled, called)
+        asset = await bring.take_in(ctx, owner, await bring_it(), called)
 
         async def work(tx: Tx) -> Answer:
             await bring.add(tx, asset)
@@ -93,13 +102,19 @@ async def _keep(call: Call, owner: str, name: Idempotency | None, spooled: Path 
     except BaseException:
         await asyncio.shield(repeat.abandon(ctx, name))
         raise
-    finally:
-        if spooled:
-            spooled.unlink(missing_ok=True)
+
+
+async def _ready(spooled: Path) -> Path:
+    return spooled
 
 
 def _copy(source: BinaryIO, target: Path) -> str:
-    with target.open("wb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
+    try:
+        with target.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull from error
     with target.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

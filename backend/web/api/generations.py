@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from backend.db.connection import Tx
 from backend.db.lists import Filters
 from backend.errors import NotFound
-from backend.steps import browse, change
+from backend.steps import browse, change, request
 from backend.steps.repeat import Answer
+from backend.wanted import Moment
 from backend.web import replies, views
 from backend.web.inputs import Query
 from backend.web.operation import Call, operation
@@ -34,8 +35,8 @@ class Narrowing(Page):
     status: Literal["pending", "processing", "completed", "failed", "canceled"] | None = None
     provider: Text | None = None
     model: Text | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
     q: Text | None = Field(None, description="in the prompt")
 
 
@@ -95,9 +96,12 @@ async def cancel_generation(call: Call) -> Response:
     return await replies.once(call, work)
 
 
-@operation("POST", "/api/v2/generations/{id}/retry", answers={202: GenerationView}, tags=["generations"], errors=[409])
+@operation(
+    "POST", "/api/v2/generations/{id}/retry", answers={202: GenerationView}, tags=["generations"], errors=[409, 507]
+)
 async def retry_generation(call: Call) -> Response:
     """Make the same request anew: a new generation that names the old one."""
+    await request.ensure_room(call.ctx)
 
     async def work(tx: Tx) -> Answer:
         row = await change.retry(tx, call.ctx, call.who, call.path["id"])

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from limits import parse_many
-from pydantic import AwareDatetime, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from starlette.responses import Response
 
 from backend.db.connection import Tx
 from backend.steps import browse, own
 from backend.steps.repeat import Answer
-from backend.wanted import Strict
+from backend.wanted import Moment, Strict
 from backend.web import replies, views
 from backend.web.api.clients import Name
 from backend.web.api.generations import Page
 from backend.web.operation import Call, operation
 from backend.web.views import KeyList, NewKeyView
 
+LONGEST = timedelta(days=36_500)
+MOST = 1_000_000
+YEAR_S = 366 * 86_400
 Rate = Annotated[str, Field(max_length=40, description="such as 30/minute; the service's own when it is not given")]
 
 
@@ -31,13 +35,21 @@ class KeyBody(Strict):
     admin: bool = False
     image_rate_limit: Rate | None = None
     video_rate_limit: Rate | None = None
-    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    expires_at: Moment | None = None
 
     @field_validator("image_rate_limit", "video_rate_limit")
     @classmethod
     def _is_rate(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_many(value)
+        limits = parse_many(value) if value is not None else []
+        if any(not 0 < limit.amount <= MOST or limit.get_expiry() > YEAR_S for limit in limits):
+            raise ValueError("between 1 and 1,000,000 requests in at most a year")
+        return value
+
+    @field_validator("expires_at")
+    @classmethod
+    def _is_ahead(cls, value: datetime | None) -> datetime | None:
+        if value is not None and not timedelta(0) < value - datetime.now(UTC) < LONGEST:
+            raise ValueError("must be in the future, within a hundred years")
         return value
 
     @model_validator(mode="after")

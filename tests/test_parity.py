@@ -1,0 +1,351 @@
+"""The SQL is the one dialect that SQLite and PostgreSQL share: every statement is run on both."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+import backend.db
+from backend.db import (
+    assets,
+    claims,
+    clients,
+    deliveries,
+    dependencies,
+    events,
+    generations,
+    keys,
+    lists,
+    operations,
+    repeats,
+)
+from backend.db.connection import SqliteDb, Tx
+from backend.db.lists import Filters
+from backend.errors import WrongStatus
+from backend.ids import floor_id
+from backend.migrate import known, migrate, schema_file
+from backend.model import ApiKey, Asset, Campaign, Client, Delivery, Failure, Generation
+
+SERVER = {"host": "127.0.0.1", "port": 5432, "user": "postgres", "database": "test"}
+
+
+class PostgresTx:
+    """The statements as they are, with `:name` written as `$n`."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def one(self, sql: str, **params: Any) -> Any:
+        rows = await self.all(sql, **params)
+        return rows[0] if rows else None
+
+    async def all(self, sql: str, **params: Any) -> list[Any]:
+        text, values = numbered(sql, params)
+        return await self._connection.fetch(text, *values)
+
+    async def run(self, sql: str, **params: Any) -> int:
+        text, values = numbered(sql, params)
+        return int((await self._connection.execute(text, *values)).rpartition(" ")[2])
+
+
+def numbered(sql: str, params: dict[str, Any]) -> tuple[str, list[Any]]:
+    names = list(dict.fromkeys(re.findall(r"(?<!:):([a-z_0-9]+)", sql)))
+    assert set(names) == set(params), "a parameter is given and not used, or used and not given"
+    text = re.sub(r"(?<!:):([a-z_0-9]+)", lambda found: f"${names.index(found[1]) + 1}", sql)
+    return text, [params[name] for name in names]
+
+
+@asynccontextmanager
+async def postgres() -> AsyncIterator[asyncpg.Connection]:
+    """A connection whose tables are in a schema of its own, gone afterwards."""
+    try:
+        connection = await asyncpg.connect(**SERVER, timeout=5)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        if os.environ.get("REQUIRE_SERVICES") == "1":
+            raise
+        pytest.skip(f"no PostgreSQL at {SERVER['host']}:{SERVER['port']}: {error}")
+    own = f"reelhook_{uuid.uuid4().hex}"
+    try:
+        await connection.execute(f"CREATE SCHEMA {own}; SET search_path = {own}")
+        yield connection
+    finally:
+        await connection.execute(f"DROP SCHEMA IF EXISTS {own} CASCADE")
+        await connection.close()
+
+
+async def shape(connection: asyncpg.Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """Columns, indexes and constraints of the connection's schema."""
+    queries = {
+        "columns": """
+            SELECT table_name, column_name, data_type, is_nullable, column_default
+            FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1, 2
+        """,
+        "indexes": """
+            SELECT tablename, indexname, REPLACE(indexdef, schemaname || '.', '')
+            FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1, 2
+        """,
+        "constraints": """
+            SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+            FROM pg_constraint WHERE connamespace = current_schema()::regnamespace ORDER BY 1, 2
+        """,
+    }
+    return {name: [tuple(row) for row in await connection.fetch(sql)] for name, sql in queries.items()}
+
+
+async def test_the_schema_and_the_numbered_migrations_make_the_same_database_on_postgresql() -> None:
+    async with postgres() as whole, postgres() as steps:
+        await whole.execute(schema_file().read_text("utf-8"))
+        for migration in known():
+            await steps.execute(migration.sql)
+        assert await shape(whole) == await shape(steps)
+        assert len((await shape(whole))["columns"]) > 100
+
+
+class Watched:
+    """Calls the functions of backend/db and keeps what they answered, and which of them were called."""
+
+    def __init__(self, tx: Tx) -> None:
+        self.tx = tx
+        self.answers: list[Any] = []
+        self.called: set[str] = set()
+
+    async def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.called.add(f"{function.__module__}.{function.__name__}")
+        try:
+            answer = await function(self.tx, *args, **kwargs)
+        except WrongStatus as error:
+            answer = str(error)
+        self.answers.append((function.__name__, answer))
+        return answer
+
+
+def id_of(n: int) -> str:
+    return floor_id(1_000_000)[:-3] + f"{n:03x}"
+
+
+def made(n: int, **more: Any) -> Generation:
+    empty = dict.fromkeys(Generation.__dataclass_fields__)
+    row = {"id": id_of(n), "kind": "image", "status": "queued", "client_id": "c1", "campaign_id": "k1"}
+    row |= {"provider": "p", "model": "m", "prompt": f"Übergrüße {n}", "source": {}, "params": {"seed": 1}}
+    row |= {"metadata": {"ä": "ö"}, "nonce": "n", "attempts": 0, "polls": 0, "outputs": []}
+    return Generation(**{**empty, **row, "possibly_charged": False, "created_at": 1, "due_at": 1, **more})
+
+
+async def set_up(call: Watched) -> None:
+    for name in ("c1", "c2"):
+        await call(clients.insert, Client(name, name, 1))
+        await call(clients.insert_campaign, Campaign(f"k{name[1]}", name, "Frühling", 1))
+    key = ApiKey("key", "c1", "n", "prefix", "hash", False, None, "5/minute", 1, None, None)
+    await call(keys.insert, key)
+    await call(keys.insert, replace(key, id="admin", prefix="other", client_id=None, admin=True, expires_at=5))
+    asset = Asset("a1", "c1", "video", None, "a1.mp4", "video/mp4", 1 << 40, "f" * 64, 640, 360, 2.5, 1)
+    await call(assets.insert, asset)
+    for n in range(8):
+        await call(generations.insert, made(n, client_id=f"c{1 + n % 2}", campaign_id=f"k{1 + n % 2}"))
+    waiting = {"image_id": id_of(0), "asset_id": "a1"}
+    for n in (8, 9):
+        await call(generations.insert, made(n, kind="video", status="waiting", source=waiting, batch_id="b"))
+        await call(dependencies.insert, id_of(n), id_of(0))
+        await call(dependencies.insert, id_of(n), id_of(0))
+
+
+async def look(call: Watched) -> None:
+    for finder, id in ((clients.get, "c1"), (clients.get_campaign, "k1"), (assets.get, "a1"), (keys.get, "key")):
+        await call(finder, id)
+        await call(finder, "nothing")
+    await call(clients.first_named, "c1")
+    await call(keys.by_prefix, "prefix")
+    await call(keys.page, None, 10)
+    for client in (None, "c1"):
+        for page in (clients.page, clients.page_of_campaigns, assets.page):
+            await call(page, client, None, 10)
+            await call(page, client, "c2", 10)
+    await call(generations.get, id_of(1))
+    await call(generations.nonce_of, "p", id_of(1))
+    await call(generations.nonce_of, "another", id_of(1))
+    await call(generations.needed_by_unfinished, "a1")
+    await call(generations.needed_by_unfinished, "a2")
+    await call(generations.queued_before, id_of(5), 10)
+    await call(dependencies.waiting_for, id_of(0))
+    await call(clients.has_unfinished, client_id="c1")
+    await call(clients.has_unfinished, campaign_id="k2")
+
+
+async def list_all(call: Watched) -> None:
+    every = [
+        Filters(),
+        Filters(kind="video"),
+        Filters(client_id="c1", kind="image"),
+        Filters(campaign_id="k1", kind="image", client_id="c1"),
+        Filters(statuses=("queued", "waiting"), provider="p", model="m", batch_id="b"),
+        Filters(created_after=999_999, created_before=1_000_001),
+        Filters(q="GRüßE"),
+        Filters(q="Übergrüße 3"),
+        Filters(q="100%_\\"),
+    ]
+    for filters in every:
+        await call(lists.page, filters, None, 3)
+        await call(lists.page, filters, id_of(4), 3)
+
+
+async def work(call: Watched) -> None:
+    lease = {"owner": "w", "now": 10, "until": 20}
+    await call(claims.claim_queued, "nobody", kinds=("image", "video"), limit=4, **lease)
+    await call(claims.claim_queued, "p", kinds=("image", "video"), limit=4, **lease)
+    await call(claims.claim_queued, "p", kinds=("image",), limit=1, **lease)
+    await call(claims.count_in_flight, "p")
+    await call(claims.count_in_flight, "p", 11)
+    await call(generations.begin, [], owner="w", now=10)
+    await call(generations.begin, [id_of(0), id_of(7)], owner="w", now=10)
+    await call(claims.extend_lease, id_of(0), "w", 30)
+    await call(generations.any_submitting, "m", "Übergrüße 0", {"seed": 1})
+    await call(generations.any_submitting, "m", None, {})
+    theirs = {"provider_id": "x0", "submitted_at": 11, "progress": 0.25}
+    await call(generations.move, id_of(0), "processing", now=11, owner="w", **theirs)
+    await call(generations.move, id_of(0), "processing", now=11, owner="w", **theirs)
+    await call(generations.note, id_of(0), status="processing", progress=0.5, polls=1)
+    await call(generations.note, id_of(0), status="queued", polls=9)
+    await call(generations.known_provider_id, "p", "x0")
+    await call(claims.claim_due, "processing", limit=5, **{**lease, "now": 12})
+    await call(generations.move, id_of(0), "storing", now=13, outputs=["http://x/ü"], outputs_expire_at=99)
+    file = {"file_name": "f.png", "content_type": "image/png", "bytes": 5, "sha256": "s", "width": 1, "height": 2}
+    await call(generations.move, id_of(0), "completed", now=14, **file, duration_s=None, progress=1.0)
+    why = Failure("timed_out", "zu spät", True)
+    await call(generations.move, id_of(2), "failed", now=14, failure=why, possibly_charged=True)
+    await call(generations.move, id_of(8), "canceled", now=14)
+    await call(claims.release_leases, 15)
+    await call(events.announce, (await generations.get(call.tx, id_of(2))), 16)
+    await call(dependencies.settle, id_of(9), id_of(0))
+
+
+async def keep_going(call: Watched) -> None:
+    word = Delivery("d1", "p", id_of(1), "w1", '{"ü": 1}'.encode(), 5)
+    for delivery in (word, replace(word, id="d2"), replace(word, id="d3", webhook_id="w2")):
+        await call(deliveries.insert, delivery)
+    await call(deliveries.count_attempt, "d1")
+    await call(deliveries.count_attempts, "d2")
+    await call(deliveries.unhandled, 10)
+    await call(deliveries.mark_handled, "d1", 6, "late")
+    await call(deliveries.mark_handled, "d1", 7, "late")
+    for until in (50, 40, 60):
+        await call(operations.pause, "p", until, f"until {until}")
+    await call(operations.paused, "p", 55)
+    await call(operations.pauses, 55)
+    for now in (5, 6):
+        await call(operations.beat, "w", "all", now)
+    await call(operations.last_beat)
+    await call(operations.oldest_due)
+    await call(operations.counts)
+    await call(operations.possibly_charged)
+    await call(operations.retire, "w")
+    await call(operations.prune_workers, 100)
+    await call(operations.throw_away, ["a.png", "a.png", "b.png"], 5)
+    await call(operations.rubbish, 10)
+    await call(operations.forget_rubbish, ["a.png"])
+    await call(operations.without_row, [id_of(0) + ".png", id_of(1) + ".png", "a1.mp4"])
+    await call(repeats.put, "s", "k", "h", 1, running_until=5)
+    await call(repeats.get, "s", "k")
+    await call(repeats.forget, "s", "k")
+    await call(repeats.put, "s", "k", "h", 1, status=202, body="{}", location="/x")
+    await call(repeats.put, "s", "k", "h", 1, status=202, body="[]")
+    await call(repeats.get, "s", "k")
+    await call(repeats.prune, 2, 10)
+
+
+async def take_down(call: Watched) -> None:
+    await call(keys.revoke, "key", 9)
+    await call(keys.revoke, "key", 9)
+    await call(clients.rename, "c1", "new")
+    await call(clients.rename_campaign, "k1", "new")
+    await call(clients.mark_campaign_deleted, "k2", 9)
+    await call(clients.deleted_with_rows, 100)
+    await call(clients.mark_deleted, "c1", 9)
+    await call(assets.of_deleted_clients, 10)
+    await call(assets.page, None, None, 10)
+    await call(generations.delete, id_of(0))
+    await call(assets.delete, "a1")
+    await call(generations.get, id_of(9))
+    await call(lists.page, Filters(), None, 20)
+
+
+async def story(tx: Tx) -> Watched:
+    call = Watched(tx)
+    for part in (set_up, look, list_all, work, keep_going, list_all, look, take_down):
+        await part(call)
+    return call
+
+
+def settled(answers: list[Any]) -> str:
+    """Answers without the order that a claim leaves open, and without 1 being 1.0 in a RETURNING of SQLite."""
+    lines = (f"{name} {sorted(map(repr, a)) if isinstance(a, list) else a!r}" for name, a in answers)
+    return re.sub(r"\b(\d+)\.0\b", r"\1", "\n".join(lines))
+
+
+def functions() -> set[str]:
+    """Every public function of backend/db that takes a transaction."""
+    found = set()
+    for module in pkgutil.iter_modules(backend.db.__path__):
+        loaded = importlib.import_module(f"backend.db.{module.name}")
+        for name, function in inspect.getmembers(loaded, inspect.iscoroutinefunction):
+            if not name.startswith("_") and function.__module__ == loaded.__name__:
+                found.add(f"{loaded.__name__}.{name}")
+    return found
+
+
+async def on_sqlite(path: Path) -> Watched:
+    migrate(path)
+    db = await SqliteDb.open(path)
+    try:
+        return await db.write(story)
+    finally:
+        await db.close()
+
+
+async def test_every_statement_answers_the_same_on_sqlite_and_postgresql(tmp_path: Path) -> None:
+    here = await on_sqlite(tmp_path / "test.db")
+    async with postgres() as connection:
+        await connection.execute(schema_file().read_text("utf-8"))
+        async with connection.transaction():
+            there = await story(PostgresTx(connection))
+    assert settled(here.answers) == settled(there.answers)
+
+
+async def test_the_story_calls_every_function_that_talks_to_the_database(tmp_path: Path) -> None:
+    assert functions() - (await on_sqlite(tmp_path / "test.db")).called == set()
+
+
+async def test_a_row_that_makes_no_sense_is_refused_by_both(tmp_path: Path) -> None:
+    nonsense = [
+        {"status": "lost"},
+        {"kind": "song"},
+        {"status": "completed", "finished_at": 1},
+        {"status": "failed", "finished_at": 1},
+        {"status": "failed", "failure": Failure("timed_out", "x")},
+        {"finished_at": 1},
+        {"status": "processing", "claimed_at": 1},
+        {"status": "submitting"},
+        {"client_id": "nobody"},
+    ]
+    migrate(tmp_path / "test.db")
+    db = await SqliteDb.open(tmp_path / "test.db")
+    async with postgres() as connection:
+        await connection.execute(schema_file().read_text("utf-8"))
+        for wrong in nonsense:
+            with pytest.raises(sqlite3.IntegrityError):
+                await db.write(lambda tx, wrong=wrong: generations.insert(tx, made(1, **wrong)))
+            with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+                await generations.insert(PostgresTx(connection), made(1, **wrong))
+    await db.close()
