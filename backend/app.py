@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -35,15 +36,18 @@ log = structlog.get_logger("backend.app")
 
 
 @contextlib.asynccontextmanager
-async def open_context(settings: Settings) -> AsyncIterator[Context]:
-    """A migrated database, the storage, the providers that have keys. Raises SettingsError."""
+async def open_context(settings: Settings, *, beside: bool = False) -> AsyncIterator[Context]:
+    """A migrated database, the storage, the providers that have keys. Raises SettingsError.
+
+    `beside` a running service only small changes are made, and its database file is never tidied up.
+    """
     path = sqlite_path(settings.database_url)
     try:
         await asyncio.to_thread(migrate, path)
     except MigrationError as error:
         raise SettingsError(f"DATABASE_URL: {error}") from error
     http = Http(allow_networks=settings.allow_networks)
-    db = await SqliteDb.open(path)
+    db = await SqliteDb.open(path, checkpoints=not beside)
     try:
         known = catalog.load()
         yield Context(
@@ -106,12 +110,11 @@ async def serve(settings: Settings, host: str, port: int, *, with_worker: bool =
     with only_process(sqlite_path(settings.database_url), "serve") as alone:
         listener = await asyncio.to_thread(_listen, host, port)
         port = listener.getsockname()[1]
-        if settings.base_url is None:
-            settings = settings.model_copy(update={"own_port": port})
-        async with open_context(settings) as ctx:
+        async with open_context(settings.at_port(port)) as ctx:
             worker = Worker(ctx) if with_worker else None
             running = server.Server(server.config(server.build(ctx, await _dev_caller(ctx))))
             running.config.load()
+            _spare_the_collector()
             async with _background(ctx, worker, alone):
                 shown = f"[{host}]" if ":" in host else host
                 print(f"reelhook is ready at http://{shown}:{port}", flush=True)
@@ -156,6 +159,8 @@ async def _background(ctx: Context, worker: Worker | None, alone: bool) -> Async
 
 async def _after_start(ctx: Context, alone: bool) -> None:
     """Ask for webhook secrets; remove what a crash left in the storage."""
+    if not ctx.providers:
+        log.warning("no_provider", why="no provider has a key: nothing can be generated; see `reelhook doctor`")
     for provider in ctx.providers.values():
         try:
             await provider.open()
@@ -163,8 +168,18 @@ async def _after_start(ctx: Context, alone: bool) -> None:
             log.warning("provider_not_ready", provider=provider.name, why=error.message)
     if alone:
         await ctx.storage.sweep(0)
-        removed = await tidy.sweep_orphans(ctx)
-        log.info("storage_swept", removed=removed)
+        swept = await tidy.sweep_orphans(ctx)
+        if swept.trusted:
+            log.info("storage_swept", removed=swept.removed)
+        else:
+            log.error("storage_not_swept", unknown=swept.unknown, why="is DATABASE_URL the right one?")
+
+
+def _spare_the_collector() -> None:
+    """What was imported lives for ever: the garbage collector need not walk through it at every turn."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -182,5 +197,5 @@ def _already_used(path: Path, shared: bool) -> str:
     version = sqlite3.sqlite_version
     return (
         f"{path} is used by another Reelhook process; SQLite {version} is not safe with several "
-        "(3.51.3 and later are): use PostgreSQL, or one `reelhook serve`"
+        "(3.51.3 and later are): run one `reelhook serve`, which works too"
     )

@@ -62,6 +62,11 @@ class Model:
         if isinstance(value, str) and len(value) > known.max_chars:
             raise InvalidInput.of(name, f"at most {known.max_chars} characters")
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What is asked for when nothing is said."""
+        return {ours: known.default for ours, known in self.inputs.items() if known.default is not None}
+
     def value(self, params: Mapping[str, Any], name: str) -> Any:
         """What the model will use for our field `name`: what was asked for, else its default."""
         known = self.inputs.get(name)

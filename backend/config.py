@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from limits import parse_many
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Network = IPv4Network | IPv6Network
@@ -42,8 +42,9 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(200, ge=1, le=10_000, description="predictions at one provider at a time")
     max_asset_mb: int = Field(200, ge=1, le=5_000, description="the largest asset")
     max_output_mb: int = Field(2_000, ge=1, le=20_000, description="the largest output that is stored")
-    own_port: int = Field(8000, description="of BASE_URL when that is not set; `serve --port` sets it")
     min_free_mb: int = Field(200, ge=0, description="free disk below which nothing new is accepted")
+
+    _port: int = PrivateAttr(8000)
 
     @field_validator("redis_url", "base_url", "ngrok_url", mode="before")
     @classmethod
@@ -87,10 +88,16 @@ class Settings(BaseSettings):
         """TRUSTED_PROXIES as networks."""
         return _networks(self.trusted_proxies)
 
+    def at_port(self, port: int) -> Settings:
+        """The same, for a service that listens there: its address when BASE_URL does not say another."""
+        moved = self.model_copy()
+        moved._port = port
+        return moved
+
     @property
     def client_url(self) -> str:
         """Where clients reach the service."""
-        return self.base_url or f"http://localhost:{self.own_port}"
+        return self.base_url or f"http://localhost:{self._port}"
 
     @property
     def public_url(self) -> str:

@@ -27,6 +27,7 @@ POLL_FIRST_S = {True: 10.0, False: 2.0}  # by whether a webhook is to be expecte
 POLL_LONGEST_S = {True: 30.0, False: 10.0}
 POLL_GROWTH = 1.4
 GRACE_MS = 300_000  # after the provider's own deadline, until we give up
+UNHEARD_MS = 3_600_000  # and as long again as an output may live, while the provider cannot be asked
 
 
 async def learn(tx: Tx, ctx: Context, id: str, outcome: Outcome, *, owner: str | None = None) -> str:
@@ -42,10 +43,17 @@ async def learn(tx: Tx, ctx: Context, id: str, outcome: Outcome, *, owner: str |
         return "another prediction"
     if generation.status not in IN_FLIGHT:
         return "late"
+    if generation.provider_id is None and await _is_taken(tx, generation, outcome):
+        return "another prediction"
     try:
         return await _apply(tx, ctx, generation, outcome, owner)
     except WrongStatus:
         return "late"
+
+
+async def _is_taken(tx: Tx, generation: Generation, outcome: Outcome) -> bool:
+    """The provider's signature holds for its whole account: a prediction belongs to one generation alone."""
+    return await generations.known_provider_id(tx, generation.provider, outcome.provider_id)
 
 
 async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome, owner: str | None) -> str:
@@ -78,7 +86,9 @@ async def _keep_running(
     if outcome.progress is not None:
         changes["progress"] = max(outcome.progress, generation.progress or 0.0)
     if owner:
-        changes |= {"due_at": next_poll_at(ctx, generation), "polls": generation.polls + 1, "attempts": 0}
+        stop = generation.cancel_requested_at and not generation.cancel_sent_at  # asked for during this very look
+        due_at = ctx.now() if stop else next_poll_at(ctx, generation)
+        changes |= {"due_at": due_at, "polls": generation.polls + 1, "attempts": 0}
         changes["lease_owner"] = None
     if changes:
         await generations.note(tx, generation.id, status=PROCESSING, owner=owner, **changes)

@@ -18,6 +18,7 @@ from backend.steps import collect, receive, submit, tidy, watch
 
 LEASE_MS = 30_000
 BEAT_S = 8.0
+AT_ONCE = 12  # rows taken up in one turn: more would hold up the event loop
 LOOK_S = 0.25  # how late a row can be noticed that another process made due
 TIDY_S = 20.0
 MOST_ATTEMPTS = 5
@@ -70,20 +71,20 @@ class Worker:
             Lane(
                 "submit",
                 lambda limit: submit.claim(ctx, me, self.kinds, limit, LEASE_MS),
-                lambda row: submit.send(ctx, row, me, LEASE_MS),
+                lambda row: submit.send(ctx, row, me),
                 64,
             ),
             Lane("lost", due(SUBMITTING), lambda row: watch.mark_lost(ctx, row, me), 64),
             Lane("unclear", due(UNCLEAR), lambda row: watch.look_for(ctx, [row], me), 1),
             Lane("poll", due(PROCESSING), lambda row: watch.poll(ctx, row, me), 32),
-            Lane("collect", due(STORING), lambda row: collect.store(ctx, row, me), 16),
+            Lane("collect", due(STORING), lambda row: collect.store(ctx, row, me), 48),
         ]
 
     async def _tend(self, lane: Lane) -> None:
         bell, tasks = self.ctx.bell.lane(), set[asyncio.Task[None]]()
         while not self.stopping.is_set():
             bell.clear()
-            room = lane.most - len(tasks)
+            room = min(lane.most - len(tasks), AT_ONCE)
             rows = await self._claim(lane, room) if room else []
             for row in rows:
                 task = asyncio.create_task(self._do(lane, row))

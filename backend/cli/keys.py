@@ -65,7 +65,7 @@ async def _with_context(work: Callable[[Context], Awaitable[T]]) -> T:
     from backend.app import open_context
     from backend.cli.settings import load
 
-    async with open_context(load()) as ctx:
+    async with open_context(load(), beside=True) as ctx:
         return await work(ctx)
 
 

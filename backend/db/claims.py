@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from backend.db.connection import Tx
-from backend.db.generations import COLUMNS, move, read
-from backend.model import SUBMITTING, Generation
+from backend.db.generations import COLUMNS, begin, read
+from backend.model import Generation
+
+NEVER = 1 << 62
 
 
 async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, limit: int) -> list[Generation]:
@@ -45,17 +47,28 @@ async def claim_queued(
         )
         if len(taken) >= limit:
             break
-    return [row if row.source else await _begin(tx, row, owner, now, until) for row in taken]
+    ready = [row.id for row in taken if not row.source]
+    begun = {row.id: row for row in await begin(tx, ready, owner=owner, now=now)}
+    return [begun.get(row.id, row) for row in taken]
 
 
-async def count_in_flight(tx: Tx, provider: str) -> int:
-    """How many predictions this provider has, or may have, from us now."""
+async def count_in_flight(tx: Tx, provider: str, now: int | None = None) -> int:
+    """How many predictions this provider has, or may have, from us now.
+
+    With `now` also those about to be sent: rows that are leased until their references are ready.
+    """
     row = await tx.one(
         """
-        SELECT COUNT(*) AS n FROM generations
-        WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing')
+        SELECT (
+          SELECT COUNT(*) FROM generations
+          WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing')
+        ) + (
+          SELECT COUNT(*) FROM generations
+          WHERE provider = :provider AND status = 'queued' AND lease_owner IS NOT NULL AND due_at > :now
+        ) AS n
         """,
         provider=provider,
+        now=NEVER if now is None else now,
     )
     return int(row["n"]) if row else 0
 
@@ -74,20 +87,6 @@ async def extend_lease(tx: Tx, id: str, owner: str, until: int) -> None:
         id=id,
         owner=owner,
         until=until,
-    )
-
-
-async def _begin(tx: Tx, row: Generation, owner: str, now: int, until: int) -> Generation:
-    return await move(
-        tx,
-        row.id,
-        SUBMITTING,
-        now=now,
-        owner=owner,
-        claimed_at=now,
-        lease_owner=owner,
-        due_at=until,
-        attempts=row.attempts,
     )
 
 

@@ -4,14 +4,16 @@ A transaction is an async function that awaits nothing but the `Tx` it is given:
 
     await db.write(lambda tx: generations.move(tx, ...))
 
-On SQLite it runs from BEGIN to COMMIT inside the writer's thread, so no network call can ever sit in a
-transaction, a cancelled request cannot leave one open, and writes that wait together share one commit.
+It may be run twice, so it leaves nothing behind outside the database but its result. On SQLite it runs
+from BEGIN to COMMIT inside the writer's thread, so no network call can ever sit in a transaction, a
+cancelled request cannot leave one open, and writes that wait together share one commit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +27,11 @@ T = TypeVar("T")
 Row = Any  # a mapping by column name: sqlite3.Row here
 Work = Callable[["Tx"], Awaitable[T]]
 
+Ran = tuple[Any, BaseException | None]
+Runner = Callable[[sqlite3.Connection, "Tx", Work[Any]], Ran]
+
 READERS = 3
-SHARED_COMMIT = 64  # transactions that may share one commit: bounds how long the first of them waits
+SHARED_COMMIT = 16  # transactions that may share one commit: bounds how long the next ones wait
 _SETTINGS = (
     "PRAGMA busy_timeout = 5000",  # first: changing the journal mode may have to wait too
     "PRAGMA journal_mode = WAL",
@@ -35,6 +40,10 @@ _SETTINGS = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA journal_size_limit = 67108864",
 )
+
+
+class _Spoiled(Exception):
+    """One of several works failed half-way: all are undone and run again, each where it can be undone alone."""
 
 
 class Tx(Protocol):
@@ -53,8 +62,11 @@ class Tx(Protocol):
 class Db(Protocol):
     """What steps know of the database."""
 
-    async def write(self, work: Work[T]) -> T:
-        """Run `work` in one transaction; its result when that is durable. Raises Unavailable, OutOfSpace."""
+    async def write(self, work: Work[T], *, urgent: bool = False) -> T:
+        """Run `work` in one transaction; its result when that is durable. Raises Unavailable, OutOfSpace.
+
+        What is `urgent` goes before what waits: somebody outside waits for the answer and may give up.
+        """
         ...
 
     async def read(self, work: Work[T]) -> T:
@@ -90,21 +102,29 @@ class SqliteDb:
         self._writer = writer
         self._readers = readers
         self._next = 0
-        self._waiting: list[tuple[Work[Any], asyncio.Future[Any]]] = []
+        self._waiting: deque[tuple[Work[Any], asyncio.Future[Any]]] = deque()
         self._flushing: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, path: Path) -> SqliteDb:
-        """Open an existing, migrated file."""
-        writer = await _connect(path, _SETTINGS)
+    async def open(cls, path: Path, *, checkpoints: bool = True) -> SqliteDb:
+        """Open an existing, migrated file.
+
+        Without `checkpoints` the write-ahead log is left to another process: before SQLite 3.51.3 two that
+        write it back could damage the file.
+        """
+        settings = _SETTINGS if checkpoints else (*_SETTINGS, "PRAGMA wal_autocheckpoint = 0")
+        writer = await _connect(path, settings)
         readers = [
             await _connect(path, ("PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON")) for _ in range(READERS)
         ]
         return cls(writer, readers)
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, urgent: bool = False) -> T:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, done))
+        if urgent:
+            self._waiting.appendleft((work, done))
+        else:
+            self._waiting.append((work, done))
         if self._flushing is None:
             # A task of its own: a caller that is cancelled leaves the transaction to its end.
             self._flushing = asyncio.create_task(self._flush())
@@ -113,8 +133,8 @@ class SqliteDb:
     async def _flush(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:SHARED_COMMIT], self._waiting[SHARED_COMMIT:]
-                await self._commit(batch)
+                share = min(len(self._waiting), SHARED_COMMIT)
+                await self._commit([self._waiting.popleft() for _ in range(share)])
         finally:
             self._flushing = None
 
@@ -167,22 +187,45 @@ async def _in_thread(connection: aiosqlite.Connection, fn: Callable[..., T], *ar
     return result
 
 
-def _run_batch(connection: sqlite3.Connection, works: list[Work[Any]]) -> list[tuple[Any, BaseException | None]]:
-    """All works in one commit; one that fails is undone alone, a commit that fails undoes all."""
+def _run_batch(connection: sqlite3.Connection, works: list[Work[Any]]) -> list[Ran]:
+    """All works in one commit; one that fails is undone alone, a commit that fails undoes all.
+
+    Savepoints cost more than most works do, so the batch is first tried without them.
+    """
+    try:
+        return _run_together(connection, works, _run_bare)
+    except _Spoiled:
+        return _run_together(connection, works, _run_saved)
+
+
+def _run_together(connection: sqlite3.Connection, works: list[Work[Any]], run: Runner) -> list[Ran]:
     tx = _SqliteTx(connection)
     with _mapped(connection):
         connection.execute("BEGIN IMMEDIATE")
-        answers = [_run_one(connection, tx, work) for work in works]
+        answers = [run(connection, tx, work) for work in works]
         connection.execute("COMMIT")
     return answers
 
 
-def _run_one(connection: sqlite3.Connection, tx: Tx, work: Work[Any]) -> tuple[Any, BaseException | None]:
+def _run_bare(connection: sqlite3.Connection, tx: Tx, work: Work[Any]) -> Ran:
+    """A work that fails before it changed anything needs no undoing; else the batch is spoiled."""
+    before = connection.total_changes
+    try:
+        return _drive(work(tx)), None
+    except Exception as error:
+        if not connection.in_transaction:  # SQLite itself gave up the whole transaction, as on a full disk
+            raise
+        if connection.total_changes != before:
+            raise _Spoiled from error
+        return None, error
+
+
+def _run_saved(connection: sqlite3.Connection, tx: Tx, work: Work[Any]) -> Ran:
     connection.execute("SAVEPOINT work")
     try:
         result = _drive(work(tx))
     except Exception as error:
-        if not connection.in_transaction:  # SQLite itself gave up the whole transaction, as on a full disk
+        if not connection.in_transaction:
             raise
         connection.execute("ROLLBACK TO work")
         connection.execute("RELEASE work")
@@ -222,6 +265,8 @@ def _mapped(connection: sqlite3.Connection) -> Iterator[None]:
             raise OutOfSpace from error
         if "locked" in reason or "busy" in reason:
             raise Unavailable("The database is busy.", retry_after=1) from error
+        if "I/O" in reason or "unable to open" in reason:
+            raise Unavailable("The database cannot be read or written.", retry_after=30) from error
         raise
     finally:
         if connection.in_transaction:

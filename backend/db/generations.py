@@ -1,4 +1,4 @@
-"""The generations table: one row a generation, and the only UPDATE of its status."""
+"""The generations table: one row a generation, and the only UPDATEs of its status: `move` and `begin`."""
 
 from __future__ import annotations
 
@@ -77,6 +77,24 @@ async def move(tx: Tx, id: str, to: str, *, now: int, owner: str | None = None, 
     if to in FINAL:
         await _release(tx, moved, now)
     return moved
+
+
+async def begin(tx: Tx, ids: list[str], *, owner: str, now: int) -> list[Generation]:
+    """Move rows this worker has to `submitting`, all at once; the lease stays. No client is told of this move."""
+    if not ids:
+        return []
+    names = {f"id{number}": id for number, id in enumerate(ids)}
+    rows = await tx.all(
+        f"""
+        UPDATE generations SET status = 'submitting', claimed_at = :now
+        WHERE id IN ({", ".join(":" + name for name in names)}) AND status = 'queued' AND lease_owner = :owner
+        RETURNING {COLUMNS}
+        """,  # noqa: S608
+        owner=owner,
+        now=now,
+        **names,
+    )
+    return [read(row) for row in rows]
 
 
 async def note(tx: Tx, id: str, *, status: str, owner: str | None = None, **fields: Any) -> bool:

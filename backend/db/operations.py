@@ -83,9 +83,16 @@ async def counts(tx: Tx) -> dict[str, int]:
         SELECT status, COUNT(*) AS n FROM generations
         WHERE status IN ('submitting', 'unclear', 'processing', 'storing') GROUP BY status
         UNION ALL SELECT status, COUNT(*) FROM generations WHERE status = 'queued' GROUP BY status
+        UNION ALL SELECT status, COUNT(*) FROM generations WHERE status = 'waiting' GROUP BY status
         """
     )
     return {row["status"]: row["n"] for row in rows}
+
+
+async def possibly_charged(tx: Tx) -> int:
+    """How many generations failed though they may have been paid."""
+    row = await tx.one("SELECT COUNT(*) AS n FROM generations WHERE possibly_charged = 1")
+    return int(row["n"]) if row else 0
 
 
 async def throw_away(tx: Tx, file_names: list[str], now: int) -> None:

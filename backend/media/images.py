@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
@@ -79,18 +80,55 @@ def displayed_size(image: Image.Image, content_type: str) -> tuple[int, int]:
 
 
 def check_end(path: Path, content_type: str) -> None:
-    """Raise `InvalidMedia` when the file ends before its format does: Pillow forgives a PNG or GIF that."""
+    """Raise `InvalidMedia` when the file ends before its format does: Pillow forgives a PNG or GIF that.
+
+    What follows the end is no concern: some services pad their files.
+    """
     with path.open("rb") as file:
-        length = file.seek(0, os.SEEK_END)
-        file.seek(max(0, length - TAIL_BYTES))
-        tail = file.read()
-    is_whole = {
-        "image/png": b"IEND\xaeB`\x82" in tail,
-        "image/jpeg": b"\xff\xd9" in tail,
-        "image/gif": tail.rstrip(b"\0").endswith(b";"),
-    }
-    if not is_whole.get(content_type, True):
+        if content_type == "image/png":
+            whole = _has_png_end(file)
+        elif content_type == "image/jpeg":
+            whole = _has_jpeg_end(file)
+        else:
+            whole = content_type != "image/gif" or _tail(file).rstrip(b"\0").endswith(b";")
+    if not whole:
         raise InvalidMedia("The file is cut short.")
+
+
+def _has_png_end(file: BinaryIO) -> bool:
+    """Whether the chain of chunks reaches IEND (PNG specification, section 5.3)."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, name = int.from_bytes(head[:4], "big"), head[4:]
+        if name == b"IEND":
+            return len(file.read(4)) == 4
+        file.seek(length + 4, os.SEEK_CUR)
+    return False
+
+
+def _has_jpeg_end(file: BinaryIO) -> bool:
+    """Whether an end marker follows the first scan; before it, a thumbnail may have one of its own."""
+    file.seek(2)
+    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
+        if head[1] == 0xDA:
+            return _has_after(file, b"\xff\xd9")
+        file.seek(int.from_bytes(head[2:], "big") - 2, os.SEEK_CUR)
+    return False
+
+
+def _has_after(file: BinaryIO, mark: bytes) -> bool:
+    """Whether these bytes come later in the file; it is never in memory as a whole."""
+    last = b""
+    while block := file.read(1 << 20):
+        if mark in last + block:
+            return True
+        last = block[-len(mark) + 1 :]
+    return False
+
+
+def _tail(file: BinaryIO) -> bytes:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+    return file.read()
 
 
 def _reduced(image: Image.Image, step: int) -> Image.Image:

@@ -43,7 +43,10 @@ async def fetch(ctx: Context, url: str) -> Path:
 
 
 async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None) -> Asset:
-    """Probe a spooled file and store it under a new id; the row is still to be written. Raises InvalidInput."""
+    """Probe a spooled file and store it under a new id; the row is still to be written. Raises InvalidInput.
+
+    The spooled file is used up. Of its name only what can be printed is kept.
+    """
     id = ctx.new_id()
     try:
         found = await media.in_thread(lambda: media.probe(spooled, full=True))
@@ -54,11 +57,14 @@ async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None)
         raise InvalidInput.of("file", error.message, code="invalid_media") from error
     except StorageFull as error:
         raise OutOfSpace(retry_after=60) from error
+    finally:
+        await media.in_thread(lambda: spooled.unlink(missing_ok=True))
+    shown = "".join(letter for letter in name or "" if letter.isprintable())[:200]
     return Asset(
         id=id,
         client_id=client_id,
         kind=found.kind,
-        name=name[:200] if name else None,
+        name=shown or None,
         file_name=file_name,
         content_type=found.content_type,
         bytes=size,

@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from backend import tenancy
 from backend.context import Context
 from backend.db import assets, clients, keys, lists, operations
+from backend.db.connection import Tx
 from backend.db.lists import Filters
-from backend.errors import InvalidInput
+from backend.errors import InvalidInput, Unavailable
 from backend.ids import is_id
 from backend.model import SHOWN, ApiKey, Asset, Caller, Campaign, Client, Generation
 
 MOST_SCANS = 10
 WORKER_SILENT_MS = 30_000
-OVERDUE_MS = 120_000
+OVERDUE_S = 120
 
 
 class _HasId(Protocol):
@@ -98,21 +100,47 @@ async def key_page(ctx: Context, cursor: str | None, limit: int) -> tuple[list[A
     return _page(await ctx.db.read(lambda tx: keys.page(tx, before, limit + 1)), limit)
 
 
+@dataclass(frozen=True)
+class Workload:
+    """What is unfinished by status, how late the most overdue row is, who is paused, what may have been paid."""
+
+    unfinished: dict[str, int]
+    late_s: int
+    paused: frozenset[str]
+    possibly_charged: int
+
+
+async def workload(ctx: Context) -> Workload:
+    """How much there is to do now."""
+    now = ctx.now()
+
+    async def work(tx: Tx) -> Workload:
+        due = await operations.oldest_due(tx)
+        late_s = max(0, now - due) // 1000 if due is not None else 0
+        paused = frozenset(await operations.pauses(tx, now))
+        return Workload(await operations.counts(tx), late_s, paused, await operations.possibly_charged(tx))
+
+    return await ctx.db.read(work)
+
+
 async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
     """Whether work is taken and done: each check with `ok` and, if not, `why`."""
     now = ctx.now()
-    beat = await ctx.db.read(operations.last_beat)
-    due = await ctx.db.read(operations.oldest_due)
-    pauses = await ctx.db.read(lambda tx: operations.pauses(tx, now))
+    try:
+        beat = await ctx.db.read(operations.last_beat)
+        load = await workload(ctx)
+    except Unavailable as error:
+        return {"database": {"ok": False, "why": error.message}}
     free = await ctx.storage.free_bytes()
     silent = beat is None or now - beat > WORKER_SILENT_MS
-    late_s = max(0, now - due) // 1000 if due is not None else 0
     full = free is not None and free < ctx.settings.min_free_mb * 1_000_000
     reasons = {
         "database": None,
         "storage": await ctx.storage.trouble(),
         "worker": "no worker is alive: nothing that is accepted moves on" if silent else None,
-        "queue": f"the oldest due row has waited {late_s} s" if late_s * 1000 > OVERDUE_MS and not pauses else None,
+        "queue": f"the oldest due row has waited {load.late_s} s"
+        if load.late_s > OVERDUE_S and not load.paused
+        else None,
         "disk": f"only {(free or 0) // 1_000_000} MB are free" if full else None,
     }
     return {name: {"ok": why is None, "why": why} for name, why in reasons.items()}

@@ -54,7 +54,17 @@ async def retry(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
 
 
 async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation) -> Generation:
-    source, missing = dict(old.source), []
+    source, missing = await _sources_again(tx, ctx, caller, old.source)
+    row = _fresh(ctx, caller, old, source, WAITING if missing else QUEUED)
+    await generations.insert(tx, row)
+    for source_id in missing:
+        await dependencies.insert(tx, row.id, source_id)
+    return row
+
+
+async def _sources_again(tx: Tx, ctx: Context, caller: Caller, old: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The same sources, where those that failed are retried too; and which of them are unfinished."""
+    source, missing = dict(old), []
     for name in ("image_id", "video_id"):
         needed = await generations.get(tx, source[name]) if name in source else None
         if needed and needed.status in FINAL and needed.status != COMPLETED:
@@ -62,11 +72,10 @@ async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation) -> Gener
             source[name] = needed.id
         if needed and needed.status not in FINAL:
             missing.append(needed.id)
-    row = _fresh(ctx, caller, old, source, WAITING if missing else QUEUED)
-    await generations.insert(tx, row)
-    for source_id in missing:
-        await dependencies.insert(tx, row.id, source_id)
-    return row
+    if "end_image" in source:
+        source["end_image"], more = await _sources_again(tx, ctx, caller, source["end_image"])
+        missing += more
+    return source, missing
 
 
 def _fresh(ctx: Context, caller: Caller, old: Generation, source: dict[str, object], status: str) -> Generation:

@@ -8,6 +8,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from backend import filing, lifecycle, media
 from backend.context import Context
 from backend.errors import (
@@ -19,7 +21,10 @@ from backend.errors import (
     StorageFull,
     Unanswered,
 )
+from backend.media.stills import NO_ROOM
 from backend.model import COMPLETED, FAILED, Failure, Generation
+
+log = structlog.get_logger("backend.steps.collect")
 
 FETCH_LIMIT_S = 900
 MOST_TRIES = 8
@@ -48,9 +53,9 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
         await _again_or_fail(ctx, row, worker, _why_missing(error.status))
     except (NotSent, Unanswered) as error:
         await _again_or_fail(ctx, row, worker, Failure("provider_unavailable", error.message, True))
-    finally:
-        await media.in_thread(_remove, spooled, poster)
-    ctx.wake()
+    else:
+        return
+    await media.in_thread(_remove, spooled, poster)  # a crash leaves them to the sweep
 
 
 async def _fetch(ctx: Context, row: Generation, target: Path) -> tuple[int, str]:
@@ -107,6 +112,7 @@ def _why_missing(status: int | None) -> Failure:
 
 async def _again_or_fail(ctx: Context, row: Generation, worker: str, failure: Failure) -> None:
     """A paid output is not given up at the first trouble, unless its time is over."""
+    log.warning("output_not_stored", generation_id=row.id, why=failure.message, tries=row.polls + 1)
     most = MOST_TRIES
     if failure.code == "output_expired":
         most = 1 if ctx.now() >= (row.outputs_expire_at or 0) else TRIES_WHEN_GONE
@@ -127,7 +133,12 @@ def _decode(url: str, target: Path) -> tuple[int, str]:
         content = base64.b64decode(text, validate=True) if head.endswith(";base64") else b""
     except (binascii.Error, ValueError):
         content = b""
-    target.write_bytes(content)
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise StorageFull from error
+        raise
     return len(content), hashlib.sha256(content).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Mapping
 
@@ -14,7 +15,7 @@ from backend.ids import is_id
 from backend.model import Delivery
 
 MOST_ATTEMPTS = 5
-BATCH = 50
+BATCH = 32
 
 
 async def keep(
@@ -39,7 +40,7 @@ async def keep(
             raise NotFound
         return await deliveries.insert(tx, delivery)
 
-    fresh = await ctx.db.write(work)
+    fresh = await ctx.db.write(work, urgent=True)
     ctx.wake()
     return fresh
 
@@ -56,14 +57,10 @@ async def believe(ctx: Context) -> int:
 
 
 async def _believe_together(ctx: Context, waiting: list[Delivery]) -> None:
-    """All in one transaction, the usual way. If one of them kills us, the next start takes them one by one."""
-
-    async def work(tx: Tx) -> None:
-        for delivery in waiting:
-            await _apply(tx, ctx, delivery)
+    """All at once, the usual way. If one of them kills us, the next start takes them one by one."""
 
     await ctx.db.write(lambda tx: deliveries.count_attempts(tx, waiting[-1].id))
-    await ctx.db.write(work)
+    await asyncio.gather(*(_believe_one(ctx, delivery) for delivery in waiting))
 
 
 async def _believe_alone(ctx: Context, delivery: Delivery) -> None:
@@ -71,6 +68,10 @@ async def _believe_alone(ctx: Context, delivery: Delivery) -> None:
         await ctx.db.write(lambda tx: deliveries.mark_handled(tx, delivery.id, ctx.now(), "set aside"))
         return
     await ctx.db.write(lambda tx: deliveries.count_attempt(tx, delivery.id))
+    await _believe_one(ctx, delivery)
+
+
+async def _believe_one(ctx: Context, delivery: Delivery) -> None:
     await ctx.db.write(lambda tx: _apply(tx, ctx, delivery))
 
 

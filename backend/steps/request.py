@@ -123,7 +123,7 @@ def _params(model: Model, wanted: Wanted, source: dict[str, Any]) -> dict[str, A
             continue
         model.check(name, value)
     _check_end_image(model, wanted, chosen)
-    return chosen
+    return model.defaults | chosen
 
 
 def _check_end_image(model: Model, wanted: Wanted, chosen: dict[str, Any]) -> None:

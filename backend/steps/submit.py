@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 from backend import lifecycle, references
@@ -9,7 +10,7 @@ from backend.context import Context
 from backend.db import claims, generations, operations
 from backend.db.connection import Tx
 from backend.errors import ProviderRefused, ProviderUnavailable, ProviderUnclear, StorageFull, WrongStatus
-from backend.model import FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation, Outcome
+from backend.model import CANCELED, FAILED, QUEUED, UNCLEAR, Failure, Generation, Outcome
 from backend.providers.base import Submission
 
 FIRST_LOOK_MS = 5_000  # a webhook usually adopts an unclear submit before we look for it
@@ -30,7 +31,7 @@ async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, l
         for name in ctx.providers:
             if await operations.paused(tx, name, now):
                 continue
-            room = ctx.settings.max_in_flight - await claims.count_in_flight(tx, name)
+            room = ctx.settings.max_in_flight - await claims.count_in_flight(tx, name, now)
             room = min(room, limit - len(taken))
             if room > 0:
                 taken += await claims.claim_queued(
@@ -41,12 +42,12 @@ async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, l
     return await ctx.db.write(work)
 
 
-async def send(ctx: Context, row: Generation, worker: str, lease_ms: int) -> None:
+async def send(ctx: Context, row: Generation, worker: str) -> None:
     """Submit one claimed row and keep what the provider answered."""
     try:
         images, end = await _prepare(ctx, row)
         if row.status == QUEUED:
-            row = await _begin(ctx, row, worker, lease_ms)
+            row = await _begin(ctx, row, worker)
         outcome = await ctx.providers[row.provider].submit(_submission(ctx, row, images, end))
     except WrongStatus:
         return  # canceled meanwhile
@@ -67,12 +68,11 @@ async def _prepare(ctx: Context, row: Generation) -> tuple[list[str], str | None
     return await references.resolve(ctx, row) if row.source else ([], None)
 
 
-async def _begin(ctx: Context, row: Generation, worker: str, lease_ms: int) -> Generation:
-    now = ctx.now()
-    lease = {"lease_owner": worker, "due_at": now + lease_ms, "attempts": row.attempts}
-    return await ctx.db.write(
-        lambda tx: generations.move(tx, row.id, SUBMITTING, now=now, owner=worker, claimed_at=now, **lease)
-    )
+async def _begin(ctx: Context, row: Generation, worker: str) -> Generation:
+    begun = await ctx.db.write(lambda tx: generations.begin(tx, [row.id], owner=worker, now=ctx.now()))
+    if not begun:
+        raise WrongStatus
+    return begun[0]
 
 
 def _submission(ctx: Context, row: Generation, images: list[str], end: str | None) -> Submission:
@@ -109,8 +109,22 @@ async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) ->
     if row.status == QUEUED:
         await lifecycle.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
     else:
-        later = {"due_at": ctx.now() + wait_ms, "polls": row.polls + 1, "claimed_at": None}
-        await lifecycle.move(ctx, row, QUEUED, worker, **later)
+        await _move_back(ctx, row, worker, wait_ms)
+
+
+async def _move_back(ctx: Context, row: Generation, worker: str, wait_ms: int) -> None:
+    """Into the queue; or to its end, when a client asked for that while the provider was being asked."""
+    later = {"due_at": ctx.now() + wait_ms, "polls": row.polls + 1, "claimed_at": None}
+
+    async def work(tx: Tx) -> None:
+        current = await generations.get(tx, row.id)
+        canceled = current is not None and current.cancel_requested_at is not None
+        to, fields = (CANCELED, {}) if canceled else (QUEUED, later)
+        await generations.move(tx, row.id, to, now=ctx.now(), owner=worker, **fields)
+
+    with contextlib.suppress(WrongStatus):  # a webhook adopted it: it was taken after all
+        await ctx.db.write(work)
+    ctx.wake()
 
 
 async def _fail(ctx: Context, row: Generation, worker: str, refusal: ProviderRefused) -> None:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from backend import filing
 from backend.context import Context
-from backend.db import clients, generations, operations, repeats
+from backend.db import assets, clients, generations, operations, repeats
 from backend.db.connection import Tx
 from backend.ids import is_id
 
 BITE = 200
+MOST_BITES = 50  # of one kind in one round, so that a stop is not kept waiting
 REPEATS_MS = 3 * 86_400_000  # an Idempotency-Key is remembered for three days
 WORKERS_MS = 3_600_000
 SPOOL_S = 3600.0
+MOST_ORPHANS = 200
 
 
 async def tidy(ctx: Context) -> None:
-    """One round: expired answers, dead workers, deleted campaigns, files without rows."""
+    """One round: expired answers, dead workers, what belonged to deleted campaigns and clients, files without rows."""
     now = ctx.now()
     await ctx.db.write(lambda tx: repeats.prune(tx, now - REPEATS_MS, BITE))
     await ctx.db.write(lambda tx: operations.prune_workers(tx, now - WORKERS_MS))
-    await empty_campaigns(ctx)
-    await empty_trash(ctx)
+    for empty in (empty_campaigns, empty_clients, empty_trash):
+        for _ in range(MOST_BITES):
+            if await empty(ctx) < BITE:
+                break
     await ctx.storage.sweep(SPOOL_S)
 
 
@@ -38,6 +44,19 @@ async def empty_campaigns(ctx: Context) -> int:
     return await ctx.db.write(work)
 
 
+async def empty_clients(ctx: Context) -> int:
+    """Remove a bite of the assets of deleted clients; how many."""
+
+    async def work(tx: Tx) -> int:
+        found = await assets.of_deleted_clients(tx, BITE)
+        for asset in found:
+            await operations.throw_away(tx, filing.of_asset(asset), ctx.now())
+            await assets.delete(tx, asset.id)
+        return len(found)
+
+    return await ctx.db.write(work)
+
+
 async def empty_trash(ctx: Context) -> int:
     """Remove files whose rows are gone: first the bytes, then the note, so a crash leaves neither behind."""
     names = await ctx.db.read(lambda tx: operations.rubbish(tx, BITE))
@@ -48,18 +67,31 @@ async def empty_trash(ctx: Context) -> int:
     return len(names)
 
 
-async def sweep_orphans(ctx: Context) -> int:
-    """At start: remove stored files that no row names, as a crash between file and commit leaves them."""
-    removed, batch = 0, list[str]()
-    async for name in ctx.storage.names():
-        batch.append(name)
-        if len(batch) == BITE:
-            removed, batch = removed + await _remove_unknown(ctx, batch), []
-    return removed + await _remove_unknown(ctx, batch)
+@dataclass(frozen=True)
+class Swept:
+    """How many stored files no row names, and how many of them were removed."""
+
+    unknown: int
+    removed: int
+
+    @property
+    def trusted(self) -> bool:
+        """False when there were so many that the database may be the wrong one: then all were left."""
+        return self.unknown == self.removed
 
 
-async def _remove_unknown(ctx: Context, names: list[str]) -> int:
-    unknown = await ctx.db.read(lambda tx: operations.without_row(tx, [n for n in names if is_id(n[:36])]))
+async def sweep_orphans(ctx: Context) -> Swept:
+    """At start: remove stored files that no row names, as a crash between file and commit leaves them.
+
+    A crash leaves a few dozen. More, or nothing but such files, means another database: nothing is removed.
+    """
+    names = [name async for name in ctx.storage.names() if is_id(name[:36])]
+    unknown: list[str] = []
+    for start in range(0, len(names), BITE):
+        bite = names[start : start + BITE]
+        unknown += await ctx.db.read(lambda tx, bite=bite: operations.without_row(tx, bite))  # type: ignore[misc]
+    if len(unknown) > MOST_ORPHANS or len(unknown) == len(names):
+        return Swept(len(unknown), 0)
     for name in unknown:
         await ctx.storage.delete(name)
-    return len(unknown)
+    return Swept(len(unknown), len(unknown))

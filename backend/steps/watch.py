@@ -15,6 +15,7 @@ SKEW_MS = 120_000  # the provider's clock may differ from ours by this much
 LOOKS_MS = (10_000, 30_000, 90_000)  # after the first look at the list; then every LATER_LOOKS_MS
 LATER_LOOKS_MS = 120_000
 AFTER_CANCEL_MS = 1_000
+REFUSALS = 4
 QUEUE_LIMIT_MS = 24 * 3_600_000  # a request nobody could take for a day is given up
 
 
@@ -22,7 +23,7 @@ async def claim(ctx: Context, worker: str, status: str, limit: int, lease_ms: in
     """Rows of this status that are due, under a lease."""
     now = ctx.now()
     return await ctx.db.write(
-        lambda tx: claims.claim_due(tx, status, owner=worker, now=now, until=now + lease_ms, limit=limit)
+        lambda tx: claims.claim_due(tx, status, owner=worker, now=now, until=now + lease_ms, limit=limit),
     )
 
 
@@ -63,9 +64,9 @@ async def look_for(ctx: Context, rows: list[Generation], worker: str) -> None:
         of_provider = [row for row in rows if row.provider == name]
         since = min(row.claimed_at or row.created_at for row in of_provider) - SKEW_MS
         try:
-            listed = await ctx.providers[name].list_since(since) if name in ctx.providers else []
+            listed = await ctx.providers[name].list_since(since) if name in ctx.providers else None
         except ProviderUnavailable:
-            listed = []
+            listed = None
         for row in of_provider:
             await _adopt(ctx, row, worker, listed)
 
@@ -83,9 +84,11 @@ async def give_up_queued(ctx: Context) -> int:
     return len(ids)
 
 
-async def _adopt(ctx: Context, row: Generation, worker: str, listed: list[Listed]) -> None:
+async def _adopt(ctx: Context, row: Generation, worker: str, listed: list[Listed] | None) -> None:
+    """Adopt what is in the list; give up when it is not, its time is over and the list could be read (None: not)."""
+
     async def work(tx: Tx) -> bool:
-        for candidate in listed:
+        for candidate in listed or ():
             if not await _is_of(tx, ctx, row, candidate):
                 continue
             told = await lifecycle.learn(tx, ctx, row.id, candidate.outcome)
@@ -93,9 +96,10 @@ async def _adopt(ctx: Context, row: Generation, worker: str, listed: list[Listed
                 return True
         return False
 
+    patience_ms = lifecycle.UNHEARD_MS if listed is None else 0
     if await ctx.db.write(work):
         ctx.wake()
-    elif row.deadline_at is not None and ctx.now() > row.deadline_at:
+    elif row.deadline_at is not None and ctx.now() > row.deadline_at + patience_ms:
         await _give_up_unclear(ctx, row, worker)
     else:
         wait_ms = LOOKS_MS[row.polls] if row.polls < len(LOOKS_MS) else LATER_LOOKS_MS
@@ -115,8 +119,6 @@ async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bo
         return False
     if not _same_request(ctx, row, candidate):
         return False
-    if await generations.known_provider_id(tx, row.provider, candidate.outcome.provider_id):
-        return False
     return not await generations.any_submitting(tx, row.model, row.prompt, row.params)
 
 
@@ -128,7 +130,7 @@ def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:
 
 
 async def _after_trouble(ctx: Context, row: Generation, worker: str, overdue: bool, wait_s: float | None) -> None:
-    long_overdue = overdue and ctx.now() > (row.deadline_at or 0) + lifecycle.GRACE_MS
+    long_overdue = overdue and ctx.now() > (row.deadline_at or 0) + lifecycle.UNHEARD_MS
     if long_overdue:
         await _give_up(ctx, row, worker)
     else:
@@ -137,9 +139,12 @@ async def _after_trouble(ctx: Context, row: Generation, worker: str, overdue: bo
 
 
 async def _after_refusal(ctx: Context, row: Generation, worker: str, refusal: ProviderRefused) -> None:
-    """A prediction the provider does not know: once may be its list lagging behind, three times is an answer."""
-    if row.polls < 3:
-        await lifecycle.postpone(ctx, row, worker, 2000, tries=row.polls + 1)
+    """A prediction the provider does not know: once may be a replica lagging behind, often in a row is an answer.
+
+    `attempts` is kept here, and any other answer sets it to 0: so it counts the refusals in a row.
+    """
+    if row.attempts < REFUSALS:
+        await lifecycle.postpone(ctx, row, worker, 2000, tries=row.polls + 1, attempts=row.attempts)
         return
     failure = Failure(refusal.code, refusal.message, refusal.retryable)
     await lifecycle.move(ctx, row, FAILED, worker, failure=failure, possibly_charged=True)

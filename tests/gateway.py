@@ -1,0 +1,107 @@
+"""The service as a real process that can be killed, stopped and started again on the same port and database."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from auditor import audit
+from emulating import Provider, until
+from face import Face
+
+from backend.cli.processes import COMMAND, environment, free_port
+
+READY = "reelhook is ready at"
+
+
+@dataclass
+class Gateway(Face):
+    """`reelhook serve` in a folder of its own."""
+
+    folder: Path = Path()
+    settings: dict[str, str] = field(default_factory=dict)
+    accepted: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start a process and do not wait until it is ready."""
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [*COMMAND, "serve", "--port", self.origin.rpartition(":")[2]],
+                cwd=self.folder,
+                env=environment(self.settings),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def start(self) -> None:
+        """Start it and wait for its ready line."""
+        before = self.log().count(READY)
+        self.process = process = self.spawn()
+        until(lambda: self.log().count(READY) > before or process.poll() is not None, 30)
+        assert process.poll() is None, self.log()[-3000:]
+
+    def kill(self) -> None:
+        """As a power cut: no signal that could be caught."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        self.http.close()
+        self.http = type(self.http)(base_url=self.origin, timeout=30, trust_env=False)
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def stop(self, within_s: float = 20.0) -> int:
+        """Ask it to end; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(within_s)
+
+    def log(self) -> str:
+        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "service.log"
+
+
+@contextmanager
+def gateway(folder: Path, provider: Provider, **more: str) -> Iterator[Gateway]:
+    """A running service with a campaign; stopped and audited when the story is over."""
+    origin = f"http://127.0.0.1:{free_port()}"
+    settings = {
+        "DATABASE_URL": f"sqlite:///{folder}/reelhook.db",
+        "STORAGE_URL": f"file:{folder}/media",
+        "BASE_URL": origin,
+        "AUTH_MODE": "dev",
+        "REPLICATE_API_TOKEN": "r8_emulator",
+        "REPLICATE_BASE_URL": f"{provider.server.origin}/v1",
+        "IMAGE_RATE_LIMIT": "100000/minute",
+        "VIDEO_RATE_LIMIT": "100000/minute",
+        "MIN_FREE_MB": "0",
+    }
+    service = Gateway(origin, folder=folder, settings=settings | more)
+    try:
+        service.start()
+        service.begin()
+        yield service
+        if service.process and service.process.poll() is None:
+            assert service.stop() == 0, service.log()[-3000:]
+        audit(folder, provider.ledger, service.accepted)
+        assert '"event": "row_failed"' not in service.log(), service.log()[-5000:]
+    finally:
+        if service.process and service.process.poll() is None:
+            service.process.kill()
+            service.process.wait()
+        service.close()
