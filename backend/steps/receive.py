@@ -15,7 +15,7 @@ from backend.ids import is_id
 from backend.model import Delivery
 
 MOST_ATTEMPTS = 5
-BATCH = 32
+BATCH = 128
 
 
 async def keep(
