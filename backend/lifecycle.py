@@ -15,6 +15,7 @@ from backend.model import (
     FAILED,
     IN_FLIGHT,
     PROCESSING,
+    SHOWN,
     STORING,
     SUBMITTING,
     UNCLEAR,
@@ -30,11 +31,14 @@ GRACE_MS = 300_000  # after the provider's own deadline, until we give up
 UNHEARD_MS = 3_600_000  # and as long again as an output may live, while the provider cannot be asked
 
 
-async def learn(tx: Tx, ctx: Context, id: str, outcome: Outcome, *, owner: str | None = None) -> str:
+async def learn(
+    tx: Tx, ctx: Context, id: str, outcome: Outcome, *, owner: str | None = None, answered: bool = False
+) -> str:
     """Move the row as the outcome says, if it is still in flight; one word on what became of it.
 
     Safe to call any number of times, from anywhere, in any order: what is old or of another prediction is
-    left alone. With `owner`, that worker's lease ends with it.
+    left alone. With `owner`, that worker's lease ends with it. `answered`: it is the answer to this row's own
+    create, so it cannot be about another's prediction.
     """
     generation = await generations.get(tx, id)
     if generation is None:
@@ -43,7 +47,7 @@ async def learn(tx: Tx, ctx: Context, id: str, outcome: Outcome, *, owner: str |
         return "another prediction"
     if generation.status not in IN_FLIGHT:
         return "late"
-    if generation.provider_id is None and await _is_taken(tx, generation, outcome):
+    if generation.provider_id is None and not answered and await _is_taken(tx, generation, outcome):
         return "another prediction"
     try:
         return await _apply(tx, ctx, generation, outcome, owner)
@@ -63,7 +67,8 @@ async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome,
         return await _keep_running(tx, ctx, generation, outcome, owner, theirs)
     if outcome.state == "succeeded" and outcome.outputs:
         theirs |= {"outputs": list(outcome.outputs), "outputs_expire_at": outcome.outputs_expire_at, "polls": 0}
-        await generations.move(tx, generation.id, STORING, now=now, **theirs)
+        told = generation.shown_status == SHOWN[STORING]
+        await generations.move(tx, generation.id, STORING, now=now, told=told, **theirs)
         return "storing"
     failure = outcome.failure or _why_canceled(ctx, generation)
     if failure is None:

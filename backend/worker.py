@@ -77,7 +77,7 @@ class Worker:
             Lane("lost", due(SUBMITTING), lambda row: watch.mark_lost(ctx, row, me), 64),
             Lane("unclear", due(UNCLEAR), lambda row: watch.look_for(ctx, [row], me), 1),
             Lane("poll", due(PROCESSING), lambda row: watch.poll(ctx, row, me), 32),
-            Lane("collect", due(STORING), lambda row: collect.store(ctx, row, me), 48),
+            Lane("collect", due(STORING), lambda row: collect.store(ctx, row, me), 40),
         ]
 
     async def _tend(self, lane: Lane) -> None:

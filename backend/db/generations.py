@@ -52,10 +52,13 @@ async def nonce_of(tx: Tx, provider: str, id: str) -> str | None:
     return row["nonce"] if row else None
 
 
-async def move(tx: Tx, id: str, to: str, *, now: int, owner: str | None = None, **fields: Any) -> Generation:
+async def move(
+    tx: Tx, id: str, to: str, *, now: int, owner: str | None = None, told: bool = False, **fields: Any
+) -> Generation:
     """Change the status, with its event and what waits for it; `fields` are columns that change with it.
 
-    With `owner` only while that worker still has the lease. Raises WrongStatus when the row is elsewhere by
+    With `owner` only while that worker still has the lease. `told`: clients see no other status than before,
+    so there is no event to write. Raises WrongStatus when the row is elsewhere by
     now: then nothing is changed.
     """
     failure: Failure | None = fields.pop("failure", None)
@@ -73,7 +76,8 @@ async def move(tx: Tx, id: str, to: str, *, now: int, owner: str | None = None, 
     if row is None:
         raise WrongStatus(f"{id} cannot become {to} now")
     moved = read(row)
-    await events.announce(tx, moved, now)
+    if not told:
+        await events.announce(tx, moved, now)
     if to in FINAL:
         await _release(tx, moved, now)
     return moved

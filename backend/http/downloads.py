@@ -14,7 +14,7 @@ from typing import IO
 
 from backend.errors import AnswerTooLarge, StorageFull
 
-BATCH_BYTES = 1 << 20  # a thread hop for every network chunk would cost more than the write
+BATCH_BYTES = 256 << 10  # a thread hop for every network chunk would cost more than the write
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 

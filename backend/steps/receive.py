@@ -16,6 +16,7 @@ from backend.model import Delivery
 
 MOST_ATTEMPTS = 5
 BATCH = 128
+BITE = 4
 
 
 async def keep(
@@ -58,9 +59,9 @@ async def believe(ctx: Context) -> int:
 
 async def _believe_together(ctx: Context, waiting: list[Delivery]) -> None:
     """All at once, the usual way. If one of them kills us, the next start takes them one by one."""
-
     await ctx.db.write(lambda tx: deliveries.count_attempts(tx, waiting[-1].id))
-    await asyncio.gather(*(_believe_one(ctx, delivery) for delivery in waiting))
+    bites = [waiting[start : start + BITE] for start in range(0, len(waiting), BITE)]
+    await asyncio.gather(*(_believe_bite(ctx, bite) for bite in bites))
 
 
 async def _believe_alone(ctx: Context, delivery: Delivery) -> None:
@@ -68,21 +69,27 @@ async def _believe_alone(ctx: Context, delivery: Delivery) -> None:
         await ctx.db.write(lambda tx: deliveries.mark_handled(tx, delivery.id, ctx.now(), "set aside"))
         return
     await ctx.db.write(lambda tx: deliveries.count_attempt(tx, delivery.id))
-    await _believe_one(ctx, delivery)
+    await _believe_bite(ctx, [delivery])
 
 
-async def _believe_one(ctx: Context, delivery: Delivery) -> None:
-    await ctx.db.write(lambda tx: _apply(tx, ctx, delivery))
+async def _believe_bite(ctx: Context, bite: list[Delivery]) -> None:
+    """A few in one transaction, which stays short for whoever writes next."""
+
+    async def work(tx: Tx) -> None:
+        for delivery in bite:
+            note = await _learn(tx, ctx, delivery)
+            await deliveries.mark_handled(tx, delivery.id, ctx.now(), note)
+
+    await ctx.db.write(work)
 
 
-async def _apply(tx: Tx, ctx: Context, delivery: Delivery) -> None:
+async def _learn(tx: Tx, ctx: Context, delivery: Delivery) -> str:
+    """What became of it, in a word."""
     try:
         outcome = ctx.providers[delivery.provider].read(delivery.body)
     except (BadAnswer, KeyError):
-        note = "not a prediction"
-    else:
-        note = await lifecycle.learn(tx, ctx, delivery.generation_id, outcome)
-    await deliveries.mark_handled(tx, delivery.id, ctx.now(), note)
+        return "not a prediction"
+    return await lifecycle.learn(tx, ctx, delivery.generation_id, outcome)
 
 
 def _check_body(body: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from typing import Any
 
 from backend import lifecycle, references
 from backend.context import Context
@@ -84,7 +85,7 @@ def _submission(ctx: Context, row: Generation, images: list[str], end: str | Non
 
 async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
     """A webhook may have been faster and adopted it already: then this says nothing new."""
-    await ctx.db.write(lambda tx: lifecycle.learn(tx, ctx, row.id, outcome))
+    await ctx.db.write(lambda tx: lifecycle.learn(tx, ctx, row.id, outcome, answered=True))
     ctx.wake()
 
 
@@ -114,7 +115,7 @@ async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) ->
 
 async def _move_back(ctx: Context, row: Generation, worker: str, wait_ms: int) -> None:
     """Into the queue; or to its end, when a client asked for that while the provider was being asked."""
-    later = {"due_at": ctx.now() + wait_ms, "polls": row.polls + 1, "claimed_at": None}
+    later: dict[str, Any] = {"due_at": ctx.now() + wait_ms, "polls": row.polls + 1, "claimed_at": None}
 
     async def work(tx: Tx) -> None:
         current = await generations.get(tx, row.id)

@@ -1,4 +1,4 @@
-"""`scripts/bench [accepted] [whole] [idle] [memory] [startup]`: all of them unless some are named."""
+"""`scripts/bench [accepted] [whole] [paced] [idle] [memory] [startup]`: all of them unless some are named."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bench import footprint, table, throughput
 MEASUREMENTS = {
     "accepted": throughput.accepted,
     "whole": throughput.whole,
+    "paced": throughput.paced,
     "idle": throughput.idle,
     "memory": footprint.memory,
     "startup": footprint.startup,

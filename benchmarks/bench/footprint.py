@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sqlite3
@@ -46,15 +47,15 @@ async def startup(folder: Path) -> list[Figure]:
     help_s = sorted(_seconds([command, "--help"]) for _ in range(7))[3]
     with programs.emulator() as emulator:
         with programs.service(folder, emulator, "--no-worker") as service:
-            campaign = await make_campaign(service)
+            campaign, key = await make_campaign(service), service.key
             await load.run(service.port, lambda n: ask(service, campaign, n), 1, 1)
         _multiply(folder / "reelhook.db", ROWS)
         with programs.service(folder, emulator) as service:
             ready_s = service.ready_s
-            page = load.request(
-                "GET", f"/api/v2/campaigns/{campaign}/generated-images?limit=100", {"X-API-Key": service.key}
-            )
-            lists = await load.run(service.port, lambda _: page, 200, 1)
+            page = load.request("GET", f"/api/v2/campaigns/{campaign}/generated-images?limit=100", {"X-API-Key": key})
+            lists = await load.run(service.port, lambda _: page, 200, 1, keep=True)
+    assert lists.statuses == {200: 200}, lists.bodies[-1][:300]
+    assert len(json.loads(lists.bodies[-1])["items"]) == 100
     return [
         Figure("reelhook --help, median", help_s, "s", "< 0.6 s", f"{bare:.2f} s bare interpreter", help_s / bare),
         Figure(

@@ -53,6 +53,24 @@ async def whole(folder: Path) -> list[Figure]:
     ]
 
 
+async def paced(folder: Path) -> list[Figure]:
+    """How soon webhooks are answered while half of what is possible goes the whole way, evenly spread."""
+    with programs.emulator() as emulator, programs.service(folder, emulator) as service:
+        campaign = await make_campaign(service)
+        await load.run(service.port, lambda n: ask(service, campaign, n), 50, 4)
+        await until_completed(folder, 50)
+        sent = known_webhook(folder)
+        prober = asyncio.create_task(load.run(service.port, lambda n: sent(n), 600, 1, pace_s=0.02))
+        result = await load.run(service.port, lambda n: ask(service, campaign, n), 1100, 8, pace_s=0.1)
+        await until_completed(folder, 1150)
+        probes = await prober
+    rate = f"{result.per_second:.0f} generations/s"
+    return [
+        Figure(f"webhook answer p50 at {rate}", probes.percentile_ms(0.5), "ms", ""),
+        Figure(f"webhook answer p99 at {rate}", probes.percentile_ms(0.99), "ms", "< 20 ms"),
+    ]
+
+
 async def idle(folder: Path) -> list[Figure]:
     """From a webhook's arrival to `completed`, one generation at a time."""
     with programs.emulator() as emulator, programs.service(folder, emulator) as service:
