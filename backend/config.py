@@ -110,6 +110,11 @@ class Settings(BaseSettings):
         return self.auth_mode == "dev"
 
 
+def is_public(url: str) -> bool:
+    """Whether somebody elsewhere might reach this address: neither loopback nor "any address of this machine"."""
+    return not is_loopback(url) and urlsplit(url).hostname not in ("0.0.0.0", "::")
+
+
 def is_loopback(url_or_host: str) -> bool:
     """Whether an address can only be reached from this machine. Names other than localhost are not looked up."""
     host = urlsplit(url_or_host).hostname if "://" in url_or_host else url_or_host
@@ -120,7 +125,7 @@ def is_loopback(url_or_host: str) -> bool:
         address = ip_address(host.split("%")[0])
     except ValueError:
         return False
-    return address.is_loopback or address.is_unspecified
+    return address.is_loopback
 
 
 def _networks(text: str) -> tuple[Network, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from backend.config import is_loopback
+from backend.config import is_loopback, is_public
 from backend.context import Context
 from backend.db import generations
 from backend.db.connection import Tx
@@ -113,7 +113,7 @@ def webhook_base(ctx: Context, provider: str) -> str | None:
     A loopback address that the operator gave is good for a provider on loopback, such as the emulator.
     """
     settings = ctx.settings
-    if not is_loopback(settings.public_url):
+    if is_public(settings.public_url):
         return settings.public_url
     known = ctx.providers.get(provider)
     said = settings.base_url or settings.ngrok_url

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backend import filing, links, media
-from backend.config import is_loopback
+from backend.config import is_public
 from backend.context import Context
 from backend.db import assets, generations
 from backend.errors import InvalidMedia, NotSent, ProviderRefused
@@ -91,7 +91,7 @@ async def _frame(ctx: Context, noun: str, id: str, file_name: str, source: dict[
 async def _url(ctx: Context, generation: Generation, stored: Stored) -> str:
     if stored.fresh_url:
         return stored.fresh_url
-    if not is_loopback(ctx.settings.public_url):
+    if is_public(ctx.settings.public_url):
         return links.link(ctx, stored.noun, stored.id, stored.variant, base=ctx.settings.public_url, life_s=LINK_LIFE_S)
     path, facts = _local(ctx, stored.file_name), ctx.catalog.providers[generation.provider]
     small = path.stat().st_size <= facts.data_uri_limit_kb * 1024

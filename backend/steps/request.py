@@ -9,7 +9,7 @@ from typing import Any
 from backend import tenancy
 from backend.catalog import Model
 from backend.context import Context
-from backend.db import assets, dependencies, generations
+from backend.db import assets, clients, dependencies, generations
 from backend.db.connection import Tx
 from backend.errors import BlockedAddress, InvalidInput, NotFound, OutOfSpace
 from backend.http import check_url
@@ -190,6 +190,10 @@ def _check_numbers(model: Model, source: dict[str, Any]) -> None:
         raise InvalidInput.of(given[-1], f"{model.name} starts from at most {most} image{'s' * (most != 1)}")
 
 
+async def _is_deleted(tx: Tx, row: Generation) -> bool:
+    return await clients.get_campaign(tx, row.campaign_id) is None
+
+
 async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str) -> list[str]:
     missing = []
     if id := source.get("asset_id"):
@@ -201,12 +205,10 @@ async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str) 
     for kind in ("image", "video"):
         if id := source.get(f"{kind}_id"):
             row = await generations.get(tx, id)
-            if row is None or row.client_id != client_id or row.kind != kind:
+            if row is None or row.client_id != client_id or row.kind != kind or await _is_deleted(tx, row):
                 raise NotFound(f"There is no such {kind}.", code=f"{kind}_not_found")
             if row.status in ACTIVE:
                 missing.append(id)
             elif row.status != COMPLETED:
-                raise InvalidInput.of(
-                    f"{path}{kind}_id", f"this {kind} was {row.status}: it has no file", code="source_failed"
-                )
+                raise InvalidInput.of(f"{path}{kind}_id", f"has no file: it is {row.status}", code="source_failed")
     return missing
