@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -112,20 +112,25 @@ class Settings(BaseSettings):
 
 def is_public(url: str) -> bool:
     """Whether somebody elsewhere might reach this address: neither loopback nor "any address of this machine"."""
-    return not is_loopback(url) and urlsplit(url).hostname not in ("0.0.0.0", "::")
+    address = _address(urlsplit(url).hostname or "")
+    return not is_loopback(url) and not (address is not None and address.is_unspecified)
 
 
 def is_loopback(url_or_host: str) -> bool:
     """Whether an address can only be reached from this machine. Names other than localhost are not looked up."""
     host = urlsplit(url_or_host).hostname if "://" in url_or_host else url_or_host
     host = (host or "").rstrip(".").lower()
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ip_address(host.split("%")[0])
-    except ValueError:
-        return False
+    address = _address(host)
+    if address is None:
+        return host == "localhost" or host.endswith(".localhost")
     return address.is_loopback
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host.split("%")[0])
+    except ValueError:
+        return None
 
 
 def _networks(text: str) -> tuple[Network, ...]:
