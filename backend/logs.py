@@ -97,6 +97,7 @@ def _route_standard_logging(level: str, target: _Target) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(logging.NOTSET)  # uvicorn leaves its own when it ran before
     for name in ("uvicorn.access", "httpx", "httpcore", "slowapi", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
