@@ -15,6 +15,7 @@ CREATE TABLE clients (
   created_at BIGINT NOT NULL,
   deleted_at BIGINT             -- gone for everybody at once; its rows and bytes go in small bites
 );
+CREATE INDEX clients_deleted ON clients (id) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE campaigns (
   id TEXT PRIMARY KEY,
@@ -24,6 +25,7 @@ CREATE TABLE campaigns (
   deleted_at BIGINT
 );
 CREATE INDEX campaigns_by_client ON campaigns (client_id, id);
+CREATE INDEX campaigns_deleted ON campaigns (id) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE api_keys (
   id TEXT PRIMARY KEY,

@@ -93,7 +93,7 @@ def only_process(path: Path, role: str) -> Iterator[bool]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise SettingsError(_already_used(path, shared)) from error
-        yield not shared or role == "serve"
+        yield not shared
 
 
 def check_dev_mode(settings: Settings, host: str) -> None:
@@ -144,6 +144,7 @@ async def _dev_caller(ctx: Context) -> Caller | None:
 async def _background(ctx: Context, worker: Worker | None, alone: bool) -> AsyncIterator[None]:
     """The worker and what is done once after a start; at the end what is in hand is finished."""
     if worker and alone:
+        await ctx.storage.sweep(0)  # before anybody writes there
         await ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now()))
     tasks = [asyncio.create_task(_after_start(ctx, alone and worker is not None))]
     if worker:
@@ -167,7 +168,6 @@ async def _after_start(ctx: Context, alone: bool) -> None:
         except ReelhookError as error:
             log.warning("provider_not_ready", provider=provider.name, why=error.message)
     if alone:
-        await ctx.storage.sweep(0)
         swept = await tidy.sweep_orphans(ctx)
         if swept.trusted:
             log.info("storage_swept", removed=swept.removed)

@@ -49,9 +49,10 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`; then finish what is in hand and leave."""
         self.id = self.id or self.ctx.new_id()
-        await self._beat()
+        await self._routine(self._beat)
         jobs = [self._tend(lane) for lane in self._lanes()]
         jobs += [self._believe(), self._every(BEAT_S, self._beat), self._every(TIDY_S, self._tidy)]
+        jobs.append(self._every(TIDY_S, self._give_up))
         await asyncio.gather(*jobs)
         with contextlib.suppress(Exception):
             await self.ctx.db.write(lambda tx: operations.retire(tx, self.id))
@@ -136,10 +137,13 @@ class Worker:
     async def _every(self, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
         while not self.stopping.is_set():
             await _wait(self.stopping, seconds)
-            try:
-                await job()
-            except Exception:
-                log.exception("routine_failed")
+            await self._routine(job)
+
+    async def _routine(self, job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except Exception:
+            log.exception("routine_failed")
 
     async def _beat(self) -> None:
         """Say that we live, and keep what is in hand."""
@@ -154,6 +158,8 @@ class Worker:
 
     async def _tidy(self) -> None:
         await tidy.tidy(self.ctx)
+
+    async def _give_up(self) -> None:
         await watch.give_up_queued(self.ctx)
 
 

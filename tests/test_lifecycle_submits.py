@@ -115,8 +115,8 @@ def _finish(bench: Workshop) -> None:
 class Terse(Replicate):
     """A list that does not show to whom the provider reports."""
 
-    async def list_since(self, since_ms: int) -> list[Listed]:
-        return [replace(listed, webhook=None) for listed in await super().list_since(since_ms)]
+    async def list_between(self, since_ms: int, until_ms: int) -> list[Listed]:
+        return [replace(listed, webhook=None) for listed in await super().list_between(since_ms, until_ms)]
 
 
 def _make_terse(bench: Workshop) -> None:

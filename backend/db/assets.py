@@ -48,8 +48,8 @@ async def of_deleted_clients(tx: Tx, limit: int) -> list[Asset]:
     columns = ", ".join(f"assets.{name} AS {name}" for name in _COLUMNS.split(", "))
     rows = await tx.all(
         f"""
-        SELECT {columns} FROM clients JOIN assets ON assets.client_id = clients.id
-        WHERE clients.deleted_at IS NOT NULL LIMIT :limit
+        SELECT {columns} FROM clients CROSS JOIN assets
+        WHERE assets.client_id = clients.id AND clients.deleted_at IS NOT NULL LIMIT :limit
         """,  # noqa: S608
         limit=limit,
     )

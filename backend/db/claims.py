@@ -16,6 +16,7 @@ async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, li
         UPDATE generations SET lease_owner = :owner, due_at = :until, attempts = attempts + 1
         WHERE id IN (
           SELECT id FROM generations WHERE status = '{status}' AND due_at <= :now
+          AND status IN ('submitting', 'unclear', 'processing', 'storing')  -- as in the index, or it is not used
           ORDER BY COALESCE(outputs_expire_at, 0), due_at LIMIT :limit
         ) AND status = '{status}' AND due_at <= :now
         RETURNING {COLUMNS}

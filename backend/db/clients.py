@@ -111,11 +111,11 @@ async def mark_campaign_deleted(tx: Tx, id: str, now: int) -> None:
 
 
 async def has_unfinished(tx: Tx, *, campaign_id: str | None = None, client_id: str | None = None) -> bool:
-    """Whether something of it is still being made."""
+    """Whether something of it is still being made: looked for among what is unfinished, not in all it has."""
     column = "campaign_id" if campaign_id else "client_id"
-    for status in ("'waiting'", "'queued'", "'submitting', 'unclear', 'processing', 'storing'"):
+    for status in ("= 'waiting'", "= 'queued'", "IN ('submitting', 'unclear', 'processing', 'storing')"):
         row = await tx.one(
-            f"SELECT id FROM generations WHERE {column} = :id AND status IN ({status}) LIMIT 1",  # noqa: S608
+            f"SELECT id FROM generations WHERE status {status} AND {column} || '' = :id LIMIT 1",  # noqa: S608
             id=campaign_id or client_id,
         )
         if row:
@@ -127,8 +127,8 @@ async def deleted_with_rows(tx: Tx, limit: int) -> list[str]:
     """Ids of generations whose campaign is deleted: the next bite for the sweeper."""
     rows = await tx.all(
         """
-        SELECT generations.id AS id FROM campaigns JOIN generations ON generations.campaign_id = campaigns.id
-        WHERE campaigns.deleted_at IS NOT NULL LIMIT :limit
+        SELECT generations.id AS id FROM campaigns CROSS JOIN generations
+        WHERE generations.campaign_id = campaigns.id AND campaigns.deleted_at IS NOT NULL LIMIT :limit
         """,
         limit=limit,
     )

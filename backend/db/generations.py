@@ -61,6 +61,16 @@ async def move(
     so there is no event to write. Raises WrongStatus when the row is elsewhere by
     now: then nothing is changed.
     """
+    moved = await _shift(tx, id, to, now, owner, told, **fields)
+    if moved is None:
+        raise WrongStatus(f"{id} cannot become {to} now")
+    if to in FINAL:
+        await _release(tx, moved, now)
+    return moved
+
+
+async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bool, **fields: Any) -> Generation | None:
+    """The status and its event; None when the row is elsewhere by now."""
     failure: Failure | None = fields.pop("failure", None)
     fields = {"due_at": now, "lease_owner": None, "attempts": 0, **fields, "status": to}
     if failure:
@@ -74,12 +84,10 @@ async def move(
     sources = ", ".join(f"'{status}'" for status in MOVES[to])
     row = await _update(tx, id, fields, f"status IN ({sources})", owner)
     if row is None:
-        raise WrongStatus(f"{id} cannot become {to} now")
+        return None
     moved = read(row)
     if not told:
         await events.announce(tx, moved, now)
-    if to in FINAL:
-        await _release(tx, moved, now)
     return moved
 
 
@@ -111,6 +119,7 @@ async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[st
     row = await tx.one(
         """
         SELECT id FROM generations WHERE status = 'submitting' AND model = :model
+        AND status IN ('submitting', 'unclear', 'processing', 'storing')
         AND COALESCE(prompt, '') = :prompt AND params = :params LIMIT 1
         """,
         model=model,
@@ -134,8 +143,8 @@ async def queued_before(tx: Tx, id: str, limit: int) -> list[str]:
     """Rows still queued or waiting that were made before this id."""
     rows = await tx.all(
         """
-        SELECT id FROM generations WHERE status = 'queued' AND id < :id
-        UNION ALL SELECT id FROM generations WHERE status = 'waiting' AND id < :id
+        SELECT id FROM generations WHERE status = 'queued' AND id || '' < :id  -- by the few, not by the old
+        UNION ALL SELECT id FROM generations WHERE status = 'waiting' AND id || '' < :id
         LIMIT :limit
         """,
         id=id,
@@ -162,20 +171,17 @@ async def delete(tx: Tx, id: str) -> None:
 
 
 async def _release(tx: Tx, source: Generation, now: int) -> None:
-    """What waited for this one is queued, or fails with it."""
-    for id in await dependencies.waiting_for(tx, source.id):
-        if source.status != "completed":
-            failure = Failure("source_failed", f"its source {source.id} was {source.status}", retryable=True)
-            await _try_move(tx, id, "failed", now, failure=failure)
-        elif await dependencies.settle(tx, id, source.id):
-            await _try_move(tx, id, QUEUED, now)
-
-
-async def _try_move(tx: Tx, id: str, to: str, now: int, **fields: Any) -> None:
-    try:
-        await move(tx, id, to, now=now, **fields)
-    except WrongStatus:
-        pass  # it was canceled or has failed meanwhile
+    """What waited for this one is queued, or fails with it, and what waited for that too, however long the chain."""
+    ended = [source]
+    while ended:
+        source = ended.pop()
+        for id in await dependencies.waiting_for(tx, source.id):
+            if source.status != "completed":
+                failure = Failure("source_failed", f"its source {source.id} was {source.status}", retryable=True)
+                row = await _shift(tx, id, "failed", now, None, False, failure=failure)
+                ended += [row] if row else []
+            elif await dependencies.settle(tx, id, source.id):
+                await _shift(tx, id, QUEUED, now, None, False)
 
 
 async def _update(tx: Tx, id: str, fields: dict[str, Any], condition: str, owner: str | None) -> Row | None:

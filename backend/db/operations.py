@@ -66,10 +66,8 @@ async def oldest_due(tx: Tx) -> int | None:
         """
         SELECT MIN(due_at) AS at FROM (
           SELECT MIN(due_at) AS due_at FROM generations WHERE status = 'queued'
-          UNION ALL SELECT MIN(due_at) FROM generations WHERE status = 'submitting'
-          UNION ALL SELECT MIN(due_at) FROM generations WHERE status = 'unclear'
-          UNION ALL SELECT MIN(due_at) FROM generations WHERE status = 'processing'
-          UNION ALL SELECT MIN(due_at) FROM generations WHERE status = 'storing'
+          UNION ALL SELECT MIN(due_at) FROM generations
+          WHERE status IN ('submitting', 'unclear', 'processing', 'storing')
         ) AS due
         """
     )

@@ -73,8 +73,8 @@ class Provider(Protocol):
         """Ask for it to be stopped. Raises as `ask`."""
         ...
 
-    async def list_since(self, since_ms: int) -> list[Listed]:
-        """Every prediction made since then. Raises ProviderUnavailable unless the list is complete."""
+    async def list_between(self, since_ms: int, until_ms: int) -> list[Listed]:
+        """Every prediction made in that time. Raises ProviderUnavailable unless the list is complete."""
         ...
 
     async def upload(self, path: Path, name: str, content_type: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -48,6 +48,7 @@ class Replicate:
         self._fixed_secret = signatures.read_secret(secret) if secret else None
         self._secret: bytes | None = self._fixed_secret
         self._asked_at = 0
+        self._asking = asyncio.Lock()
 
     async def submit(self, submission: base.Submission) -> Outcome:
         """POST /models/{owner}/{name}/predictions, once."""
@@ -70,10 +71,10 @@ class Replicate:
         """POST /predictions/{id}/cancel."""
         return await self._look("POST", f"/predictions/{quote(provider_id, safe='')}/cancel")
 
-    async def list_since(self, since_ms: int) -> list[base.Listed]:
+    async def list_between(self, since_ms: int, until_ms: int) -> list[base.Listed]:
         """GET /predictions, page after page."""
-        since = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
-        url: str | None = f"{self.base_url}/predictions?created_after={quote(since)}"
+        since, until = (quote(answers.write_time(at_ms)) for at_ms in (since_ms, until_ms))
+        url: str | None = f"{self.base_url}/predictions?created_after={since}&created_before={until}"
         found: list[base.Listed] = []
         for _ in range(PAGES):
             page = await self._page(url)
@@ -93,6 +94,8 @@ class Replicate:
                 files={"content": (name, path, content_type)},
                 total_s=300,
             )
+            if answer.status >= 500:
+                raise ProviderUnavailable("the provider's file store does not answer")
             if answer.status not in (200, 201):
                 raise answers.refusal(answer)
             url = answers.member(answer.json(), "urls", "get")
@@ -107,7 +110,7 @@ class Replicate:
         except Unauthorized:
             if self._fixed_secret or self._now() - self._asked_at < SECRET_AGE_MS:
                 raise
-            self._secret = None
+            await self._ask_secret()
             return base.Word(signatures.verify(await self._key(), headers, body, self._now()), body)
 
     async def open(self) -> None:
@@ -159,7 +162,13 @@ class Replicate:
         return f"{own.scheme}://{own.netloc}{parts.path}?{parts.query}"
 
     async def _key(self) -> bytes:
-        if self._secret is None:
+        return self._secret or await self._ask_secret()
+
+    async def _ask_secret(self) -> bytes:
+        """Ask for the secret and keep it; while there is no answer, the old one stays."""
+        async with self._asking:
+            if self._secret and self._now() - self._asked_at < SECRET_AGE_MS:
+                return self._secret  # whoever was here before has just asked
             self._asked_at = self._now()
             try:
                 with base.looking():
@@ -168,7 +177,7 @@ class Replicate:
                     self._secret = signatures.read_secret(str(answers.member(answer.json(), "key")))
             except (ProviderUnavailable, SettingsError) as error:
                 raise Unavailable("The webhook secret is not known yet.", retry_after=5) from error
-        return self._secret
+            return self._secret
 
     def _listed(self, item: dict[str, Any]) -> base.Listed:
         inputs, webhook, model = item.get("input"), item.get("webhook"), item.get("model")

@@ -120,6 +120,11 @@ def time_ms(text: object) -> int | None:
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def write_time(at_ms: int) -> str:
+    """A time as Replicate reads it."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
+
+
 def member(thing: Any, *path: str) -> Any:
     for name in path:
         thing = thing.get(name) if isinstance(thing, dict) else None

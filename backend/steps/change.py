@@ -23,6 +23,8 @@ from backend.model import (
     Generation,
 )
 
+MOST_DEPTH = 50  # sources that are retried with one request
+
 
 async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
     """Stop it: at once while nothing was sent, else the provider is asked to and has the last word.
@@ -50,11 +52,16 @@ async def retry(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
     old = await tenancy.generation(tx, caller, id)
     if old.status not in FINAL or old.status == COMPLETED:
         raise Conflict(f"The generation is {old.shown_status}: only a failed one can be retried.", code="not_retryable")
-    return await _again(tx, ctx, caller, old)
+    return await _again(tx, ctx, caller, old, 0)
 
 
-async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation) -> Generation:
-    source, missing = await _sources_again(tx, ctx, caller, old.source)
+async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation, depth: int) -> Generation:
+    model = ctx.catalog.models.get(old.model)
+    if model is None or model.retired or old.provider not in ctx.providers:
+        raise Conflict(f"{old.model} is not offered here any more.", code="not_retryable")
+    if depth > MOST_DEPTH:
+        raise Conflict("Too many generations wait for each other.", code="not_retryable")
+    source, missing = await _sources_again(tx, ctx, caller, old.source, depth)
     row = _fresh(ctx, caller, old, source, WAITING if missing else QUEUED)
     await generations.insert(tx, row)
     for source_id in missing:
@@ -62,18 +69,20 @@ async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation) -> Gener
     return row
 
 
-async def _sources_again(tx: Tx, ctx: Context, caller: Caller, old: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+async def _sources_again(
+    tx: Tx, ctx: Context, caller: Caller, old: dict[str, Any], depth: int
+) -> tuple[dict[str, Any], list[str]]:
     """The same sources, where those that failed are retried too; and which of them are unfinished."""
     source, missing = dict(old), []
     for name in ("image_id", "video_id"):
         needed = await generations.get(tx, source[name]) if name in source else None
         if needed and needed.status in FINAL and needed.status != COMPLETED:
-            needed = await _again(tx, ctx, caller, needed)
+            needed = await _again(tx, ctx, caller, needed, depth + 1)
             source[name] = needed.id
         if needed and needed.status not in FINAL:
             missing.append(needed.id)
     if "end_image" in source:
-        source["end_image"], more = await _sources_again(tx, ctx, caller, source["end_image"])
+        source["end_image"], more = await _sources_again(tx, ctx, caller, source["end_image"], depth)
         missing += more
     return source, missing
 

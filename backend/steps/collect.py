@@ -116,10 +116,12 @@ async def _again_or_fail(ctx: Context, row: Generation, worker: str, failure: Fa
     most = MOST_TRIES
     if failure.code == "output_expired":
         most = 1 if ctx.now() >= (row.outputs_expire_at or 0) else TRIES_WHEN_GONE
+    if failure.code == "provider_unavailable":  # it is still there, only out of reach
+        most = row.polls + 1 if ctx.now() >= (row.outputs_expire_at or 0) else row.polls + 2
     if row.polls + 1 >= most:
         await _fail(ctx, row, worker, failure)
     else:
-        await lifecycle.postpone(ctx, row, worker, min(500 * 2**row.polls, 60_000), tries=row.polls + 1)
+        await lifecycle.postpone(ctx, row, worker, min(500 * 2 ** min(row.polls, 7), 60_000), tries=row.polls + 1)
 
 
 async def _fail(ctx: Context, row: Generation, worker: str, failure: Failure) -> None:

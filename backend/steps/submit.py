@@ -100,8 +100,8 @@ async def _postpone(ctx: Context, row: Generation, worker: str, refusal: Provide
     if wait_s is not None:
         until = ctx.now() + int(wait_s * 1000)
         await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
-    backoff_s = min(2.0**row.polls, LONGEST_WAIT_S)
-    await _requeue(ctx, row, worker, backoff_s if wait_s is None else wait_s)
+    backoff_s = min(2.0 ** min(row.polls, 6), LONGEST_WAIT_S)
+    await _requeue(ctx, row, worker, backoff_s if wait_s is None else max(wait_s, 1.0))
 
 
 async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) -> None:

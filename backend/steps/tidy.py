@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from backend import filing
@@ -16,6 +17,7 @@ REPEATS_MS = 3 * 86_400_000  # an Idempotency-Key is remembered for three days
 WORKERS_MS = 3_600_000
 SPOOL_S = 3600.0
 MOST_ORPHANS = 200
+SETTLE_S = 60.0
 
 
 async def tidy(ctx: Context) -> None:
@@ -90,8 +92,11 @@ async def sweep_orphans(ctx: Context) -> Swept:
     for start in range(0, len(names), BITE):
         bite = names[start : start + BITE]
         unknown += await ctx.db.read(lambda tx, bite=bite: operations.without_row(tx, bite))  # type: ignore[misc]
-    if len(unknown) > MOST_ORPHANS or len(unknown) == len(names):
+    if unknown and (len(unknown) > MOST_ORPHANS or len(unknown) == len(names)):
         return Swept(len(unknown), 0)
+    if unknown:
+        await asyncio.sleep(SETTLE_S)  # one that was stored while we looked has its row by then
+        unknown = await ctx.db.read(lambda tx: operations.without_row(tx, unknown))
     for name in unknown:
         await ctx.storage.delete(name)
     return Swept(len(unknown), len(unknown))

@@ -11,6 +11,7 @@ from backend.ids import floor_id
 from backend.model import FAILED, UNCLEAR, Failure, Generation
 from backend.providers.base import Listed
 
+SENDING_MS = 60_000  # a create that takes longer is cut off
 SKEW_MS = 120_000  # the provider's clock may differ from ours by this much
 LOOKS_MS = (10_000, 30_000, 90_000)  # after the first look at the list; then every LATER_LOOKS_MS
 LATER_LOOKS_MS = 120_000
@@ -36,10 +37,10 @@ async def mark_lost(ctx: Context, row: Generation, worker: str) -> None:
 async def poll(ctx: Context, row: Generation, worker: str) -> None:
     """Ask how one prediction stands; ask for it to be stopped when that is wanted or its time is over."""
     provider = ctx.providers.get(row.provider)
-    if provider is None or row.provider_id is None:
-        await lifecycle.postpone(ctx, row, worker, LATER_LOOKS_MS, tries=row.polls + 1)
-        return
     overdue = row.deadline_at is not None and ctx.now() > row.deadline_at
+    if provider is None or row.provider_id is None:
+        await _after_trouble(ctx, row, worker, overdue, LATER_LOOKS_MS / 1000)
+        return
     stop = overdue or (row.cancel_requested_at is not None and row.cancel_sent_at is None)
     try:
         outcome = await (provider.cancel(row.provider_id) if stop else provider.ask(row.provider_id))
@@ -62,9 +63,10 @@ async def look_for(ctx: Context, rows: list[Generation], worker: str) -> None:
     """Search the provider's list once for all these unclear submits, and adopt what is found."""
     for name in {row.provider for row in rows}:
         of_provider = [row for row in rows if row.provider == name]
-        since = min(row.claimed_at or row.created_at for row in of_provider) - SKEW_MS
+        claimed = [row.claimed_at or row.created_at for row in of_provider]
+        since, until = min(claimed) - SKEW_MS, max(claimed) + SENDING_MS + SKEW_MS
         try:
-            listed = await ctx.providers[name].list_since(since) if name in ctx.providers else None
+            listed = await ctx.providers[name].list_between(since, until) if name in ctx.providers else None
         except ProviderUnavailable:
             listed = None
         for row in of_provider:
@@ -110,11 +112,14 @@ async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bo
     """Whether this prediction was made by this row's submit.
 
     By our nonce in its webhook URL; where the list does not show that, by an equal request in the time of the
-    submit that no generation has and that nobody is sending just now. Two equal requests may swap.
+    submit that no generation has and that nobody is sending just now. Two equal requests may swap, so it is
+    not enough for one that starts from somebody's picture: the list does not tell which.
     """
     if candidate.webhook is not None:
         return f"/{row.id}/{row.nonce}" in candidate.webhook
     claimed_at = row.claimed_at or row.created_at
+    if row.source:
+        return False
     if candidate.model != row.model or not claimed_at - SKEW_MS <= candidate.created_at <= claimed_at + SKEW_MS:
         return False
     if not _same_request(ctx, row, candidate):

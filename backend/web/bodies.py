@@ -15,6 +15,7 @@ from backend.errors import InvalidInput, InvalidJson, RequestTimeout, TooLarge, 
 
 CAP_BYTES = 1 << 20
 WITHIN_S = 30.0
+MOST_MEMBERS = 1000  # checking each against a model would hold up everybody
 MAX_DEPTH = 32
 _THREAD_BYTES = 32 << 10  # a larger body takes more than a few milliseconds to read as JSON
 _JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9!#$&^_.-]+\+json)")
@@ -110,6 +111,8 @@ def _where(error: ValueError) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MOST_MEMBERS:
+        raise InvalidInput.of("body", f"An object has more than {MOST_MEMBERS} members.")
     values = dict(pairs)
     if len(values) != len(pairs):
         raise InvalidJson("An object has the same key twice.")

@@ -15,6 +15,7 @@ from backend.logs import redact
 from backend.web import bodies, problems
 
 M = TypeVar("M", bound=pydantic.BaseModel)
+MOST_PARAMETERS = 100
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
@@ -38,8 +39,11 @@ async def read_body(request: Request, model: type[M], cap_bytes: int) -> tuple[M
 def read_query(params: QueryParams, model: type[M]) -> M:
     """The validated query; a parameter given twice is refused unless the model wants a list."""
     values: dict[str, str | list[str]] = {}
+    pairs = params.multi_items()
+    if len(pairs) > MOST_PARAMETERS:
+        raise InvalidInput.of("query", f"There are more than {MOST_PARAMETERS} parameters.")
     for name in params:
-        given = params.getlist(name)
+        given = [value for known, value in pairs if known == name]
         if "\0" in name or any("\0" in value for value in given):
             raise InvalidInput.of("query", "A parameter contains the character NUL.")
         if _wants_list(model, name):

@@ -14,7 +14,7 @@ from backend.errors import NotFound
 from backend.steps import browse, change, request
 from backend.steps.repeat import Answer
 from backend.wanted import Moment
-from backend.web import replies, views
+from backend.web import limits, replies, views
 from backend.web.inputs import Query
 from backend.web.operation import Call, operation
 from backend.web.views import GenerationList, GenerationView
@@ -100,7 +100,9 @@ async def cancel_generation(call: Call) -> Response:
     "POST", "/api/v2/generations/{id}/retry", answers={202: GenerationView}, tags=["generations"], errors=[409, 507]
 )
 async def retry_generation(call: Call) -> Response:
-    """Make the same request anew: a new generation that names the old one."""
+    """Make the same request anew: a new generation that names the old one. It counts as a request of its kind."""
+    row = await browse.generation(call.ctx, call.who, call.path["id"])
+    await limits.admit(call.site.limits, call.request, call.who, row.kind)
     await request.ensure_room(call.ctx)
 
     async def work(tx: Tx) -> Answer:

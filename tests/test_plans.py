@@ -1,0 +1,79 @@
+"""What workers and sweepers ask all the time is found by an index, however many finished rows there are."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.db import assets, claims, clients, generations, operations
+from backend.db.connection import Tx
+from backend.migrate import migrate
+
+CLAIM: dict[str, Any] = {"owner": "w", "now": 1, "until": 2, "limit": 5}
+ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
+    "claim_due": lambda tx: claims.claim_due(tx, "storing", **CLAIM),
+    "claim_queued": lambda tx: claims.claim_queued(tx, "replicate", kinds=("image", "video"), **CLAIM),
+    "count_in_flight": lambda tx: claims.count_in_flight(tx, "replicate", 1),
+    "release_leases": lambda tx: claims.release_leases(tx, 1),
+    "any_submitting": lambda tx: generations.any_submitting(tx, "m", "p", {}),
+    "known_provider_id": lambda tx: generations.known_provider_id(tx, "replicate", "p"),
+    "queued_before": lambda tx: generations.queued_before(tx, "x", 10),
+    "needed_by_unfinished": lambda tx: generations.needed_by_unfinished(tx, "x"),
+    "oldest_due": operations.oldest_due,
+    "counts": operations.counts,
+    "possibly_charged": operations.possibly_charged,
+    "unfinished of a campaign": lambda tx: clients.has_unfinished(tx, campaign_id="x"),
+    "unfinished of a client": lambda tx: clients.has_unfinished(tx, client_id="x"),
+    "deleted_with_rows": lambda tx: clients.deleted_with_rows(tx, 10),
+    "of_deleted_clients": lambda tx: assets.of_deleted_clients(tx, 10),
+}
+PARTIAL = (
+    "generations_due",
+    "generations_queued",
+    "generations_waiting",
+    "generations_in_flight",
+    "generations_leased",
+)
+PARTIAL += ("generations_possibly_charged", "campaigns_deleted", "clients_deleted")
+
+
+class Explaining:
+    """A transaction that notes how SQLite would find each statement's rows."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.plans: list[str] = []
+
+    async def one(self, sql: str, **params: Any) -> Any:
+        rows = await self.all(sql, **params)
+        return rows[0] if rows else None
+
+    async def all(self, sql: str, **params: Any) -> list[Any]:
+        self.plans += [row[3] for row in self._connection.execute(f"EXPLAIN QUERY PLAN {sql}", params)]
+        return self._connection.execute(sql, params).fetchall()
+
+    async def run(self, sql: str, **params: Any) -> int:
+        await self.all(sql, **params)
+        return 0
+
+
+@pytest.mark.parametrize("name", ASKED)
+async def test_no_question_walks_through_what_is_finished(tmp_path: Path, name: str) -> None:
+    migrate(tmp_path / "plans.db")
+    with closing(sqlite3.connect(tmp_path / "plans.db")) as connection:
+        connection.row_factory = sqlite3.Row
+        tx = Explaining(connection)
+        await ASKED[name](tx)
+    walks = [plan for plan in tx.plans if plan.startswith("SCAN") and not plan.startswith("SCAN found")]
+    tables = [plan for plan in walks if "generations" in plan or "campaigns" in plan or "assets" in plan]
+    assert [plan for plan in tables if not any(index in plan for index in PARTIAL)] == [], tx.plans
+    assert not any(
+        "generations_by_c" in plan or "sqlite_autoindex_generations" in plan for plan in tx.plans if "<" in plan
+    )
+    if name.startswith("unfinished"):
+        assert not any("generations_by_c" in plan for plan in tx.plans), tx.plans
