@@ -47,7 +47,6 @@ SHOWN: Mapping[str, str] = {
     FAILED: "failed",
     CANCELED: "canceled",
 }
-SHOWN_STATUSES = ("pending", "processing", "completed", "failed", "canceled")
 
 ERROR_CODES = (
     "invalid_input",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import threading
-from collections.abc import AsyncIterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from backend.errors import AnswerTooLarge, StorageFull
+from backend import room
+from backend.errors import AnswerTooLarge
 
 BATCH_BYTES = 256 << 10  # a thread hop for every network chunk would cost more than the write
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Download:
         await asyncio.to_thread(self._write, batch, is_last=True)
 
     def _write(self, batch: bytearray, *, is_last: bool = False) -> None:
-        with self._lock, _room():
+        with self._lock, room.needed():
             if self._is_discarded:
                 return
             self._file = self._file or self._target.open("wb")
@@ -80,13 +78,3 @@ class Download:
             if self._file:
                 self._file.close()
             self._target.unlink(missing_ok=True)
-
-
-@contextmanager
-def _room() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise StorageFull() from error
-        raise

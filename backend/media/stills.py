@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import Any, cast
 
 import av
 from PIL import Image
 
-from backend.errors import StorageFull
+from backend import room
 
 POSTER_TYPE = "image/jpeg"
 FRAME_TYPE = "image/jpeg"
 # 0.8 ms and 46 kB for 512 x 512. The fastest WebP takes 5 ms, more than all other work on an image, for 24 kB.
 POSTER_OPTIONS = {"format": "JPEG", "quality": 78}
 FRAME_OPTIONS = {"format": "JPEG", "quality": 92}
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def to_image(picture: av.VideoFrame, width: int | None = None) -> Image.Image:
@@ -29,9 +27,5 @@ def to_image(picture: av.VideoFrame, width: int | None = None) -> Image.Image:
 
 def save(image: Image.Image, target: Path, options: dict[str, Any]) -> None:
     """Write the picture, whatever the suffix of `target`. Raises `StorageFull`."""
-    try:
+    with room.needed():
         image.save(target, **options)
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise StorageFull() from error
-        raise

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from backend import filing, lifecycle, media
+from backend import filing, lifecycle, media, room
 from backend.context import Context
 from backend.errors import (
     AnswerTooLarge,
@@ -21,7 +21,6 @@ from backend.errors import (
     StorageFull,
     Unanswered,
 )
-from backend.media.stills import NO_ROOM
 from backend.model import COMPLETED, FAILED, Failure, Generation
 
 log = structlog.get_logger("backend.steps.collect")
@@ -135,12 +134,8 @@ def _decode(url: str, target: Path) -> tuple[int, str]:
         content = base64.b64decode(text, validate=True) if head.endswith(";base64") else b""
     except (binascii.Error, ValueError):
         content = b""
-    try:
+    with room.needed():
         target.write_bytes(content)
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise StorageFull from error
-        raise
     return len(content), hashlib.sha256(content).hexdigest()
 
 

@@ -9,16 +9,16 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from backend.errors import NotFound, StorageFull
+from backend import room
+from backend.errors import NotFound
 from backend.storage.base import CHUNK_BYTES, check_name, check_spool_name
 
 SPOOL = "tmp"
 ID_LENGTH = 36  # a UUID as text; its last characters are random, its first ones are the time
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 NOT_THERE = (FileNotFoundError, NotADirectoryError)
 
 _sync_file = getattr(os, "fdatasync", os.fsync)
@@ -93,7 +93,7 @@ class Folder:
 
     def _keep_all(self, files: Sequence[tuple[Path, str]]) -> None:
         """First every file's bytes, then its name, then the folders that hold the names."""
-        with _room():
+        with room.needed():
             for spooled, _ in files:
                 _sync(spooled)
             folders: dict[str, int] = {}
@@ -164,13 +164,3 @@ def _sync(path: Path) -> None:
         (os.fsync if path.is_dir() else _sync_file)(fd)
     finally:
         os.close(fd)
-
-
-@contextmanager
-def _room() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise StorageFull() from error
-        raise

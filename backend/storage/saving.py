@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import IO
 
-from backend.errors import StorageFull
+from backend import room
 from backend.storage.base import Storage, StoredFile
 
 BATCH_BYTES = 1 << 20
@@ -44,11 +43,7 @@ async def _spool(path: Path, chunks: AsyncIterable[bytes]) -> tuple[int, str]:
 
 
 def _write(file: IO[bytes], batch: bytearray, digest: hashlib._Hash) -> None:
-    try:
+    with room.needed():
         file.write(batch)
         file.flush()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull() from error
-        raise
     digest.update(batch)

@@ -15,11 +15,11 @@ import structlog
 
 from backend.errors import Unauthorized, Unavailable
 from backend.model import ApiKey
+from backend.steps.own import COST
 from backend.web.attempts import Attempts
 
 FORM = re.compile(r"sk_[A-Za-z0-9_-]{43}")
 PREFIX = slice(3, 15)
-COST = 10  # keys are 256 random bits: nobody guesses them, the hash only has to survive a leak
 _MAX_COST = 14  # a row with more would keep a core busy for seconds
 _REMEMBER_S = 60.0
 _MAX_REMEMBERED = 10_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import shutil
 from collections.abc import Awaitable, Callable
@@ -13,9 +12,8 @@ from typing import Annotated, BinaryIO
 from pydantic import Field
 from starlette.responses import Response
 
-from backend import tenancy
+from backend import room, tenancy
 from backend.db.connection import Tx
-from backend.errors import StorageFull
 from backend.steps import bring, browse, repeat, request
 from backend.steps.repeat import Answer, Idempotency
 from backend.wanted import Strict, Url
@@ -109,12 +107,7 @@ async def _ready(spooled: Path) -> Path:
 
 
 def _copy(source: BinaryIO, target: Path) -> str:
-    try:
-        with target.open("wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise StorageFull from error
+    with room.needed(), target.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
     with target.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
