@@ -5,27 +5,75 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 FINAL = ("completed", "failed", "canceled")
+LOST, PAID_TWICE, STUCK = "lost", "paid twice", "stuck"
+UNTRUE, BACKWARDS, DAMAGED = "untrue", "backwards", "damaged"
+
+# From where a status may be entered: written out here again, so that a wrong table in the product is noticed.
+FORWARD = {
+    "queued": {"waiting", "submitting"},
+    "submitting": {"queued"},
+    "unclear": {"submitting", "queued", "waiting"},  # the last two by a restored backup
+    "processing": {"submitting", "unclear"},
+    "storing": {"submitting", "unclear", "processing"},
+    "completed": {"storing"},
+    "failed": {"waiting", "queued", "submitting", "unclear", "processing", "storing"},
+    "canceled": {"waiting", "queued", "submitting", "unclear", "processing"},
+}
+WITNESS = """
+CREATE TABLE IF NOT EXISTS witness (at INTEGER PRIMARY KEY, subject TEXT, id TEXT, was TEXT, now TEXT);
+CREATE TRIGGER IF NOT EXISTS witness_moves AFTER UPDATE OF status ON generations WHEN old.status <> new.status
+BEGIN INSERT INTO witness (subject, id, was, now) VALUES ('status', new.id, old.status, new.status); END;
+CREATE TRIGGER IF NOT EXISTS witness_events AFTER UPDATE ON events
+BEGIN INSERT INTO witness (subject, id, was, now) VALUES ('event', old.id, old.type, new.type); END;
+"""
 Row = sqlite3.Row
 
 
+@dataclass(frozen=True)
+class Finding:
+    """Something that must never be: of what sort, and of which generation or file."""
+
+    sort: str
+    text: str
+
+
 def audit(folder: Path, ledger: dict[str, Any], accepted: Iterable[str] = (), *, finished: bool = True) -> None:
-    """Compare the database and the storage in `folder` with the provider's ledger."""
+    """Fail with everything that is wrong in the database and the storage in `folder`."""
+    wrong = findings(folder, ledger, accepted, finished=finished)
+    assert not wrong, "\n".join(f"{one.sort}: {one.text}" for one in wrong)
+
+
+def findings(
+    folder: Path, ledger: dict[str, Any], accepted: Iterable[str] = (), *, finished: bool = True
+) -> list[Finding]:
+    """What is wrong: the database and the storage in `folder`, compared with the provider's ledger."""
     with closing(sqlite3.connect(f"file:{folder}/reelhook.db?mode=ro", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
-        _check_database(connection)
+        found = list(_of_the_database(connection))
         rows = {row["id"]: row for row in connection.execute("SELECT * FROM generations")}
-        assert set(accepted) <= rows.keys(), "an accepted request was lost"
-        _check_creates(rows, ledger)
-        _check_events(rows, connection.execute("SELECT * FROM events ORDER BY created_at, id").fetchall())
+        assets = connection.execute("SELECT * FROM assets").fetchall()
+        found += [Finding(LOST, f"{id} was accepted and is not known") for id in accepted if id not in rows]
+        found += _of_creates(rows, ledger)
+        found += _of_events(rows, connection.execute("SELECT * FROM events ORDER BY created_at, id").fetchall())
+        found += _of_moves(connection)
         if finished:
-            _check_finished(rows, connection)
-            _check_files(folder / "media", rows, connection.execute("SELECT * FROM assets").fetchall())
+            found += _of_ends(rows, connection)
+            found += _of_results(rows, ledger)
+            found += _of_files(folder / "media", rows, assets)
+    return found
+
+
+def witness(folder: Path) -> None:
+    """Have the database itself write down each move from now on, across restarts."""
+    with closing(sqlite3.connect(folder / "reelhook.db", timeout=10)) as connection:
+        connection.executescript(WITNESS)
 
 
 def creates_of(ledger: dict[str, Any], id: str) -> list[dict[str, Any]]:
@@ -33,54 +81,93 @@ def creates_of(ledger: dict[str, Any], id: str) -> list[dict[str, Any]]:
     return [create for create in ledger["creates"] if f"/{id}/" in (create["webhook"] or "")]
 
 
-def _check_database(connection: sqlite3.Connection) -> None:
-    assert [tuple(row) for row in connection.execute("PRAGMA integrity_check")] == [("ok",)]
-    assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+def _of_the_database(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for (verdict,) in connection.execute("PRAGMA integrity_check"):
+        if verdict != "ok":
+            yield Finding(DAMAGED, f"the database: {verdict}")
+    for row in connection.execute("PRAGMA foreign_key_check"):
+        yield Finding(DAMAGED, f"a foreign key of {row[0]} leads nowhere")
 
 
-def _check_creates(rows: dict[str, Row], ledger: dict[str, Any]) -> None:
+def _of_creates(rows: dict[str, Row], ledger: dict[str, Any]) -> Iterator[Finding]:
     """At most one prediction a generation, and nothing sent again after an answer nobody saw."""
     made = [create for create in ledger["creates"] if create["created"]]
-    assert len(made) <= len(rows), "more predictions than generations"
+    if len(made) > len(rows):
+        yield Finding(PAID_TWICE, f"{len(made)} predictions for {len(rows)} generations")
     for id in rows:
         sent = creates_of(ledger, id)
         for earlier in sent[:-1]:
-            assert not earlier["created"] and earlier["answered"], f"{id} was sent again after {earlier}"
-    by_prediction = defaultdict(list)
+            if earlier["created"] or not earlier["answered"]:
+                yield Finding(PAID_TWICE, f"{id} was sent again after {earlier}")
+    owners = defaultdict(list)
     for row in rows.values():
         if row["provider_id"]:
-            by_prediction[row["provider_id"]].append(row["id"])
-    assert all(len(ids) == 1 for ids in by_prediction.values()), f"one prediction, two generations: {by_prediction}"
+            owners[row["provider_id"]].append(row["id"])
+    for prediction, ids in owners.items():
+        if len(ids) > 1:
+            yield Finding(UNTRUE, f"one prediction {prediction}, several generations {ids}")
 
 
-def _check_events(rows: dict[str, Row], events: list[Row]) -> None:
+def _of_events(rows: dict[str, Row], events: list[Row]) -> Iterator[Finding]:
     """One event for the final status, none after it, and none of another end."""
     told = defaultdict(list)
     for event in events:
         told[event["generation_id"]].append(event["type"].removeprefix("generation."))
     for id, row in rows.items():
         ends = [type for type in told[id] if type in FINAL]
-        assert ends == ([row["status"]] if row["status"] in FINAL else []), f"{id} is {row['status']}, told {ends}"
-        assert set(told[id]) - set(ends) <= {"processing"}
+        if ends != ([row["status"]] if row["status"] in FINAL else []):
+            yield Finding(UNTRUE, f"{id} is {row['status']}, told {ends}")
+        if unknown := set(told[id]) - set(ends) - {"processing"}:
+            yield Finding(UNTRUE, f"{id} was told {unknown}")
 
 
-def _check_finished(rows: dict[str, Row], connection: sqlite3.Connection) -> None:
-    open_rows = {id: row["status"] for id, row in rows.items() if row["status"] not in FINAL}
-    assert not open_rows, f"never ended: {open_rows}"
-    assert all(row["lease_owner"] is None for row in rows.values())
-    unhandled = connection.execute("SELECT COUNT(*) FROM deliveries WHERE handled_at IS NULL").fetchone()[0]
-    assert unhandled == 0
+def _of_moves(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Nothing ever went back, and no event was changed; when there was a witness."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'witness'").fetchone():
+        return
+    for row in connection.execute("SELECT * FROM witness ORDER BY at"):
+        if row["subject"] == "event" or row["was"] not in FORWARD.get(row["now"], set()):
+            yield Finding(BACKWARDS, f"{row['subject']} {row['id']} went from {row['was']} to {row['now']}")
 
 
-def _check_files(media: Path, rows: dict[str, Row], assets: list[Row]) -> None:
+def _of_ends(rows: dict[str, Row], connection: sqlite3.Connection) -> Iterator[Finding]:
+    for id, row in rows.items():
+        if row["status"] not in FINAL:
+            yield Finding(STUCK, f"{id} is still {row['status']}")
+        if row["lease_owner"] is not None:
+            yield Finding(STUCK, f"{id} is still held by {row['lease_owner']}")
+    for row in connection.execute("SELECT id FROM deliveries WHERE handled_at IS NULL"):
+        yield Finding(STUCK, f"delivery {row['id']} was never handled")
+
+
+def _of_results(rows: dict[str, Row], ledger: dict[str, Any]) -> Iterator[Finding]:
+    """A success that was paid for is stored with the provider's own bytes, or the row says what became of it."""
+    ends = {end["prediction_id"]: end for end in ledger["ends"] if end["status"] == "succeeded"}
+    asked = {id: create["prediction_id"] for id in rows for create in creates_of(ledger, id) if create["created"]}
+    for id, row in rows.items():
+        end = ends.get(row["provider_id"] or asked.get(id, ""))
+        if end is None and row["status"] == "completed":
+            yield Finding(UNTRUE, f"{id} is completed, and the provider never said so")
+        elif end and row["status"] == "completed" and row["sha256"] != end["sha256"]:
+            yield Finding(LOST, f"{id} has other bytes than the provider made")
+        elif end and row["error_code"] == "submit_unknown" and not row["possibly_charged"]:
+            yield Finding(LOST, f"{id} was paid for and says that it was not")
+
+
+def _of_files(media: Path, rows: dict[str, Row], assets: list[Row]) -> Iterator[Finding]:
     """A file for each completed row, with its bytes; frames beside their videos; nothing else."""
     files = {path.name: path for path in media.rglob("*") if path.is_file()}
     completed = [row for row in rows.values() if row["status"] == "completed"]
     for row in [*completed, *assets]:
-        content = files.pop(row["file_name"]).read_bytes()
-        assert (len(content), hashlib.sha256(content).hexdigest()) == (row["bytes"], row["sha256"]), row["id"]
+        path = files.pop(row["file_name"], None)
+        content = path.read_bytes() if path else b""
+        if (len(content), hashlib.sha256(content).hexdigest()) != (row["bytes"], row["sha256"]):
+            yield Finding(LOST, f"the bytes of {row['id']} are {'not the same' if path else 'not there'}")
     for row in completed:
-        assert files.pop(row["poster_name"]).stat().st_size > 0
+        poster = files.pop(row["poster_name"], None)
+        if poster is None or not poster.stat().st_size:
+            yield Finding(LOST, f"the poster of {row['id']} is not there")
     films = tuple(row["id"] for row in [*completed, *assets] if row["kind"] == "video")
-    left = [name for name in files if not (films and name.startswith(films))]
-    assert not left, f"files without rows: {left}"
+    for name in files:
+        if not (films and name.startswith(films)):
+            yield Finding(DAMAGED, f"no row names the file {name}")

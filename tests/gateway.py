@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,11 +31,11 @@ class Gateway(Face):
         super().__post_init__()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def spawn(self) -> subprocess.Popen[bytes]:
-        """Start a process and do not wait until it is ready."""
+    def spawn(self, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start a process, perhaps `under` another command, and do not wait until it is ready."""
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [*COMMAND, "serve", "--port", self.origin.rpartition(":")[2]],
+                [*under, *COMMAND, "serve", "--port", self.origin.rpartition(":")[2]],
                 cwd=self.folder,
                 env=environment(self.settings),
                 stdin=subprocess.DEVNULL,
@@ -43,20 +44,25 @@ class Gateway(Face):
                 start_new_session=True,
             )
 
-    def start(self) -> None:
+    def start(self, under: Sequence[str] = ()) -> None:
         """Start it and wait for its ready line."""
         before = self.log().count(READY)
-        self.process = process = self.spawn()
+        self.process = process = self.spawn(under)
         until(lambda: self.log().count(READY) > before or process.poll() is not None, 30)
         assert process.poll() is None, self.log()[-3000:]
 
     def kill(self) -> None:
         """As a power cut: no signal that could be caught."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(10)
+        self.abandon()
         self.http.close()
         self.http = type(self.http)(base_url=self.origin, timeout=30, trust_env=False)
+
+    def abandon(self) -> None:
+        """Kill its whole process group: what it runs under too."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(10)
 
     def restart(self) -> None:
         self.kill()
@@ -76,9 +82,8 @@ class Gateway(Face):
         return self.folder / "service.log"
 
 
-@contextmanager
-def gateway(folder: Path, provider: Provider, **more: str) -> Iterator[Gateway]:
-    """A running service with a campaign; stopped and audited when the story is over."""
+def new_gateway(folder: Path, provider: Provider, **more: str) -> Gateway:
+    """A service over a folder that is not started yet."""
     origin = f"http://127.0.0.1:{free_port()}"
     settings = {
         "DATABASE_URL": f"sqlite:///{folder}/reelhook.db",
@@ -91,7 +96,13 @@ def gateway(folder: Path, provider: Provider, **more: str) -> Iterator[Gateway]:
         "VIDEO_RATE_LIMIT": "100000/minute",
         "MIN_FREE_MB": "0",
     }
-    service = Gateway(origin, folder=folder, settings=settings | more)
+    return Gateway(origin, folder=folder, settings=settings | more)
+
+
+@contextmanager
+def gateway(folder: Path, provider: Provider, **more: str) -> Iterator[Gateway]:
+    """A running service with a campaign; stopped and audited when the story is over."""
+    service = new_gateway(folder, provider, **more)
     try:
         service.start()
         service.begin()
@@ -101,7 +112,5 @@ def gateway(folder: Path, provider: Provider, **more: str) -> Iterator[Gateway]:
         audit(folder, provider.ledger, service.accepted)
         assert '"event": "row_failed"' not in service.log(), service.log()[-5000:]
     finally:
-        if service.process and service.process.poll() is None:
-            service.process.kill()
-            service.process.wait()
+        service.abandon()
         service.close()

@@ -34,12 +34,22 @@ class Attempt:
 
 
 @dataclass
+class End:
+    """How one prediction ended; `sha256` of its file, when it has one: what must be stored."""
+
+    prediction_id: str
+    status: str
+    sha256: str | None
+
+
+@dataclass
 class Ledger:
     """Counts and entries since the start, or since it was told to forget."""
 
     creates: list[Create] = field(default_factory=list)
     cancels: list[dict[str, str]] = field(default_factory=list)
     webhooks: list[Attempt] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
     gets: int = 0
     lists: int = 0
     files: int = 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.emulator.inputs import UnusableInput
+from backend.emulator.ledger import End
 from backend.emulator.making import Stopped, data_uri, make
 from backend.emulator.predictions import PROCESSING, Output, Prediction
 from backend.emulator.state import Emulator
@@ -47,6 +48,8 @@ async def _run(emulator: Emulator, prediction: Prediction) -> None:
 def end(emulator: Emulator, prediction: Prediction, status: str) -> None:
     """Gives it a final status, unless it has one, and announces that."""
     if prediction.finish(status):
+        sha256 = prediction.file.sha256 if prediction.file else None
+        emulator.ledger.ends.append(End(prediction.id, status, sha256))
         announce(emulator, prediction, "completed")
         asyncio.get_running_loop().call_later(emulator.options.expiry_s, expire, emulator, prediction)
 
@@ -122,6 +125,8 @@ async def _fail_on_purpose(emulator: Emulator, prediction: Prediction) -> None:
 async def _deliver(emulator: Emulator, prediction: Prediction, made: Output) -> None:
     prediction.file = made
     shown = await asyncio.to_thread(_shown, prediction) if prediction.faults else prediction.file_url
+    if isinstance(made.source, Path):
+        await asyncio.to_thread(lambda: made.sha256)
     if prediction.is_final:
         return
     prediction.output = shown

@@ -1,0 +1,7 @@
+"""Every way a crash can spoil the work, each as a case that provokes exactly it.
+
+case     what a case is, and the register of all     scene    one run of one: a provider, a service, kills
+strace   faults at the n-th system call              power    a disk that forgets what was not synced
+stories: accept, submit, hear, collect, disk, machine (by the part of a generation's life they spoil)
+play     run the cases, count what they found, print the table
+"""

@@ -1,0 +1,40 @@
+"""A case: a crash point, how it is provoked, and how often in a full run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crashes.scene import Scene
+
+Story = Callable[["Scene"], None]
+
+
+class CleanRun(Exception):
+    """The n-th write, sync or rename did not come any more: every earlier one has been spoiled."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """`rounds` runs at most; each gets its number, so that another moment or another write is hit."""
+
+    point: str
+    name: str
+    rounds: int
+    story: Story
+
+
+CASES: list[Case] = []
+
+
+def case(point: str, name: str, *, rounds: int) -> Callable[[Story], Story]:
+    """Register a story under its crash point (a letter) and its name (a claim about what is survived)."""
+
+    def register(story: Story) -> Story:
+        assert name not in {known.name for known in CASES}, name
+        CASES.append(Case(point, name, rounds, story))
+        return story
+
+    return register
