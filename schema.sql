@@ -80,7 +80,7 @@ CREATE TABLE generations (
 
   nonce TEXT NOT NULL,          -- in the webhook URL: proves that a submit of ours made the prediction
   provider_id TEXT,             -- theirs
-  attempts INTEGER NOT NULL DEFAULT 0,  -- counted before the work, so a row that kills workers is noticed; 0 after it
+  attempts INTEGER NOT NULL DEFAULT 0,  -- counted before the work, so a row that kills workers is noticed; 0 after it, unless it was set aside
   polls INTEGER NOT NULL DEFAULT 0,
   progress DOUBLE PRECISION,
   outputs TEXT NOT NULL DEFAULT '[]',   -- JSON: the provider's URLs; they expire
@@ -137,6 +137,10 @@ CREATE INDEX generations_leased ON generations (lease_owner)
   WHERE lease_owner IS NOT NULL;
 CREATE INDEX generations_possibly_charged ON generations (id)
   WHERE possibly_charged = 1;
+CREATE INDEX generations_set_aside ON generations (id)
+  WHERE status = 'failed' AND attempts > 0;  -- what could not be worked on
+CREATE INDEX generations_unfinished ON generations (client_id, campaign_id)
+  WHERE status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing');
 
 CREATE TABLE dependencies (     -- a waiting generation and the unfinished ones it needs
   generation_id TEXT NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
@@ -144,6 +148,15 @@ CREATE TABLE dependencies (     -- a waiting generation and the unfinished ones 
   PRIMARY KEY (generation_id, source_id)
 );
 CREATE INDEX dependencies_by_source ON dependencies (source_id);
+
+CREATE TABLE sources (          -- what unfinished generations start from: it is not deleted while a provider may fetch it
+  generation_id TEXT NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
+  source_id TEXT NOT NULL,      -- an asset or a generation
+  campaign_id TEXT,             -- of the source, when it is a generation: that campaign stays too
+  PRIMARY KEY (generation_id, source_id)
+);
+CREATE INDEX sources_by_source ON sources (source_id);
+CREATE INDEX sources_by_campaign ON sources (campaign_id) WHERE campaign_id IS NOT NULL;
 
 CREATE TABLE deliveries (       -- what providers told us, kept before it is believed or acted on
   id TEXT PRIMARY KEY,

@@ -21,6 +21,7 @@ CANCELED = "canceled"  # somebody stopped it before it had a result
 FINAL = (COMPLETED, FAILED, CANCELED)
 STATUSES = (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING, STORING, *FINAL)
 ACTIVE = tuple(status for status in STATUSES if status not in FINAL)
+SOURCE_NAMES = ("asset_id", "image_id", "video_id")
 IN_FLIGHT = (SUBMITTING, UNCLEAR, PROCESSING)  # what counts against a provider's limit
 
 # Where a row may come from, by where it goes: the WHERE of the only UPDATE of status.
@@ -126,13 +127,19 @@ class Generation:
         """The status as clients see it."""
         return SHOWN[self.status]
 
+    @property
+    def source_ids(self) -> list[str]:
+        """The assets and generations it starts from, the one for its end included."""
+        both = (self.source, self.source.get("end_image") or {})
+        return sorted({one[name] for one in both for name in SOURCE_NAMES if name in one})
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A provider's word about one prediction, in our terms.
 
     `outputs` are URLs or data URIs. `outputs_expire_at` is in milliseconds. A status we do not know
-    is `running`: the deadline ends it, not a guess.
+    is `running`: the deadline ends it, not a guess. `webhook` is where it reports to, if the provider says so.
     """
 
     provider_id: str
@@ -141,6 +148,7 @@ class Outcome:
     outputs_expire_at: int | None = None
     progress: float | None = None
     failure: Failure | None = None
+    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from backend import filing, links, media
 from backend.config import is_public
 from backend.context import Context
-from backend.db import assets, generations
+from backend.db import assets, generations, operations
+from backend.db.connection import Tx
 from backend.errors import InvalidMedia, NotSent, ProviderRefused
 from backend.model import COMPLETED, Asset, Generation
 
@@ -85,7 +86,13 @@ async def _frame(ctx: Context, noun: str, id: str, file_name: str, source: dict[
         except InvalidMedia as error:
             raise ProviderRefused("No frame can be taken from the video.", code="source_failed") from error
         await ctx.storage.keep(spooled, name)
+        await ctx.db.write(lambda tx: _leave_without_row(tx, ctx, name))
     return Stored(noun, id, which, name, "image/jpeg")
+
+
+async def _leave_without_row(tx: Tx, ctx: Context, name: str) -> None:
+    """The video may have been deleted while its frame was made, when this generation was canceled just then."""
+    await operations.throw_away(tx, await operations.without_row(tx, [name]), ctx.now())
 
 
 async def _url(ctx: Context, generation: Generation, stored: Stored) -> str:

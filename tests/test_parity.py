@@ -31,6 +31,7 @@ from backend.db import (
     lists,
     operations,
     repeats,
+    sources,
 )
 from backend.db.connection import SqliteDb, Tx
 from backend.db.lists import Filters
@@ -176,12 +177,16 @@ async def look(call: Watched) -> None:
     await call(generations.get, id_of(1))
     await call(generations.nonce_of, "p", id_of(1))
     await call(generations.nonce_of, "another", id_of(1))
-    await call(generations.needed_by_unfinished, "a1")
-    await call(generations.needed_by_unfinished, "a2")
+    for wanted in ({"id": "a1"}, {"id": "a2"}, {"campaign_id": "k1"}, {"campaign_id": "k2"}):
+        await call(sources.are_needed, **wanted)
     await call(generations.queued_before, id_of(5), 10)
+    await call(generations.unsent, 20)
     await call(dependencies.waiting_for, id_of(0))
-    await call(clients.has_unfinished, client_id="c1")
-    await call(clients.has_unfinished, campaign_id="k2")
+    await call(clients.has_unfinished, "c1")
+    await call(clients.has_unfinished, "c2", "k2")
+    await call(clients.has_unfinished, "c2", "k1")
+    await call(clients.count_unfinished, "c1", 100)
+    await call(clients.count_unfinished, "c1", 2)
 
 
 async def list_all(call: Watched) -> None:
@@ -227,6 +232,7 @@ async def work(call: Watched) -> None:
     await call(generations.move, id_of(2), "failed", now=14, failure=why, possibly_charged=True)
     await call(generations.move, id_of(8), "canceled", now=14)
     await call(claims.release_leases, 15)
+    await call(claims.pull_in, 10**15, 1)
     await call(events.announce, (await generations.get(call.tx, id_of(2))), 16)
     await call(dependencies.settle, id_of(9), id_of(0))
 
@@ -247,9 +253,11 @@ async def keep_going(call: Watched) -> None:
     for now in (5, 6):
         await call(operations.beat, "w", "all", now)
     await call(operations.last_beat)
-    await call(operations.oldest_due)
+    await call(operations.oldest_queued)
+    await call(operations.oldest_begun)
     await call(operations.counts)
     await call(operations.possibly_charged)
+    await call(operations.set_aside)
     await call(operations.retire, "w")
     await call(operations.prune_workers, 100)
     await call(operations.throw_away, ["a.png", "a.png", "b.png"], 5)
@@ -262,7 +270,12 @@ async def keep_going(call: Watched) -> None:
     await call(repeats.put, "s", "k", "h", 1, status=202, body="{}", location="/x")
     await call(repeats.put, "s", "k", "h", 1, status=202, body="[]")
     await call(repeats.get, "s", "k")
-    await call(repeats.prune, 2, 10)
+    await call(repeats.prune, 2, 3, 10)
+    await call(repeats.put, "client:c1", "k", "h", 1, running_until=5)
+    await call(repeats.prune, 2, 3, 10)
+    for part in (deliveries, events):
+        await call(part.prune, 2_000_000, 1)
+        await call(part.prune, 1, 100)
 
 
 async def take_down(call: Watched) -> None:
@@ -274,11 +287,20 @@ async def take_down(call: Watched) -> None:
     await call(clients.deleted_with_rows, 100)
     await call(clients.mark_deleted, "c1", 9)
     await call(assets.of_deleted_clients, 10)
+    await call(repeats.forget_of_deleted, 10)
     await call(assets.page, None, None, 10)
     await call(generations.delete, id_of(0))
     await call(assets.delete, "a1")
     await call(generations.get, id_of(9))
     await call(lists.page, Filters(), None, 20)
+    await call(sources.release, id_of(9))
+    await call(sources.insert, id_of(9), ["a1"])
+    for id in map(id_of, range(10)):
+        await call(generations.delete, id)
+    await call(clients.forget_deleted_campaigns, 1)
+    await call(clients.forget_deleted, 10)
+    await call(clients.forget_deleted_campaigns, 10)
+    await call(clients.forget_deleted, 10)
 
 
 async def story(tx: Tx) -> Watched:

@@ -264,3 +264,16 @@ async def test_a_killed_writer_leaves_no_half_file_under_a_name(tmp_path: Path, 
         assert await get(storage, name) == bytes([n % 256]) * 2_000_000
     await storage.sweep(0)
     assert len(files(tmp_path)) == len(kept)
+
+
+async def test_many_files_are_deleted_at_once_and_those_that_are_gone_are_no_error(
+    storage: Storage, tmp_path: Path
+) -> None:
+    names = [f"{ID[:-2]}{number:02x}.png" for number in range(20)]
+    for name in names[1:]:
+        await put(storage, name, b"x")
+    await storage.delete_all(names[:-1])
+    assert [await storage.size(name) for name in names] == [None] * 19 + [1]
+    (tmp_path / "media" / "ff").symlink_to(tmp_path / "media" / names[-1][34:36])
+    await storage.delete_all([f"{ID[:-2]}ff.png"])
+    assert await storage.size(names[-1]) == 1

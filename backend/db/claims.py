@@ -7,6 +7,8 @@ from backend.db.generations import COLUMNS, begin, read
 from backend.model import Generation
 
 NEVER = 1 << 62
+SUSPECT = 2  # in hand at so many ends of a process in a row: perhaps what ended it
+GAP_MS, LONGEST_MS = 3_000, 60_000
 
 
 async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, limit: int) -> list[Generation]:
@@ -65,7 +67,8 @@ async def count_in_flight(tx: Tx, provider: str, now: int | None = None) -> int:
           WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing')
         ) + (
           SELECT COUNT(*) FROM generations
-          WHERE provider = :provider AND status = 'queued' AND lease_owner IS NOT NULL AND due_at > :now
+          WHERE lease_owner IS NOT NULL AND provider = :provider AND due_at > :now
+          AND status || '' = 'queued'  -- by the few that are leased, not by the queue
         ) AS n
         """,
         provider=provider,
@@ -75,10 +78,39 @@ async def count_in_flight(tx: Tx, provider: str, now: int | None = None) -> int:
 
 
 async def release_leases(tx: Tx, now: int) -> int:
-    """Make every leased row due: right only when no other worker can be alive. How many there were."""
-    return await tx.run(
+    """Make every leased row due: right only when no other worker can be alive. How many there were.
+
+    Those that were in hand at several ends in a row come one after the other, the likeliest first: so one that
+    kills whoever works on it takes no others with it.
+    """
+    suspects = await tx.all(
+        "SELECT id FROM generations WHERE lease_owner IS NOT NULL AND attempts >= :suspect ORDER BY attempts DESC, id",
+        suspect=SUSPECT,
+    )
+    released = await tx.run(
         "UPDATE generations SET lease_owner = NULL, due_at = :now WHERE lease_owner IS NOT NULL", now=now
     )
+    gap_ms = min(GAP_MS, LONGEST_MS // max(1, len(suspects)))
+    for place, row in enumerate(suspects, start=1):
+        await tx.run("UPDATE generations SET due_at = :at WHERE id = :id", id=row["id"], at=now + place * gap_ms)
+    return released
+
+
+async def pull_in(tx: Tx, beyond: int, now: int) -> int:
+    """What is due later than `beyond`, and nobody has, is due now; how many."""
+    pulled = 0
+    for those in ("status = 'queued'", "status IN ('submitting', 'unclear', 'processing', 'storing')"):
+        pulled += await tx.run(
+            f"""
+            UPDATE generations SET due_at = :now
+            WHERE id IN (
+              SELECT id FROM generations WHERE {those} AND due_at > :beyond AND lease_owner IS NULL
+            ) AND due_at > :beyond AND lease_owner IS NULL
+            """,  # noqa: S608
+            beyond=beyond,
+            now=now,
+        )
+    return pulled
 
 
 async def extend_lease(tx: Tx, id: str, owner: str, until: int) -> None:

@@ -110,26 +110,74 @@ async def mark_campaign_deleted(tx: Tx, id: str, now: int) -> None:
     await tx.run("UPDATE campaigns SET deleted_at = :now WHERE id = :id", id=id, now=now)
 
 
-async def has_unfinished(tx: Tx, *, campaign_id: str | None = None, client_id: str | None = None) -> bool:
-    """Whether something of it is still being made: looked for among what is unfinished, not in all it has."""
-    column = "campaign_id" if campaign_id else "client_id"
-    for status in ("= 'waiting'", "= 'queued'", "IN ('submitting', 'unclear', 'processing', 'storing')"):
-        row = await tx.one(
-            f"SELECT id FROM generations WHERE status {status} AND {column} || '' = :id LIMIT 1",  # noqa: S608
-            id=campaign_id or client_id,
-        )
-        if row:
-            return True
-    return False
+async def has_unfinished(tx: Tx, client_id: str, campaign_id: str | None = None) -> bool:
+    """Whether something of the client, or of this campaign of it, is still being made."""
+    of_campaign = "AND campaign_id = :campaign_id" if campaign_id else ""
+    row = await tx.one(
+        f"""
+        SELECT id FROM generations WHERE client_id = :client_id {of_campaign}
+        AND status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing') LIMIT 1
+        """,  # noqa: S608
+        client_id=client_id,
+        **({"campaign_id": campaign_id} if campaign_id else {}),
+    )
+    return row is not None
+
+
+async def count_unfinished(tx: Tx, client_id: str, most: int) -> int:
+    """How many generations of the client are still being made; counting stops at `most`."""
+    row = await tx.one(
+        """
+        SELECT COUNT(*) AS n FROM (
+          SELECT id FROM generations WHERE client_id = :client_id
+          AND status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing') LIMIT :most
+        ) AS found
+        """,
+        client_id=client_id,
+        most=most,
+    )
+    return int(row["n"]) if row else 0
 
 
 async def deleted_with_rows(tx: Tx, limit: int) -> list[str]:
-    """Ids of generations whose campaign is deleted: the next bite for the sweeper."""
+    """Ids of finished generations whose campaign is deleted: the next bite for the sweeper."""
     rows = await tx.all(
         """
         SELECT generations.id AS id FROM campaigns CROSS JOIN generations
-        WHERE generations.campaign_id = campaigns.id AND campaigns.deleted_at IS NOT NULL LIMIT :limit
+        WHERE generations.campaign_id = campaigns.id AND campaigns.deleted_at IS NOT NULL
+        AND generations.status IN ('completed', 'failed', 'canceled') LIMIT :limit
         """,
         limit=limit,
     )
     return [row["id"] for row in rows]
+
+
+async def forget_deleted_campaigns(tx: Tx, limit: int) -> int:
+    """Remove the rows of deleted campaigns that nothing belongs to any more; how many."""
+    return await tx.run(
+        """
+        DELETE FROM campaigns WHERE id IN (
+          SELECT id FROM campaigns WHERE deleted_at IS NOT NULL
+          AND NOT EXISTS (SELECT 1 FROM generations WHERE generations.campaign_id = campaigns.id)
+          ORDER BY id LIMIT :limit)
+        """,
+        limit=limit,
+    )
+
+
+async def forget_deleted(tx: Tx, limit: int) -> int:
+    """Remove the rows of deleted clients that nothing belongs to any more, with their keys; how many."""
+    rows = await tx.all(
+        """
+        SELECT id FROM clients WHERE deleted_at IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM campaigns WHERE campaigns.client_id = clients.id)
+        AND NOT EXISTS (SELECT 1 FROM assets WHERE assets.client_id = clients.id)
+        AND NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE idempotency_keys.scope = 'client:' || clients.id)
+        ORDER BY id LIMIT :limit
+        """,
+        limit=limit,
+    )
+    for row in rows:
+        await tx.run("DELETE FROM api_keys WHERE client_id = :id", id=row["id"])
+        await tx.run("DELETE FROM clients WHERE id = :id", id=row["id"])
+    return len(rows)

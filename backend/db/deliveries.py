@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backend.db.connection import Row, Tx
+from backend.ids import floor_id
 from backend.model import Delivery
 
 
@@ -67,3 +68,18 @@ async def mark_handled(tx: Tx, id: str, now: int, note: str) -> bool:
         note=note,
     )
     return changed == 1
+
+
+async def prune(tx: Tx, before: int, limit: int) -> int:
+    """Forget a bite of what providers told before this time; how many. What concerns an unfinished generation stays."""
+    return await tx.run(
+        """
+        DELETE FROM deliveries WHERE id IN (
+          SELECT deliveries.id FROM deliveries CROSS JOIN generations
+          WHERE deliveries.id < :oldest AND deliveries.handled_at IS NOT NULL
+          AND generations.id = deliveries.generation_id
+          AND generations.status IN ('completed', 'failed', 'canceled') ORDER BY deliveries.id LIMIT :limit)
+        """,
+        oldest=floor_id(before),  # ids begin with their time
+        limit=limit,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backend.db.connection import Tx
-from backend.ids import new_id
+from backend.ids import floor_id, new_id
 from backend.model import Generation
 
 
@@ -23,4 +23,18 @@ async def announce(tx: Tx, generation: Generation, now: int) -> None:
         campaign_id=generation.campaign_id,
         type=f"generation.{generation.shown_status}",
         now=now,
+    )
+
+
+async def prune(tx: Tx, before: int, limit: int) -> int:
+    """Forget a bite of what happened before this time; how many. What concerns an unfinished generation stays."""
+    return await tx.run(
+        """
+        DELETE FROM events WHERE id IN (
+          SELECT events.id FROM events CROSS JOIN generations
+          WHERE events.id < :oldest AND generations.id = events.generation_id
+          AND generations.status IN ('completed', 'failed', 'canceled') ORDER BY events.id LIMIT :limit)
+        """,
+        oldest=floor_id(before),  # ids begin with their time
+        limit=limit,
     )

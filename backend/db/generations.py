@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from backend.db import dependencies, events
+from backend.db import dependencies, events, sources
 from backend.db.connection import Row, Tx
 from backend.errors import WrongStatus
-from backend.model import FINAL, MOVES, QUEUED, Failure, Generation
+from backend.logs import redact
+from backend.model import CANCELED, FAILED, FINAL, MOVES, QUEUED, STORING, Failure, Generation
 
 COLUMNS = (
     "id, kind, status, client_id, campaign_id, key_id, batch_id, retry_of, provider, model, prompt, source, params, "
@@ -19,6 +20,7 @@ COLUMNS = (
 )
 _JSON = ("source", "params", "metadata", "outputs")
 _NAMES = tuple(COLUMNS.split(", "))
+_DONE_WITH_SOURCES = (STORING, FAILED, CANCELED)  # no provider fetches them after this
 _EMPTY: dict[str, type[dict[str, Any]] | type[list[Any]]] = {"{}": dict, "[]": list}  # most are: not worth a parser
 _INSERT = f"INSERT INTO generations ({COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})"  # noqa: S608
 
@@ -34,8 +36,9 @@ def read(row: Row) -> Generation:
 
 
 async def insert(tx: Tx, generation: Generation) -> None:
-    """A new row, as it is."""
+    """A new row, as it is; what it starts from is in use from now on."""
     await tx.run(_INSERT, **{name: _write(getattr(generation, name, None)) for name in _NAMES})
+    await sources.insert(tx, generation.id, generation.source_ids)
 
 
 async def get(tx: Tx, id: str) -> Generation | None:
@@ -76,16 +79,18 @@ async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bo
     if failure:
         fields |= {
             "error_code": failure.code,
-            "error_message": failure.message[:2000],
+            "error_message": redact(failure.message)[:2000],
             "error_retryable": failure.retryable,
         }
     if to in FINAL:
         fields["finished_at"] = now
-    sources = ", ".join(f"'{status}'" for status in MOVES[to])
-    row = await _update(tx, id, fields, f"status IN ({sources})", owner)
+    allowed = ", ".join(f"'{status}'" for status in MOVES[to])
+    row = await _update(tx, id, fields, f"status IN ({allowed})", owner)
     if row is None:
         return None
     moved = read(row)
+    if moved.source and to in _DONE_WITH_SOURCES:
+        await sources.release(tx, id)
     if not told:
         await events.announce(tx, moved, now)
     return moved
@@ -153,16 +158,21 @@ async def queued_before(tx: Tx, id: str, limit: int) -> list[str]:
     return [row["id"] for row in rows]
 
 
-async def needed_by_unfinished(tx: Tx, id: str) -> bool:
-    """Whether something not sent yet names this asset or generation as a source."""
-    for status in ("queued", "waiting"):
-        row = await tx.one(
-            f"SELECT id FROM generations WHERE status = '{status}' AND source LIKE :pattern LIMIT 1",  # noqa: S608
-            pattern=f'%"{id}"%',
-        )
-        if row:
-            return True
-    return False
+async def unsent(tx: Tx, limit: int) -> list[Generation]:
+    """Rows of which no answer of a provider is known: those not sent yet, and those just being sent."""
+    rows = await tx.all(
+        f"""
+        SELECT {COLUMNS} FROM generations WHERE id IN (
+          SELECT id FROM generations WHERE status = 'queued'
+          UNION ALL SELECT id FROM generations WHERE status = 'waiting'
+          UNION ALL SELECT id FROM generations WHERE status = 'submitting'
+          AND status IN ('submitting', 'unclear', 'processing', 'storing')
+          LIMIT :limit
+        ) ORDER BY id
+        """,  # noqa: S608
+        limit=limit,
+    )
+    return [read(row) for row in rows]
 
 
 async def delete(tx: Tx, id: str) -> None:

@@ -60,15 +60,18 @@ async def last_beat(tx: Tx) -> int | None:
     return row["at"] if row else None
 
 
-async def oldest_due(tx: Tx) -> int | None:
-    """When the most overdue row was due."""
+async def oldest_queued(tx: Tx) -> int | None:
+    """When the most overdue row of the queue was due."""
+    row = await tx.one("SELECT MIN(due_at) AS at FROM generations WHERE status = 'queued'")
+    return row["at"] if row else None
+
+
+async def oldest_begun(tx: Tx) -> int | None:
+    """When the most overdue row beyond the queue was due."""
     row = await tx.one(
         """
-        SELECT MIN(due_at) AS at FROM (
-          SELECT MIN(due_at) AS due_at FROM generations WHERE status = 'queued'
-          UNION ALL SELECT MIN(due_at) FROM generations
-          WHERE status IN ('submitting', 'unclear', 'processing', 'storing')
-        ) AS due
+        SELECT MIN(due_at) AS at FROM generations
+        WHERE status IN ('submitting', 'unclear', 'processing', 'storing')
         """
     )
     return row["at"] if row else None
@@ -93,6 +96,12 @@ async def possibly_charged(tx: Tx) -> int:
     return int(row["n"]) if row else 0
 
 
+async def set_aside(tx: Tx) -> int:
+    """How many generations failed because nobody could work on them: their attempts are kept."""
+    row = await tx.one("SELECT COUNT(*) AS n FROM generations WHERE status = 'failed' AND attempts > 0")
+    return int(row["n"]) if row else 0
+
+
 async def throw_away(tx: Tx, file_names: list[str], now: int) -> None:
     """These files belong to no row any more."""
     for name in file_names:
@@ -105,7 +114,7 @@ async def throw_away(tx: Tx, file_names: list[str], now: int) -> None:
 
 async def rubbish(tx: Tx, limit: int) -> list[str]:
     """Files to remove."""
-    rows = await tx.all("SELECT file_name FROM trash ORDER BY created_at LIMIT :limit", limit=limit)
+    rows = await tx.all("SELECT file_name FROM trash ORDER BY file_name LIMIT :limit", limit=limit)
     return [row["file_name"] for row in rows]
 
 
@@ -116,15 +125,19 @@ async def forget_rubbish(tx: Tx, file_names: list[str]) -> None:
 
 
 async def without_row(tx: Tx, file_names: list[str]) -> list[str]:
-    """Which of these files belong to no finished generation and no asset; they begin with the row's id."""
+    """Which of these files belong to no generation that has or may yet get them, to no asset, and are not about to be
+    removed. They begin with the row's id.
+    """
     found = []
     for name in file_names:
         row = await tx.one(
             """
-            SELECT id FROM generations WHERE id = :id AND status = 'completed'
+            SELECT id FROM generations WHERE id = :id AND status NOT IN ('failed', 'canceled')
             UNION ALL SELECT id FROM assets WHERE id = :id
+            UNION ALL SELECT file_name FROM trash WHERE file_name = :name
             """,
             id=name[:36],
+            name=name,
         )
         if row is None:
             found.append(name)

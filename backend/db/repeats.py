@@ -51,7 +51,8 @@ async def put(
         INSERT INTO idempotency_keys (scope, key, request_hash, status, body, location, running_until, created_at)
         VALUES (:scope, :key, :request_hash, :status, :body, :location, :running_until, :now)
         ON CONFLICT (scope, key) DO UPDATE SET request_hash = excluded.request_hash, status = excluded.status,
-          body = excluded.body, location = excluded.location, running_until = excluded.running_until
+          body = excluded.body, location = excluded.location, running_until = excluded.running_until,
+          created_at = excluded.created_at
         """,
         scope=scope,
         key=key,
@@ -73,13 +74,27 @@ async def forget(tx: Tx, scope: str, key: str) -> None:
     )
 
 
-async def prune(tx: Tx, before: int, limit: int) -> int:
-    """Forget old answers, a small bite at a time; how many."""
+async def prune(tx: Tx, before: int, now: int, limit: int) -> int:
+    """Forget a bite of the answers older than `before`; how many. What is still running stays."""
     return await tx.run(
         """
         DELETE FROM idempotency_keys WHERE (scope, key) IN (
-          SELECT scope, key FROM idempotency_keys WHERE created_at < :before ORDER BY created_at LIMIT :limit)
+          SELECT scope, key FROM idempotency_keys
+          WHERE created_at < :before AND COALESCE(running_until, 0) < :now ORDER BY created_at LIMIT :limit)
         """,
         before=before,
+        now=now,
+        limit=limit,
+    )
+
+
+async def forget_of_deleted(tx: Tx, limit: int) -> int:
+    """Forget a bite of the answers given to clients that were deleted since; how many."""
+    return await tx.run(
+        """
+        DELETE FROM idempotency_keys WHERE (scope, key) IN (
+          SELECT idempotency_keys.scope, idempotency_keys.key FROM clients CROSS JOIN idempotency_keys
+          WHERE clients.deleted_at IS NOT NULL AND idempotency_keys.scope = 'client:' || clients.id LIMIT :limit)
+        """,
         limit=limit,
     )

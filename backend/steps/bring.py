@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backend import filing, media, tenancy
 from backend.context import Context
-from backend.db import assets, generations, operations
+from backend.db import assets, clients, operations, sources
 from backend.db.connection import Tx
 from backend.errors import (
     AnswerTooLarge,
@@ -16,6 +16,7 @@ from backend.errors import (
     Conflict,
     InvalidInput,
     InvalidMedia,
+    NotFound,
     NotSent,
     OutOfSpace,
     StorageFull,
@@ -77,15 +78,27 @@ async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None)
 
 
 async def add(tx: Tx, asset: Asset) -> Asset:
-    """The row of a file that is stored."""
+    """The row of a file that is stored. Raises NotFound when its client was deleted meanwhile."""
+    if await clients.get(tx, asset.client_id) is None:
+        raise NotFound("There is no such client.", code="client_not_found")
     await assets.insert(tx, asset)
     return asset
 
 
+async def leave(ctx: Context, asset: Asset) -> None:
+    """Its row was not written, or so it seems: only a file without a row is thrown away."""
+
+    async def work(tx: Tx) -> None:
+        if await assets.get(tx, asset.id) is None:
+            await operations.throw_away(tx, [asset.file_name], ctx.now())
+
+    await ctx.db.write(work)
+
+
 async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
-    """Remove the row now and its bytes soon after. Raises NotFound, Conflict while something unsent needs it."""
+    """Remove the row now and its bytes soon after. Raises NotFound, Conflict while something unfinished needs it."""
     asset = await tenancy.asset(tx, caller, id)
-    if await generations.needed_by_unfinished(tx, id):
+    if await sources.are_needed(tx, id=id):
         raise Conflict("A generation that is unfinished needs it.", code="in_use")
     await operations.throw_away(tx, filing.of_asset(asset), ctx.now())
     await assets.delete(tx, id)

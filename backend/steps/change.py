@@ -6,11 +6,11 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from backend import filing, tenancy
+from backend import backlog, filing, tenancy
 from backend.context import Context
-from backend.db import dependencies, generations, operations
+from backend.db import dependencies, generations, operations, sources
 from backend.db.connection import Tx
-from backend.errors import Conflict
+from backend.errors import Conflict, NotFound
 from backend.model import (
     CANCELED,
     COMPLETED,
@@ -47,7 +47,7 @@ async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
 async def retry(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
     """A new generation with the same request, which names the old one. A source that failed is retried too.
 
-    Raises Conflict unless the old one failed or was canceled.
+    Raises Conflict unless the old one failed or was canceled, TooManyRequests when too much is unfinished.
     """
     old = await tenancy.generation(tx, caller, id)
     if old.status not in FINAL or old.status == COMPLETED:
@@ -61,7 +61,11 @@ async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation, depth: i
         raise Conflict(f"{old.model} is not offered here any more.", code="not_retryable")
     if depth > MOST_DEPTH:
         raise Conflict("Too many generations wait for each other.", code="not_retryable")
-    source, missing = await _sources_again(tx, ctx, caller, old.source, depth)
+    await backlog.admit(tx, ctx, old.client_id, 1)
+    try:
+        source, missing = await _sources_again(tx, ctx, caller, old.source, depth)
+    except NotFound as gone:
+        raise Conflict("Something it starts from was deleted.", code="not_retryable") from gone
     row = _fresh(ctx, caller, old, source, WAITING if missing else QUEUED)
     await generations.insert(tx, row)
     for source_id in missing:
@@ -72,10 +76,15 @@ async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation, depth: i
 async def _sources_again(
     tx: Tx, ctx: Context, caller: Caller, old: dict[str, Any], depth: int
 ) -> tuple[dict[str, Any], list[str]]:
-    """The same sources, where those that failed are retried too; and which of them are unfinished."""
+    """The same sources, where those that failed are retried too; and which of them are unfinished.
+
+    Raises NotFound when one was deleted.
+    """
     source, missing = dict(old), []
+    if "asset_id" in source:
+        await tenancy.asset(tx, caller, source["asset_id"])
     for name in ("image_id", "video_id"):
-        needed = await generations.get(tx, source[name]) if name in source else None
+        needed = await tenancy.generation(tx, caller, source[name]) if name in source else None
         if needed and needed.status in FINAL and needed.status != COMPLETED:
             needed = await _again(tx, ctx, caller, needed, depth + 1)
             source[name] = needed.id
@@ -116,7 +125,7 @@ async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     row = await tenancy.generation(tx, caller, id)
     if row.status not in FINAL:
         raise Conflict("The generation is unfinished: cancel it first.", code="unfinished")
-    if await generations.needed_by_unfinished(tx, id):
+    if await sources.are_needed(tx, id=id):
         raise Conflict("Another generation that is unfinished needs it.", code="in_use")
     await operations.throw_away(tx, filing.of_generation(row), ctx.now())
     await generations.delete(tx, id)

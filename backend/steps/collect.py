@@ -12,6 +12,8 @@ import structlog
 
 from backend import filing, lifecycle, media, room
 from backend.context import Context
+from backend.db import generations, operations
+from backend.db.connection import Tx
 from backend.errors import (
     AnswerTooLarge,
     BadAnswer,
@@ -21,7 +23,7 @@ from backend.errors import (
     StorageFull,
     Unanswered,
 )
-from backend.model import COMPLETED, FAILED, Failure, Generation
+from backend.model import CANCELED, COMPLETED, FAILED, Failure, Generation
 
 log = structlog.get_logger("backend.steps.collect")
 
@@ -100,7 +102,15 @@ async def _finish(
         "cost_actual_micros": model.cost_micros(row.params) if model else row.cost_estimated_micros,
         "progress": 1.0,
     }
-    await lifecycle.move(ctx, row, COMPLETED, worker, **fields)  # else another worker did, with the same bytes
+    if not await lifecycle.move(ctx, row, COMPLETED, worker, **fields):
+        await ctx.db.write(lambda tx: _leave(tx, ctx, row.id, [name, poster_name]))
+
+
+async def _leave(tx: Tx, ctx: Context, id: str, names: list[str]) -> None:
+    """Another worker was faster, with the same bytes; or the row will never have them: then they go."""
+    row = await generations.get(tx, id)
+    if row is None or row.status in (FAILED, CANCELED):
+        await operations.throw_away(tx, names, ctx.now())
 
 
 def _why_missing(status: int | None) -> Failure:

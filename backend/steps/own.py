@@ -9,7 +9,7 @@ import bcrypt
 
 from backend import tenancy
 from backend.context import Context
-from backend.db import clients, keys
+from backend.db import clients, keys, sources
 from backend.db.connection import Tx
 from backend.errors import Conflict, InvalidInput, NotFound
 from backend.model import ApiKey, Caller, Campaign, Client
@@ -48,7 +48,7 @@ async def rename_client(tx: Tx, caller: Caller, id: str, name: str) -> Client:
 async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """The client, its keys and campaigns are gone at once; rows and bytes follow. Raises NotFound, Conflict."""
     await tenancy.client(tx, caller, id)
-    if await clients.has_unfinished(tx, client_id=id):
+    if await clients.has_unfinished(tx, id):
         raise Conflict("Something of this client is still being made.", code="unfinished")
     await clients.mark_deleted(tx, id, ctx.now())
 
@@ -70,9 +70,11 @@ async def rename_campaign(tx: Tx, caller: Caller, id: str, name: str) -> Campaig
 
 async def delete_campaign(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """Gone at once; rows and bytes follow. Raises NotFound, Conflict while something is being made."""
-    await tenancy.campaign(tx, caller, id)
-    if await clients.has_unfinished(tx, campaign_id=id):
+    found = await tenancy.campaign(tx, caller, id)
+    if await clients.has_unfinished(tx, found.client_id, id):
         raise Conflict("Something of this campaign is still being made.", code="unfinished")
+    if await sources.are_needed(tx, campaign_id=id):
+        raise Conflict("Something unfinished of another campaign starts from a file of this one.", code="in_use")
     await clients.mark_campaign_deleted(tx, id, ctx.now())
 
 

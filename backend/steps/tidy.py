@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from backend import filing
 from backend.context import Context
-from backend.db import assets, clients, generations, operations, repeats
+from backend.db import assets, clients, deliveries, events, generations, operations, repeats
 from backend.db.connection import Tx
 from backend.ids import is_id
 
-BITE = 200
-MOST_BITES = 50  # of one kind in one round, so that a stop is not kept waiting
-REPEATS_MS = 3 * 86_400_000  # an Idempotency-Key is remembered for three days
+BITE = 50  # 13 ms of the writer when it is generations: webhooks are not to wait longer
+MOST_BITES = 200  # of one kind in one round, so that a stop is not kept waiting
+DAY_MS = 86_400_000
+REPEATS_MS = 3 * DAY_MS  # an Idempotency-Key is remembered for three days
 WORKERS_MS = 3_600_000
 SPOOL_S = 3600.0
 MOST_ORPHANS = 200
@@ -21,15 +22,45 @@ SETTLE_S = 60.0
 
 
 async def tidy(ctx: Context) -> None:
-    """One round: expired answers, dead workers, what belonged to deleted campaigns and clients, files without rows."""
-    now = ctx.now()
-    await ctx.db.write(lambda tx: repeats.prune(tx, now - REPEATS_MS, BITE))
-    await ctx.db.write(lambda tx: operations.prune_workers(tx, now - WORKERS_MS))
-    for empty in (empty_campaigns, empty_clients, empty_trash):
+    """One round: old answers and history, dead workers, what belonged to deleted campaigns and clients, their files."""
+    await ctx.db.write(lambda tx: operations.prune_workers(tx, ctx.now() - WORKERS_MS))
+    for forget in (
+        forget_answers,
+        forget_events,
+        forget_deliveries,
+        empty_campaigns,
+        empty_clients,
+        forget_campaigns,
+        forget_clients,
+        empty_trash,
+    ):
         for _ in range(MOST_BITES):
-            if await empty(ctx) < BITE:
+            if await forget(ctx) < BITE:
                 break
     await ctx.storage.sweep(SPOOL_S)
+
+
+async def forget_answers(ctx: Context) -> int:
+    """Forget a bite of the answers kept by Idempotency-Key that are old or of deleted clients; how many."""
+    now = ctx.now()
+
+    async def work(tx: Tx) -> int:
+        old = await repeats.prune(tx, now - REPEATS_MS, now, BITE)
+        return old + await repeats.forget_of_deleted(tx, BITE)
+
+    return await ctx.db.write(work)
+
+
+async def forget_events(ctx: Context) -> int:
+    """Forget a bite of the events older than HISTORY_DAYS; how many."""
+    before = _history_begins(ctx)
+    return await ctx.db.write(lambda tx: events.prune(tx, before, BITE))
+
+
+async def forget_deliveries(ctx: Context) -> int:
+    """Forget a bite of the webhooks that came longer than HISTORY_DAYS ago; how many."""
+    before = _history_begins(ctx)
+    return await ctx.db.write(lambda tx: deliveries.prune(tx, before, BITE))
 
 
 async def empty_campaigns(ctx: Context) -> int:
@@ -59,14 +90,27 @@ async def empty_clients(ctx: Context) -> int:
     return await ctx.db.write(work)
 
 
+async def forget_campaigns(ctx: Context) -> int:
+    """Remove a bite of the deleted campaigns that are empty; how many."""
+    return await ctx.db.write(lambda tx: clients.forget_deleted_campaigns(tx, BITE))
+
+
+async def forget_clients(ctx: Context) -> int:
+    """Remove a bite of the deleted clients that are empty, with their keys; how many."""
+    return await ctx.db.write(lambda tx: clients.forget_deleted(tx, BITE))
+
+
 async def empty_trash(ctx: Context) -> int:
-    """Remove files whose rows are gone: first the bytes, then the note, so a crash leaves neither behind."""
+    """Remove files whose rows are gone: first the bytes, for good, then the note, so a crash leaves neither behind."""
     names = await ctx.db.read(lambda tx: operations.rubbish(tx, BITE))
-    for name in names:
-        await ctx.storage.delete(name)
     if names:
+        await ctx.storage.delete_all(names)
         await ctx.db.write(lambda tx: operations.forget_rubbish(tx, names))
     return len(names)
+
+
+def _history_begins(ctx: Context) -> int:
+    return ctx.now() - ctx.settings.history_days * DAY_MS
 
 
 @dataclass(frozen=True)

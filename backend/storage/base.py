@@ -57,6 +57,9 @@ class Storage(Protocol):
     async def delete(self, name: str) -> None:
         """Remove a file; no error when it is gone."""
 
+    async def delete_all(self, names: Sequence[str]) -> None:
+        """As `delete`, for many; once this returns, none comes back with a power loss."""
+
     async def free_bytes(self) -> int | None:
         """The room left, or None where nobody can say."""
 

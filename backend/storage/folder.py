@@ -71,6 +71,9 @@ class Folder:
             with suppress(*NOT_THERE):
                 await asyncio.to_thread(path.unlink)
 
+    async def delete_all(self, names: Sequence[str]) -> None:
+        await asyncio.shield(asyncio.to_thread(self._delete_all, names))
+
     async def free_bytes(self) -> int | None:
         return (await asyncio.to_thread(shutil.disk_usage, self._root)).free
 
@@ -107,6 +110,17 @@ class Folder:
                     os.fsync(fd)
             finally:
                 for fd in folders.values():
+                    os.close(fd)
+
+    def _delete_all(self, names: Sequence[str]) -> None:
+        """First every name, then the folders that held them."""
+        for fan in sorted({_fan(name) for name in names}):
+            with suppress(*NOT_THERE):
+                fd = os.open(self._root / fan, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    _unlink([name for name in names if _fan(name) == fan], fd)
+                    os.fsync(fd)
+                finally:
                     os.close(fd)
 
     def _folder(self, fan: str) -> int:
@@ -151,6 +165,12 @@ class Folder:
 
 def _fan(name: str) -> str:
     return check_name(name).partition(".")[0][:ID_LENGTH][-2:]
+
+
+def _unlink(names: Sequence[str], folder: int) -> None:
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
 
 
 def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:

@@ -13,7 +13,9 @@ from pydantic import Field
 from starlette.responses import Response
 
 from backend import room, tenancy
+from backend.context import Context
 from backend.db.connection import Tx
+from backend.model import Asset
 from backend.steps import bring, browse, repeat, request
 from backend.steps.repeat import Answer, Idempotency
 from backend.wanted import Strict, Url
@@ -91,14 +93,21 @@ async def _keep(
         return replies.reply(kept)
     try:
         asset = await bring.take_in(ctx, owner, await bring_it(), called)
-
-        async def work(tx: Tx) -> Answer:
-            await bring.add(tx, asset)
-            return Answer(201, views.asset(ctx, asset), f"/api/v2/assets/{asset.id}")
-
-        return replies.reply(await repeat.finish(ctx, name, work))
+        return replies.reply(await _add(ctx, name, asset))
     except BaseException:
         await asyncio.shield(repeat.abandon(ctx, name))
+        raise
+
+
+async def _add(ctx: Context, name: Idempotency | None, asset: Asset) -> Answer:
+    async def work(tx: Tx) -> Answer:
+        await bring.add(tx, asset)
+        return Answer(201, views.asset(ctx, asset), f"/api/v2/assets/{asset.id}")
+
+    try:
+        return await repeat.finish(ctx, name, work)
+    except BaseException:
+        await asyncio.shield(bring.leave(ctx, asset))
         raise
 
 
