@@ -40,8 +40,10 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field("", description="CIDRs whose X-Forwarded-For is believed")
     data_key: SecretStr | None = Field(None, description="signs media URLs; made at first start, beside the database")
     max_in_flight: int = Field(200, ge=1, le=10_000, description="predictions at one provider at a time")
+    max_unfinished_per_client: int = Field(10_000, ge=1, description="generations a client may have unfinished")
     max_asset_mb: int = Field(200, ge=1, le=5_000, description="the largest asset")
     max_output_mb: int = Field(2_000, ge=1, le=20_000, description="the largest output that is stored")
+    history_days: int = Field(90, ge=1, le=3650, description="how long events and received webhooks are kept")
     min_free_mb: int = Field(200, ge=0, description="free disk below which nothing new is accepted")
 
     _port: int = PrivateAttr(8000)
@@ -65,6 +67,13 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
             raise ValueError("must be http(s)://host[:port][/path]")
         return value.rstrip("/")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must be redis://, rediss:// or unix://")
+        return value
 
     @field_validator("image_rate_limit", "video_rate_limit")
     @classmethod

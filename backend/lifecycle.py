@@ -47,7 +47,7 @@ async def learn(
         return "another prediction"
     if generation.status not in IN_FLIGHT:
         return "late"
-    if generation.provider_id is None and not answered and await _is_taken(tx, generation, outcome):
+    if generation.provider_id is None and not answered and await _is_anothers(tx, generation, outcome):
         return "another prediction"
     try:
         return await _apply(tx, ctx, generation, outcome, owner)
@@ -55,8 +55,10 @@ async def learn(
         return "late"
 
 
-async def _is_taken(tx: Tx, generation: Generation, outcome: Outcome) -> bool:
-    """The provider's signature holds for its whole account: a prediction belongs to one generation alone."""
+async def _is_anothers(tx: Tx, generation: Generation, outcome: Outcome) -> bool:
+    """The signature is the whole account's: a prediction belongs to the one it reports to, and to one alone."""
+    if outcome.webhook is not None and f"/{generation.id}/{generation.nonce}" not in outcome.webhook:
+        return True
     return await generations.known_provider_id(tx, generation.provider, outcome.provider_id)
 
 
@@ -84,7 +86,8 @@ async def _keep_running(
     """Adopt it if we did not know its id, else note its progress; only the worker that asked sets the next poll."""
     if generation.status in (SUBMITTING, UNCLEAR):
         due_at = ctx.now() if generation.cancel_requested_at else next_poll_at(ctx, replace(generation, polls=0))
-        theirs |= {"due_at": due_at, "deadline_at": deadline_at(ctx, generation), "polls": 0}
+        ends_at = max(deadline_at(ctx, generation), generation.deadline_at or 0)  # later for one held by a restore
+        theirs |= {"due_at": due_at, "deadline_at": ends_at, "polls": 0}
         await generations.move(tx, generation.id, PROCESSING, now=ctx.now(), **theirs)
         return "adopted" if generation.status == UNCLEAR else "processing"
     changes: dict[str, Any] = {}
@@ -131,9 +134,13 @@ def _why_canceled(ctx: Context, generation: Generation) -> Failure | None:
 
 def deadline_at(ctx: Context, generation: Generation) -> int:
     """When it is given up: the provider stops it by Cancel-After, and we allow for clocks and a last look."""
+    return (generation.claimed_at or ctx.now()) + patience_ms(ctx, generation)
+
+
+def patience_ms(ctx: Context, generation: Generation) -> int:
+    """How long after its create it is given up."""
     model = ctx.catalog.models.get(generation.model)
-    limit_ms = (model.cancel_after_s if model else 900) * 1000
-    return (generation.claimed_at or ctx.now()) + limit_ms + GRACE_MS
+    return (model.cancel_after_s if model else 900) * 1000 + GRACE_MS
 
 
 async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: Any) -> bool:

@@ -12,30 +12,40 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+# Where a word begins, also after an escape of JSON or of a URL: of "\nsk_..." the n is no part of the word.
+_EDGE = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
 _SECRETS = (
-    (re.compile(r"\b(sk_|r8_|whsec_|whsk_|key_)[A-Za-z0-9_+/=-]{6,}"), r"\1***"),
-    (re.compile(r"\bAIza[A-Za-z0-9_-]{10,}"), "AIza***"),
+    (re.compile(_EDGE + r"(sk_|r8_|whsec_|whsk_)[A-Za-z0-9_+/=-]{6,}"), r"\1***"),
+    (re.compile(_EDGE + r"key_[A-Za-z0-9]{20,}"), "key_***"),
+    (re.compile(_EDGE + r"AIza[A-Za-z0-9_-]{10,}"), "AIza***"),
+    (re.compile("(?i)" + _EDGE + r"(data:[\w.+-]+/[\w.+;=-]+,)[A-Za-z0-9+/=%_-]{16,}"), r"\1***"),
     # A name that promises a secret and its value: in a query, a header, JSON or a repr.
     (
         re.compile(
-            r"(?i)\b((?:x-)?(?:access_?|api_?|api-)?(?:token|sig|signature|key|nonce|secret|password))"
-            r"(=|%3D|\\?[\"']\s*[:,]\s*\\?[\"'])[^&\s\"'\\,;)}\]]+"
+            rf"(?i){_EDGE}((?:x-)?(?:access_?|api_?|api-)?(?:token|sig|signature|key|nonce|secret|password))"
+            r"(=|%3D|\\?[\"']\s*[:,]\s*b?\\?[\"'])[^&\s\"'\\,;)}\]]+"
         ),
         r"\1\2***",
     ),
     (
-        re.compile(r"(?i)\b(authorization\\?[\"']?\s*[:=,]\s*\\?[\"']?)(?:(bearer|token|basic|key)\s+)?[^\s\"'\\,}]+"),
+        re.compile(
+            "(?i)"
+            + _EDGE
+            + r"(authorization\\?[\"']?\s*[:=,]\s*\\?[\"']?)(?:(bearer|token|basic|key)\s+)?[^\s\"'\\,}]+"
+        ),
         r"\1\2 ***",
     ),
-    (re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), r"\1***"),
+    (re.compile("(?i)" + _EDGE + r"((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), r"\1***"),
+    (re.compile("(?i)" + _EDGE + r"(x-[a-z-]*(?:key|token|secret):\s*)[^\s\"'\\,}]+"), r"\1***"),
     (re.compile(r"(://[^\s/:@\"']*:)[^\s/@\"']+@"), r"\1***@"),
+    (re.compile(r"(://)[^\s/:@\"'?#]+@"), r"\1***@"),
     (re.compile(r"(/webhooks/[^/\s\"']+/[^/\s\"']+/)[^/?\s\"'\\]+"), r"\1***"),
 )
 
 
 # Every pattern above needs one of these; the `key_id` of our own lines is none. Most lines have none.
 _HINT = re.compile(
-    r"(?i)sk_|r8_|whs|key(?!_id\")|AIza|token|sig|nonce|secret|password|authorization|bearer|basic|://|/webhooks/"
+    r"(?i)sk_|r8_|whs|data:|key(?!_id\")|AIza|token|sig|nonce|secret|password|authorization|bearer|basic|://|/webhooks/"
 )
 
 

@@ -44,6 +44,10 @@ class Strict(BaseModel):
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
 
 
+class Nothing(Strict):
+    """The body of a POST that says all in its path: none, or an object without fields."""
+
+
 class ImageReference(Strict):
     """Exactly one of an asset, a generated image, or a generated video (one of its frames)."""
 

@@ -229,6 +229,7 @@ def bring(service: Service, who: Tenant, url: str, **headers: str) -> Answer:
     return service.ask("POST", "/api/v2/assets", {"url": url}, key=who.key, headers=headers)
 
 
+@pytest.mark.hazard(13)
 @pytest.mark.parametrize("path", ["/a.png", "/moved.png"])
 def test_a_file_is_fetched_from_where_the_operator_allows_it(
     service: Service, who: Tenant, elsewhere: str, path: str
@@ -237,6 +238,7 @@ def test_a_file_is_fetched_from_where_the_operator_allows_it(
     assert (answer.status, answer.json()["content_type"], answer.json()["bytes"]) == (201, "image/png", len(png()))
 
 
+@pytest.mark.hazard(8)
 @pytest.mark.parametrize(
     ("path", "code"),
     [
@@ -256,6 +258,7 @@ def test_what_cannot_be_fetched_is_told_and_leaves_nothing(
     assert spooled(service) == []
 
 
+@pytest.mark.hazard(1, 2, 5)
 @pytest.mark.parametrize(
     "url",
     [
@@ -275,6 +278,7 @@ def test_no_inner_address_is_ever_fetched(service: Service, who: Tenant, url: st
     assert "password" not in answer.body.decode()
 
 
+@pytest.mark.hazard(13)
 def test_without_the_operators_word_this_machine_is_not_reached(
     tmp_path_factory: pytest.TempPathFactory, elsewhere: str
 ) -> None:

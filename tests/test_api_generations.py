@@ -355,3 +355,16 @@ def test_a_full_disk_accepts_nothing(tmp_path_factory: pytest.TempPathFactory) -
         refused = full.ask("POST", "/api/v2/assets", {"url": "http://example.com/a.png"}, key=who.key)
         assert refused.status == 507
         assert full.ask("GET", "/api/v2/generations", key=who.key).json()["items"] == []
+
+
+@pytest.mark.parametrize("route", ["cancel", "retry"])
+def test_a_post_that_says_all_in_its_path_takes_no_fields(service: Service, who: Tenant, route: str) -> None:
+    made = ask(service, who).json()
+    path = f"/api/v2/generations/{made['id']}/{route}"
+    refused = service.ask("POST", path, {"status": "completed"}, key=who.key, headers={"Idempotency-Key": route})
+    assert (refused.status, refused.json()["errors"][0]["field"]) == (422, "status")
+    assert show(service, who, made["id"])["status"] == "pending"
+    if route == "cancel":
+        first = service.ask("POST", path, {}, key=who.key, headers={"Idempotency-Key": route})
+        again = service.ask("POST", path, key=who.key, headers={"Idempotency-Key": route})
+        assert (first.status, again.status, again.headers["idempotent-replayed"]) == (200, 200, "true")

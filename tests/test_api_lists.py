@@ -89,6 +89,7 @@ def mixed(service: Service) -> tuple[Tenant, dict[str, str]]:
     return who, made
 
 
+@pytest.mark.hazard(45)
 @pytest.mark.parametrize(
     ("query", "names"),
     [
@@ -147,6 +148,7 @@ def test_the_lists_of_a_client_and_a_campaign_are_of_one_kind(
         assert ids(service, f"{noun}/{id}/generated-images", who.key, status="completed") == [made["plain"]]
 
 
+@pytest.mark.hazard(43)
 @pytest.mark.parametrize(
     "query",
     [

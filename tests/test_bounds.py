@@ -67,6 +67,7 @@ def test_a_query_of_thousands_of_parameters_is_refused_at_once(service: Service)
     assert (answer.status, answer.json()["errors"][0]["field"]) == (422, "query")
 
 
+@pytest.mark.hazard(44)
 def test_an_object_of_thousands_of_members_is_refused_at_once(service: Service) -> None:
     who = service.tenant()
     body = {"name": "a"} | {f"a{number}": 1 for number in range(5000)}

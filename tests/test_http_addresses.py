@@ -61,11 +61,13 @@ METADATA = [
 EVERYTHING = [ip_network("0.0.0.0/0"), ip_network("::/0")]
 
 
+@pytest.mark.hazard(2)
 @pytest.mark.parametrize("address", INSIDE + METADATA)
 def test_an_inside_address_is_not_allowed(address: str) -> None:
     assert not is_allowed(address)
 
 
+@pytest.mark.hazard(2, 13)
 @pytest.mark.parametrize("address", METADATA)
 def test_cloud_metadata_is_never_allowed(address: str) -> None:
     assert not is_allowed(address, EVERYTHING)
@@ -76,12 +78,14 @@ def test_a_public_address_is_allowed(address: str) -> None:
     assert is_allowed(address)
 
 
+@pytest.mark.hazard(13)
 def test_an_allow_listed_network_is_allowed_however_it_is_written() -> None:
     assert is_allowed("10.1.2.3", [ip_network("10.0.0.0/8")])
     assert is_allowed("::ffff:10.1.2.3", [ip_network("10.0.0.0/8")])
     assert not is_allowed("127.0.0.1", [ip_network("10.0.0.0/8")])
 
 
+@pytest.mark.hazard(5)
 @pytest.mark.parametrize(
     "url",
     [
@@ -119,6 +123,7 @@ def test_an_ordinary_url_passes(url: str) -> None:
     check_url(url)
 
 
+@pytest.mark.hazard(5)
 @given(st.text() | st.builds("http://{}/{}".format, st.text(), st.text()))
 def test_any_text_passes_or_is_refused_with_one_error(url: str) -> None:
     try:
@@ -127,6 +132,7 @@ def test_any_text_passes_or_is_refused_with_one_error(url: str) -> None:
         assert url == "" or len(url) < 4 or url not in error.message
 
 
+@pytest.mark.hazard(1, 2)
 @pytest.mark.parametrize(
     "host",
     [
@@ -154,6 +160,7 @@ async def test_no_spelling_of_an_inside_address_is_connected_to(host: str, tmp_p
     assert not connected
 
 
+@pytest.mark.hazard(5)
 @pytest.mark.parametrize("port", [22, 6379, 8080])
 async def test_a_public_host_is_reached_on_web_ports_only(port: int, tmp_path) -> None:
     async def public(host: str, port: int) -> list[str]:
@@ -163,6 +170,7 @@ async def test_a_public_host_is_reached_on_web_ports_only(port: int, tmp_path) -
         await Http(resolver=public).fetch(f"http://a.example:{port}/", tmp_path / "x", cap_bytes=10, total_s=2)
 
 
+@pytest.mark.hazard(3)
 async def test_a_name_with_one_inside_answer_among_public_ones_is_not_reached(tmp_path) -> None:
     async def mixed(host: str, port: int) -> list[str]:
         return ["1.1.1.1", "127.0.0.1"]
@@ -171,6 +179,7 @@ async def test_a_name_with_one_inside_answer_among_public_ones_is_not_reached(tm
         await Http(resolver=mixed).fetch("http://a.example/", tmp_path / "x", cap_bytes=10, total_s=2)
 
 
+@pytest.mark.hazard(3)
 async def test_a_name_is_resolved_once_and_the_checked_address_is_the_one_connected_to(tmp_path) -> None:
     asked: list[str] = []
 

@@ -130,6 +130,7 @@ async def test_a_connection_the_server_closed_while_idle_is_replaced_unnoticed(h
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.hazard(9)
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"], ids=["head", "body"])
 async def test_an_answer_that_drips_ends_at_the_total_deadline(http: Http, head: bytes) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -264,6 +265,7 @@ async def test_files_are_uploaded_piece_by_piece(http: Http, tmp_path: Path) -> 
     assert b'name="content"; filename="a.png"' in body and b"value" in body and b"text" in body
 
 
+@pytest.mark.hazard(6)
 async def test_a_proxy_in_the_environment_is_ignored(http: Http, monkeypatch) -> None:
     canary: list[tuple[str, bytes]] = []
     async with listening(answering(OK, canary)) as proxy, listening(answering(OK)) as base:

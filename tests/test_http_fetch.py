@@ -88,6 +88,7 @@ async def test_an_inside_address_is_not_fetched_from_unless_it_is_trusted(target
     assert target.read_bytes() == b"x"
 
 
+@pytest.mark.hazard(9, 11)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -104,6 +105,7 @@ async def test_a_body_cut_short_leaves_no_file(http: Http, target: Path, answer:
     assert not target.exists()
 
 
+@pytest.mark.hazard(8, 10, 11)
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
@@ -125,6 +127,7 @@ async def test_an_answer_that_is_no_plain_file_is_refused_without_quoting_it(
     assert not target.exists()
 
 
+@pytest.mark.hazard(9)
 @pytest.mark.parametrize(
     "answer",
     [ok(bytes(3000)), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1000\r\n" + bytes(4096)],
@@ -152,6 +155,7 @@ async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     await asyncio.Event().wait()
 
 
+@pytest.mark.hazard(9)
 @pytest.mark.parametrize(("peer", "total_s", "idle_s"), [(drip, 0.4, 30), (stall, 30, 0.4)])
 async def test_a_slow_body_ends_at_its_deadline(http: Http, target: Path, peer, total_s: float, idle_s: float) -> None:
     loop = asyncio.get_running_loop()
@@ -196,6 +200,7 @@ async def test_redirects_are_followed_as_far_as_allowed_and_the_key_stays_at_hom
             await http.fetch(start, target, hops=1, **LIMITS)
 
 
+@pytest.mark.hazard(4)
 @pytest.mark.parametrize(
     "location",
     [
@@ -217,6 +222,7 @@ async def test_a_redirect_to_somewhere_forbidden_is_never_followed(target: Path,
             await http.fetch(base, target, hops=3, trusted=lambda s, h, p: p == port, **LIMITS)
 
 
+@pytest.mark.hazard(4, 7)
 async def test_the_host_rule_holds_for_every_hop(http: Http, target: Path) -> None:
     asked: list[tuple[str, int, str]] = []
 
@@ -238,6 +244,7 @@ async def test_a_full_disk_is_said_so(http: Http, target: Path) -> None:
     assert not target.is_symlink()
 
 
+@pytest.mark.hazard(51)
 async def test_a_webhook_is_posted_once_and_its_long_answer_cut(http: Http) -> None:
     seen: list[tuple[str, bytes]] = []
     long = b"HTTP/1.1 202 Accepted\r\nContent-Length: 99999\r\n\r\n" + b"x" * 99_999
@@ -247,16 +254,19 @@ async def test_a_webhook_is_posted_once_and_its_long_answer_cut(http: Http) -> N
     assert seen[0][1] == b'{"a":1}' and "webhook-id: 1" in seen[0][0] and len(seen) == 1
 
 
+@pytest.mark.hazard(51)
 async def test_a_webhook_is_not_redirected(http: Http) -> None:
     async with listening(answering(moved("/elsewhere"))) as base:
         assert (await http.send(base, content=b"", headers={})).status == 302
 
 
+@pytest.mark.hazard(51)
 async def test_the_status_of_a_webhook_counts_even_when_its_body_never_ends(http: Http) -> None:
     async with listening(drip) as base:
         assert (await http.send(base, content=b"", headers={}, total_s=0.4)).status == 200
 
 
+@pytest.mark.hazard(51)
 async def test_a_silent_receiver_is_unanswered(http: Http) -> None:
     async with listening(answering(b"", keep=False)) as base:
         with pytest.raises(Unanswered):

@@ -70,17 +70,6 @@ def _all_end(service: Gateway, provider: Provider, ids: list[str]) -> None:
         assert ended["status"] == "completed" or never_arrived, ended
 
 
-def test_killed_with_thirty_queued_it_sends_each_once(tmp_path: Path, provider: Provider) -> None:
-    provider.spoil({"kind": "delay", "on": "run", "delay_s": 0.3})
-    with gateway(tmp_path, provider, MAX_IN_FLIGHT="4") as service:
-        ids = _accept(service, service.ask_many(30))
-        until(lambda: len(provider.ledger["creates"]) >= 3)
-        service.restart()
-        until(lambda: len(provider.ledger["creates"]) >= 12)
-        service.restart()
-        _all_end(service, provider, ids)
-
-
 def test_killed_while_submitting_it_finds_what_it_sent_and_sends_nothing_twice(
     service: Gateway, provider: Provider
 ) -> None:
@@ -90,24 +79,6 @@ def test_killed_while_submitting_it_finds_what_it_sent_and_sends_nothing_twice(
     service.restart()
     _all_complete(service, ids)
     assert all(len(creates_of(provider.ledger, id)) == 1 for id in ids) and provider.ledger["lists"] >= 1
-
-
-def test_killed_before_the_create_arrived_it_is_not_sent_again_by_itself(service: Gateway, provider: Provider) -> None:
-    """Nobody can tell this from a create that was taken; the client is told, and may retry."""
-    provider.spoil({"kind": "delay", "on": "create", "delay_s": 3.0}, {"kind": "reset_before"})
-    (id,) = _accept(service, service.ask_many(1))
-    until(lambda: provider.ledger["creates"])
-    service.restart()
-    service.reach(id, "unclear")
-    assert service.get(id)["status"] == "processing"
-    provider.spoil()
-    other = service.ask()["id"]
-    service.ended(other, "completed")
-    assert service.stage(id) == "unclear" and len(creates_of(provider.ledger, id)) == 1
-    _let_the_deadline_pass(service)
-    assert service.ended(id, "failed")["error"]["code"] == "submit_unknown"
-    again = service.retry(id)
-    service.ended(again["id"], "completed")
 
 
 def test_killed_while_the_provider_works_it_hears_of_the_end(service: Gateway, provider: Provider) -> None:
@@ -155,33 +126,6 @@ def test_killed_right_after_a_webhook_was_taken_it_still_believes_it(service: Ga
     service.restart()
     _all_complete(service, [id])
     assert provider.ledger["gets"] == 0
-
-
-def test_killed_again_and_again_at_any_moment_nothing_is_lost_or_paid_twice(
-    service: Gateway, provider: Provider
-) -> None:
-    provider.spoil(
-        {"kind": "delay", "on": "run", "delay_s": 0.2},
-        {"kind": "reset_after", "match": {"every": 5}},
-        {"kind": "output_slow", "bytes_per_s": 200_000, "match": {"every": 3}},
-    )
-    ids: list[str] = []
-    for round_ in range(4):
-        ids += _accept(service, service.ask_many(5, prompt=f"round {round_}"))
-        ids += _accept(service, [service.ask("video", prompt=f"film {round_}")["id"]])
-        time.sleep(0.07 * round_)  # another moment each time
-        service.restart()
-    provider.spoil()
-    _all_end(service, provider, ids)
-
-
-def test_a_request_that_was_answered_is_kept_even_if_the_kill_comes_with_the_answer(
-    service: Gateway, provider: Provider
-) -> None:
-    for number in range(3):
-        _accept(service, [service.ask(prompt=f"kept {number}")["id"]])
-        service.restart()
-    _all_end(service, provider, service.accepted)
 
 
 def test_a_stop_finishes_what_is_in_hand_and_exits_with_0(service: Gateway, provider: Provider) -> None:

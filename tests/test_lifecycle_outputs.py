@@ -56,6 +56,7 @@ def test_an_output_that_is_bad_once_is_fetched_again(shop: Workshop, provider: P
     assert provider.ledger["downloads"] == 2 and len(provider.ledger["creates"]) == 1
 
 
+@pytest.mark.hazard(10, 11)
 @pytest.mark.parametrize("kind", ONCE)
 @pytest.mark.parametrize("what", ["image", "video"])
 def test_an_output_that_stays_bad_is_a_failure_and_never_a_result(
@@ -73,6 +74,7 @@ def test_an_output_that_stays_bad_is_a_failure_and_never_a_result(
     assert provider.ledger["downloads"] >= 4
 
 
+@pytest.mark.hazard(7)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -109,6 +111,7 @@ def test_an_output_may_be_a_list_or_come_inline(shop: Workshop, provider: Provid
     assert provider.ledger["downloads"] == (1 if kind == "output_list" else 0)
 
 
+@pytest.mark.hazard(9)
 def test_an_endless_output_is_cut_off_and_refused(tmp_path: Path, provider: Provider) -> None:
     provider.spoil({"kind": "output_huge"})
     with working(tmp_path, provider, max_output_mb=3) as shop:

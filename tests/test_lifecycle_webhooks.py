@@ -91,6 +91,7 @@ def test_a_webhook_that_never_comes_costs_time_and_not_the_result(
     assert deliveries(shop, id) == []
 
 
+@pytest.mark.hazard(14, 19)
 def test_a_forged_webhook_changes_nothing(bench: Workshop, provider: Provider) -> None:
     provider.spoil(LOST)
     id, prediction = submitted(bench, provider)
@@ -103,6 +104,7 @@ def test_a_forged_webhook_changes_nothing(bench: Workshop, provider: Provider) -
     bench.finished = False
 
 
+@pytest.mark.hazard(16)
 def test_a_webhook_sent_a_hundred_times_at_once_has_one_effect(shop: Workshop, provider: Provider) -> None:
     provider.spoil(LOST, {"kind": "output_slow", "bytes_per_s": 20_000})
     id = shop.ask()["id"]
@@ -116,6 +118,7 @@ def test_a_webhook_sent_a_hundred_times_at_once_has_one_effect(shop: Workshop, p
     assert len(deliveries(shop, id)) == 1 and provider.ledger["downloads"] == 1
 
 
+@pytest.mark.hazard(21)
 def test_a_webhook_is_answered_before_anything_is_downloaded(shop: Workshop, provider: Provider) -> None:
     provider.spoil(LOST, {"kind": "delay", "on": "output", "delay_s": 2.0})
     id = shop.ask()["id"]
@@ -128,6 +131,7 @@ def test_a_webhook_is_answered_before_anything_is_downloaded(shop: Workshop, pro
     shop.ended(id, "completed")
 
 
+@pytest.mark.hazard(17)
 def test_a_signed_webhook_about_another_prediction_changes_nothing(bench: Workshop, provider: Provider) -> None:
     """The provider's secret is one for the whole account: only the right prediction at the right URL counts."""
     provider.spoil(LOST, {"kind": "stuck", "match": {"prompt_contains": "mine"}})
@@ -141,6 +145,7 @@ def test_a_signed_webhook_about_another_prediction_changes_nothing(bench: Worksh
     bench.finished = False
 
 
+@pytest.mark.hazard(17)
 def test_an_unclear_submit_does_not_adopt_a_prediction_that_another_has(bench: Workshop, provider: Provider) -> None:
     provider.spoil(LOST, {"kind": "reset_before", "match": {"prompt_contains": "mine"}})
     _, other = submitted(bench, provider, prompt="another")
@@ -152,6 +157,7 @@ def test_an_unclear_submit_does_not_adopt_a_prediction_that_another_has(bench: W
     bench.finished = False
 
 
+@pytest.mark.hazard(18)
 def test_a_late_webhook_does_not_wake_what_has_ended(bench: Workshop, provider: Provider) -> None:
     provider.spoil(LOST)
     id, prediction = submitted(bench, provider)
@@ -183,6 +189,7 @@ def test_a_webhook_for_what_was_given_up_is_kept_and_changes_nothing(bench: Work
     bench.ended(id, "failed")
 
 
+@pytest.mark.hazard(20)
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b"null", b'"x"', b"{", b"\xff\xfe", b'{"id": "\x00"}', b"{}", b'{"id": 5}', b"[" * 100_000],

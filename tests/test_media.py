@@ -133,6 +133,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.hazard(12)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_file_that_is_no_media_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.png"
@@ -263,6 +264,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.hazard(11)
 @pytest.mark.parametrize("kind", ["fast.mp4", "mp4", "webm", "wav"])
 @pytest.mark.parametrize("share", [0.9999, 0.99, 0.9, 0.5, 0.1])
 def test_a_truncated_film_or_sound_is_refused(tmp_path: Path, whole, share: float, kind: str) -> None:

@@ -147,6 +147,7 @@ def verify(headers: dict[str, str], body: bytes = BODY, now_s: float = NOW_S) ->
     return signatures.verify(SECRET, headers, body, int(now_s * 1000))
 
 
+@pytest.mark.hazard(14, 15)
 def test_a_right_signature_gives_the_id_also_among_others_and_at_the_edge_of_its_time() -> None:
     headers = signed()
     assert verify(headers) == "msg_1"
@@ -155,6 +156,7 @@ def test_a_right_signature_gives_the_id_also_among_others_and_at_the_edge_of_its
     assert verify(headers, now_s=NOW_S + 300) == verify(headers, now_s=NOW_S - 300) == "msg_1"
 
 
+@pytest.mark.hazard(14, 15)
 @pytest.mark.parametrize(
     "changed",
     [
@@ -189,18 +191,21 @@ def test_whatever_else_is_sent_is_unauthorized(changed: dict[str, str]) -> None:
         verify(signed() | changed)
 
 
+@pytest.mark.hazard(14)
 def test_a_missing_header_is_unauthorized() -> None:
     for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):
         with pytest.raises(Unauthorized):
             verify({key: value for key, value in signed().items() if key != name})
 
 
+@pytest.mark.hazard(14)
 def test_the_exact_bytes_are_what_is_signed() -> None:
     for body in (b"", BODY + b"\n", BODY.replace(b" ", b""), b"\xff" + BODY, BODY[:-1]):
         with pytest.raises(Unauthorized):
             verify(signed(), body)
 
 
+@pytest.mark.hazard(22)
 def test_a_weak_or_broken_secret_is_refused_at_the_start() -> None:
     for text in (
         "",

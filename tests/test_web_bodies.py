@@ -60,12 +60,14 @@ FINE = [
 ]
 
 
+@pytest.mark.hazard(42)
 @pytest.mark.parametrize("body", NOT_JSON)
 def test_a_body_that_is_not_plain_json_is_invalid_json(body: bytes) -> None:
     with pytest.raises(InvalidJson):
         bodies.parse(body)
 
 
+@pytest.mark.hazard(42, 43)
 @pytest.mark.parametrize("body", NOT_VALUES)
 def test_a_value_no_database_takes_is_invalid_input(body: bytes) -> None:
     with pytest.raises(InvalidInput):
@@ -77,6 +79,7 @@ def test_plain_json_is_read(body: bytes) -> None:
     bodies.parse(body)
 
 
+@pytest.mark.hazard(42)
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_a_problem(body: bytes) -> None:
     try:

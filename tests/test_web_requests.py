@@ -242,6 +242,7 @@ def test_a_junk_body_is_400(port: int) -> None:
         is_problem(ask(port, "POST", "/api/v2/things", key=KEY, content=body), 400, "invalid_json")
 
 
+@pytest.mark.hazard(20, 44)
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_large_body_is_413_on_the_wire(port: int, chunked: bool) -> None:
     head = f"POST /api/v2/things HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n".encode()
@@ -253,6 +254,7 @@ def test_a_large_body_is_413_on_the_wire(port: int, chunked: bool) -> None:
     assert b" 413 " in raw(port, sent).partition(b"\r\n")[0]
 
 
+@pytest.mark.hazard(20, 48)
 def test_a_dripping_body_is_cut_by_a_deadline(port: int) -> None:
     head = f"POST /webhooks/replicate/{THING}/nonce HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n".encode()
     began = time.monotonic()
@@ -270,6 +272,7 @@ def test_a_dripping_body_is_cut_by_a_deadline(port: int) -> None:
     assert time.monotonic() - began < 3
 
 
+@pytest.mark.hazard(43)
 @pytest.mark.parametrize(
     ("query", "status"),
     [
@@ -313,11 +316,13 @@ def test_head_answers_like_get_without_a_body(port: int) -> None:
     assert head.headers["content-length"] == got.headers["content-length"]
 
 
+@pytest.mark.hazard(47)
 def test_two_hosts_are_refused(port: int) -> None:
     got = raw(port, b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n")
     assert b" 400 " in got.partition(b"\r\n")[0]
 
 
+@pytest.mark.hazard(48)
 def test_headers_that_never_end_are_cut(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ")
@@ -329,6 +334,7 @@ def test_headers_that_never_end_are_cut(port: int) -> None:
     raise AssertionError("4 MB of header were taken")
 
 
+@pytest.mark.hazard(48)
 def test_a_connection_that_drips_its_head_is_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.web.protocol.HEAD_WITHIN_S", 0.2)
     began = time.monotonic()
@@ -409,6 +415,7 @@ def dev_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("headers", DEV_REFUSED)
+@pytest.mark.hazard(24)
 def test_dev_mode_refuses_what_is_not_of_this_machine(dev_port: int, headers: dict[str, str]) -> None:
     for method, path in (("POST", "/api/v2/things"), ("GET", f"/api/v2/things/{THING}"), ("GET", "/healthz")):
         is_problem(ask(dev_port, method, path, json_body={"name": "a"}, headers=headers), 403, "dev_mode_local_only")

@@ -6,8 +6,8 @@ connections themselves with their deadlines, `downloads` turns what arrives into
 
 from __future__ import annotations
 
-from backend.http.addresses import Network, check_url, is_allowed
+from backend.http.addresses import Network, check_target, check_url, is_allowed
 from backend.http.client import Answer, Http
 from backend.http.downloads import Fetched
 
-__all__ = ["Answer", "Fetched", "Http", "Network", "check_url", "is_allowed"]
+__all__ = ["Answer", "Fetched", "Http", "Network", "check_target", "check_url", "is_allowed"]

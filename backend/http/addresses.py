@@ -1,11 +1,14 @@
 """Which addresses outsiders may make us talk to: pure rules, no I/O.
 
 Names are judged when they are resolved and the socket is opened (see `backend.http.lines`), never as text:
-`127.1`, `0x7f000001` and `localhost.example.com` all mean this machine to a resolver.
+`127.1`, `0x7f000001` and `localhost.example.com` all mean this machine to a resolver. `check_target` only says
+early what the socket would refuse anyway.
 """
 
 from __future__ import annotations
 
+import socket
+import unicodedata
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
@@ -85,12 +88,43 @@ def check_url(url: str) -> None:
         raise BlockedAddress("The URL must not contain a user name or password.")
 
 
+def check_target(url: str, networks: Sequence[Network] = ()) -> None:
+    """Raise `BlockedAddress` for a URL that is certain never to be reached, without asking a resolver.
+
+    What `check_url` refuses; an address, however it is spelled, that `check_addresses` would refuse; `localhost`
+    and a port that no name may have, unless the operator has networks of their own.
+    """
+    check_url(url)
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    address = _literal(parts.hostname or "")
+    if address is not None:
+        check_addresses([address], port, networks)
+    elif port not in USUAL_PORTS and not networks:
+        raise BlockedAddress("Only the ports 80 and 443 may be reached.")
+
+
 def check_addresses(addresses: Sequence[str], port: int, networks: Sequence[Network]) -> None:
     """Raise `BlockedAddress` unless every answer of the resolver may be reached on this port."""
     if not addresses or not all(is_allowed(address, networks) for address in addresses):
         raise BlockedAddress()
     if port not in USUAL_PORTS and not all(is_listed(address, networks) for address in addresses):
         raise BlockedAddress("Only the ports 80 and 443 may be reached.")
+
+
+def _literal(host: str) -> str | None:
+    """The address that a host name is, as the system's resolver would read it; None for a real name."""
+    name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").removesuffix(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return "127.0.0.1"
+    try:
+        return str(ip_address(name.partition("%")[0]))
+    except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name))  # octal, hexadecimal, and fewer than four parts
+    except (OSError, UnicodeError):
+        return None
 
 
 def _is_public(ip: Address) -> bool:

@@ -23,7 +23,7 @@ from backend.model import Outcome
 from backend.providers import base, signatures
 from backend.providers import replicate_answers as answers
 
-PAGES = 20  # of 100 predictions: more than a list scan ever needs at 600 creates a minute
+PAGES = 40  # of 100 predictions: a search for one submit spans five minutes, 3,000 of them at 600 creates a minute
 SECRET_AGE_MS = 60_000  # a wrong signature makes us ask for the secret again, this seldom
 
 

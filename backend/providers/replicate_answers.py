@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from backend.errors import BadAnswer, ProviderError, ProviderRefused, ProviderUn
 from backend.http import Answer
 from backend.model import Failure, Outcome
 
+_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _PERCENT = re.compile(r"(\d{1,3})%\|")
 
 
@@ -18,9 +20,15 @@ def outcome(prediction: Any, now_ms: int, lifetime_ms: int) -> Outcome:
 
     `aborted` is a deadline that came before the start: canceled, and not charged.
     """
-    id, status = member(prediction, "id"), member(prediction, "status")
-    if not isinstance(id, str) or not 0 < len(id) <= 200:
+    id, webhook = member(prediction, "id"), member(prediction, "webhook")
+    if not isinstance(id, str) or not _ID.fullmatch(id):
         raise BadAnswer("the prediction has no id")
+    found = _outcome(id, prediction, now_ms, lifetime_ms)
+    return replace(found, webhook=webhook if isinstance(webhook, str) else None)
+
+
+def _outcome(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int) -> Outcome:
+    status = prediction.get("status")
     if status == "succeeded":
         return _succeeded(id, prediction, now_ms, lifetime_ms)
     if status == "failed":
@@ -69,7 +77,7 @@ def _detail(answer: Answer) -> str:
         detail = member(answer.json(), "detail")
     except BadAnswer:
         return ""
-    return " ".join(detail.split())[:500] if isinstance(detail, str) else ""
+    return _plain(detail) if isinstance(detail, str) else ""
 
 
 def _wait_s(answer: Answer, detail: str) -> float | None:
@@ -89,7 +97,7 @@ def _wait_s(answer: Answer, detail: str) -> float | None:
 
 def _failure(error: object) -> Failure:
     """Replicate's error texts, as far as they are known: E005 is moderation, PA and E004 pass."""
-    text = " ".join(error.split())[:500] if isinstance(error, str) else "The provider gave no reason."
+    text = _plain(error) if isinstance(error, str) else "The provider gave no reason."
     if "E005" in text or "flagged as sensitive" in text:
         return Failure("moderated", text)
     return Failure("provider_failed", text, retryable=True)
@@ -98,10 +106,20 @@ def _failure(error: object) -> Failure:
 def _urls(output: object) -> list[str]:
     """Models answer with a string, a list or an object of URLs."""
     if isinstance(output, str):
-        return [output] if output else []
+        output = [output]
     if isinstance(output, dict):
         output = list(output.values())
-    return [one for one in output if isinstance(one, str) and one] if isinstance(output, list) else []
+    return [_storable(one) for one in output if isinstance(one, str) and one] if isinstance(output, list) else []
+
+
+def _plain(text: str) -> str:
+    """One line of at most 500 characters."""
+    return " ".join(_storable(text).split())[:500]
+
+
+def _storable(text: str) -> str:
+    """JSON can spell NUL and half of a surrogate pair, which no database takes."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _progress(logs: object) -> float | None:

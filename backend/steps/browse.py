@@ -15,11 +15,12 @@ from backend.db.connection import Tx
 from backend.db.lists import Filters
 from backend.errors import InvalidInput, Unavailable
 from backend.ids import is_id
-from backend.model import SHOWN, ApiKey, Asset, Caller, Campaign, Client, Generation
+from backend.model import IN_FLIGHT, SHOWN, ApiKey, Asset, Caller, Campaign, Client, Generation
 
 MOST_SCANS = 10
 WORKER_SILENT_MS = 30_000
 OVERDUE_S = 120
+_NO_STAGE = "none"  # of two that exclude each other: no row is in it
 
 
 class _HasId(Protocol):
@@ -52,8 +53,10 @@ async def generation_page(
     return found, write_cursor(before)
 
 
-def stages_of(status: str) -> tuple[str, ...]:
-    """The rows' own statuses behind one that clients are shown."""
+def stages_of(status: str | None, stage: str | None = None) -> tuple[str, ...]:
+    """The rows' own statuses behind one that clients are shown, or the one that is meant; none means any."""
+    if stage is not None:
+        return (stage,) if status in (None, SHOWN[stage]) else (_NO_STAGE,)
     return tuple(own for own, shown in SHOWN.items() if shown == status)
 
 
@@ -102,12 +105,18 @@ async def key_page(ctx: Context, cursor: str | None, limit: int) -> tuple[list[A
 
 @dataclass(frozen=True)
 class Workload:
-    """What is unfinished by status, how late the most overdue row is, who is paused, what may have been paid."""
+    """What is unfinished by status, how late the most overdue row is, who is paused, what may have been paid.
+
+    `set_aside` is what nobody could work on. `stuck_s` is how late it is for no good reason: a row of the queue may
+    wait while many are in flight.
+    """
 
     unfinished: dict[str, int]
     late_s: int
+    stuck_s: int
     paused: frozenset[str]
     possibly_charged: int
+    set_aside: int
 
 
 async def workload(ctx: Context) -> Workload:
@@ -115,12 +124,21 @@ async def workload(ctx: Context) -> Workload:
     now = ctx.now()
 
     async def work(tx: Tx) -> Workload:
-        due = await operations.oldest_due(tx)
-        late_s = max(0, now - due) // 1000 if due is not None else 0
+        counts = await operations.counts(tx)
+        queued, begun = (
+            _late_s(now, at) for at in (await operations.oldest_queued(tx), await operations.oldest_begun(tx))
+        )
+        busy = 2 * sum(counts.get(status, 0) for status in IN_FLIGHT) >= ctx.settings.max_in_flight
         paused = frozenset(await operations.pauses(tx, now))
-        return Workload(await operations.counts(tx), late_s, paused, await operations.possibly_charged(tx))
+        stuck_s = begun if busy else max(queued, begun)
+        charged, aside = await operations.possibly_charged(tx), await operations.set_aside(tx)
+        return Workload(counts, max(queued, begun), stuck_s, paused, charged, aside)
 
     return await ctx.db.read(work)
+
+
+def _late_s(now: int, due_at: int | None) -> int:
+    return max(0, now - due_at) // 1000 if due_at is not None else 0
 
 
 async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
@@ -138,8 +156,8 @@ async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
         "database": None,
         "storage": await ctx.storage.trouble(),
         "worker": "no worker is alive: nothing that is accepted moves on" if silent else None,
-        "queue": f"the oldest due row has waited {load.late_s} s"
-        if load.late_s > OVERDUE_S and not load.paused
+        "queue": f"the oldest due row has waited {load.stuck_s} s"
+        if load.stuck_s > OVERDUE_S and not load.paused
         else None,
         "disk": f"only {(free or 0) // 1_000_000} MB are free" if full else None,
     }

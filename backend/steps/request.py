@@ -5,14 +5,15 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
-from backend import tenancy
+from backend import backlog, tenancy
 from backend.catalog import Model
 from backend.context import Context
 from backend.db import assets, clients, dependencies, generations
 from backend.db.connection import Tx
 from backend.errors import BlockedAddress, InvalidInput, NotFound, OutOfSpace
-from backend.http import check_url
+from backend.http import check_target
 from backend.model import ACTIVE, COMPLETED, QUEUED, WAITING, Caller, Campaign, Generation, Kind
 from backend.wanted import VideoRequest, Wanted
 
@@ -27,7 +28,7 @@ async def ensure_room(ctx: Context) -> None:
 
 
 async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wanted) -> list[Generation]:
-    """The rows of one request: as many as `copies`. Raises NotFound, InvalidInput; then nothing is kept.
+    """The rows of one request: as many as `copies`. Raises NotFound, InvalidInput, TooManyRequests.
 
     A video of a prompt alone gets a start image first, as a generation of its own that it waits for.
     """
@@ -35,14 +36,16 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wante
     if wanted.client_id not in (None, campaign.client_id):
         raise InvalidInput.of("client_id", "does not agree with the campaign and the key")
     model = choose_model(ctx, kind, wanted.provider, wanted.model)
-    check_webhook_url(wanted.webhook_url)
+    check_webhook_url(ctx, wanted.webhook_url)
     first = _row(ctx, caller, campaign, model, wanted)
     missing = await check_sources(tx, caller, campaign.client_id, model, first.source)
-    if model.references and model.references.required and not _images(first.source):
+    makes_start_image = bool(model.references and model.references.required and not _images(first.source))
+    if makes_start_image:
         start = await _start_image(tx, ctx, caller, campaign, model, wanted)
         first = replace(first, source={"image_id": start.id, **first.source})
         missing.append(start.id)
     rows = [first] + [_copy(ctx, first) for _ in range((wanted.copies or 1) - 1)]
+    await backlog.admit(tx, ctx, campaign.client_id, len(rows) + makes_start_image)
     batch_id = ctx.new_id() if wanted.copies else None
     for row in rows:
         await keep(tx, replace(row, batch_id=batch_id), missing)
@@ -64,13 +67,20 @@ def choose_model(ctx: Context, kind: Kind, provider: str | None, name: str | Non
     return model
 
 
-def check_webhook_url(url: str | None) -> None:
-    """Raise InvalidInput for what can never be a webhook's address."""
+def check_webhook_url(ctx: Context, url: str | None) -> None:
+    """Raise InvalidInput for what can never be a webhook's address; where a name leads is checked when it is called."""
     try:
         if url is not None:
-            check_url(url)
+            check_target(url, ctx.settings.allow_networks)
     except BlockedAddress as error:
         raise InvalidInput.of("webhook_url", error.message) from error
+    if url is not None and _origin(url) in map(_origin, (ctx.settings.client_url, ctx.settings.public_url)):
+        raise InvalidInput.of("webhook_url", "is this service itself")
+
+
+def _origin(url: str) -> tuple[str | None, int]:
+    parts = urlsplit(url)
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 async def check_sources(tx: Tx, caller: Caller, client_id: str, model: Model, source: dict[str, Any]) -> list[str]:

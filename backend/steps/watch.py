@@ -17,6 +17,7 @@ LOOKS_MS = (10_000, 30_000, 90_000)  # after the first look at the list; then ev
 LATER_LOOKS_MS = 120_000
 AFTER_CANCEL_MS = 1_000
 REFUSALS = 4
+FARTHEST_MS = 180_000  # nothing of ours is put off for longer; what a provider asks for is kept by its pause
 QUEUE_LIMIT_MS = 24 * 3_600_000  # a request nobody could take for a day is given up
 
 
@@ -63,8 +64,8 @@ async def look_for(ctx: Context, rows: list[Generation], worker: str) -> None:
     """Search the provider's list once for all these unclear submits, and adopt what is found."""
     for name in {row.provider for row in rows}:
         of_provider = [row for row in rows if row.provider == name]
-        claimed = [row.claimed_at or row.created_at for row in of_provider]
-        since, until = min(claimed) - SKEW_MS, max(claimed) + SENDING_MS + SKEW_MS
+        times = [_sent_between(ctx, row) for row in of_provider]
+        since, until = min(first for first, _ in times), max(last for _, last in times) + SENDING_MS
         try:
             listed = await ctx.providers[name].list_between(since, until) if name in ctx.providers else None
         except ProviderUnavailable:
@@ -84,6 +85,12 @@ async def give_up_queued(ctx: Context) -> int:
         except WrongStatus:
             pass  # it has just been taken
     return len(ids)
+
+
+async def heed_the_clock(ctx: Context) -> int:
+    """A clock that was put back would leave everything due that much later: so it is due now; how many."""
+    now = ctx.now()
+    return await ctx.db.write(lambda tx: claims.pull_in(tx, now + FARTHEST_MS, now))
 
 
 async def _adopt(ctx: Context, row: Generation, worker: str, listed: list[Listed] | None) -> None:
@@ -125,6 +132,16 @@ async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bo
     if not _same_request(ctx, row, candidate):
         return False
     return not await generations.any_submitting(tx, row.model, row.prompt, row.params)
+
+
+def _sent_between(ctx: Context, row: Generation) -> tuple[int, int]:
+    """When its create can have come to the provider, by any clock: at the claim.
+
+    For one that a restore holds, from the backup on until the restore, which its deadline is reckoned from.
+    """
+    claimed_at = row.claimed_at or row.created_at
+    latest = (row.deadline_at or 0) - lifecycle.patience_ms(ctx, row)
+    return claimed_at - SKEW_MS, max(claimed_at, latest) + SKEW_MS
 
 
 def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:

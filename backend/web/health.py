@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
+from backend import diskfault
 from backend.web import metrics
 from backend.web.operation import Call, operation
 
@@ -41,7 +42,10 @@ async def healthz(call: Call) -> Response:
 @operation("GET", "/readyz", answers={200: Readiness, 503: Readiness}, auth="none", tags=["health"])
 async def readyz(call: Call) -> Response:
     """Check everything that work needs: 503 names what is missing."""
-    checks = {name: Check.model_validate(check) for name, check in (await call.site.readiness()).items()}
+    if why := diskfault.reason():  # nothing is asked of the disk any more
+        checks = {"disk": Check(ok=False, why=why)}
+    else:
+        checks = {name: Check.model_validate(check) for name, check in (await call.site.readiness()).items()}
     ready = all(check.ok for check in checks.values())
     shown = Readiness(status="ready" if ready else "not_ready", checks=checks)
     return JSONResponse(shown.model_dump(), 200 if ready else 503)

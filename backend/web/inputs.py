@@ -26,12 +26,18 @@ class Query(pydantic.BaseModel):
 
 
 async def read_body(request: Request, model: type[M], cap_bytes: int) -> tuple[M, bytes]:
-    """The validated body and its exact bytes, which an Idempotency-Key is compared by."""
-    bodies.require_json_type(request)
+    """The validated body and its exact bytes, which an Idempotency-Key is compared by.
+
+    A model without fields may be left out; then, as for `{}`, there are no bytes.
+    """
+    if model.model_fields:
+        bodies.require_json_type(request)
     raw = await bodies.read(request, cap_bytes=cap_bytes)
+    if not raw and not model.model_fields:
+        return model(), raw
     await bodies.check(raw)
     try:
-        return model.model_validate_json(raw), raw
+        return model.model_validate_json(raw), raw if model.model_fields else b""
     except pydantic.ValidationError as error:
         raise problems.from_validation(error, where="body") from None
 

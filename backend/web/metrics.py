@@ -31,6 +31,7 @@ UNFINISHED = Gauge("reelhook_generations", "Unfinished generations", ("stage",))
 LATE = Gauge("reelhook_oldest_due_seconds", "How late the most overdue row is")
 PAUSED = Gauge("reelhook_provider_paused", "1 while a provider is left alone", ("provider",))
 CHARGED = Gauge("reelhook_possibly_charged", "Failed generations that may have been paid")
+ASIDE = Gauge("reelhook_set_aside", "Failed generations that nobody could work on")
 
 
 def weigh(load: Workload, providers: Iterable[str]) -> None:
@@ -41,6 +42,7 @@ def weigh(load: Workload, providers: Iterable[str]) -> None:
         PAUSED.labels(name).set(name in load.paused)
     LATE.set(load.late_s)
     CHARGED.set(load.possibly_charged)
+    ASIDE.set(load.set_aside)
 
 
 def render() -> bytes:

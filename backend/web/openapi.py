@@ -100,7 +100,8 @@ def _operation(made: Operation, schemas: Schemas, queries: Mapping[Model, list[S
     if made.idempotent:
         shown["parameters"].append(_IDEMPOTENCY_KEY)
     if made.body or made.accepts:
-        shown["requestBody"] = {"required": True, "content": _body(made, schemas)}
+        required = made.body is None or bool(made.body.model_fields)
+        shown["requestBody"] = {"required": required, "content": _body(made, schemas)}
     for status in sorted(_error_statuses(made) - set(made.answers)):
         shown["responses"][str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
     return shown

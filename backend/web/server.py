@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 from collections.abc import Callable, Iterator
 
@@ -24,6 +25,7 @@ from backend.web.site import Site
 GRACE_S = 15
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MOST_CONNECTIONS = 2000
+OWN_FILES = 400  # what the service opens besides: the database, files, connections to providers
 
 
 def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
@@ -46,6 +48,10 @@ def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
 
 class Server(uvicorn.Server):
     """uvicorn that leaves the process alive after its stop: what the worker has in hand is still to be finished."""
+
+    def stop(self) -> None:
+        """Take nothing new, answer what is being answered, and end."""
+        self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -76,8 +82,16 @@ def config(app: Starlette) -> uvicorn.Config:
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=GRACE_S,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=_most_connections(),
     )
+
+
+def _most_connections() -> int:
+    """Fewer than the files this process may open: without one left, nobody could even be refused."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, max(files - OWN_FILES, files // 2))
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:

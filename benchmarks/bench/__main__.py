@@ -1,4 +1,4 @@
-"""`scripts/bench [accepted] [whole] [paced] [idle] [memory] [startup]`: all of them unless some are named."""
+"""`scripts/bench [accepted] [whole] [paced] [idle] [memory] [startup] [storm]`: all of them unless some are named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import footprint, table, throughput
+from bench import footprint, storm, table, throughput
 
 MEASUREMENTS = {
     "accepted": throughput.accepted,
@@ -17,6 +17,7 @@ MEASUREMENTS = {
     "idle": throughput.idle,
     "memory": footprint.memory,
     "startup": footprint.startup,
+    "storm": storm.storm,
 }
 
 

@@ -13,7 +13,7 @@ from backend.db.lists import Filters
 from backend.errors import NotFound
 from backend.steps import browse, change, request
 from backend.steps.repeat import Answer
-from backend.wanted import Moment
+from backend.wanted import Moment, Nothing
 from backend.web import limits, replies, views
 from backend.web.inputs import Query
 from backend.web.operation import Call, operation
@@ -33,6 +33,8 @@ class Narrowing(Page):
     """Filters that every list of generations has."""
 
     status: Literal["pending", "processing", "completed", "failed", "canceled"] | None = None
+    stage: Literal["waiting", "queued", "submitting", "unclear", "processing", "storing"] | None = None
+    possibly_charged: bool | None = Field(None, description="ended without a result, and may be billed all the same")
     provider: Text | None = None
     model: Text | None = None
     created_after: Moment | None = None
@@ -82,6 +84,7 @@ async def get_video(call: Call) -> Response:
 @operation(
     "POST",
     "/api/v2/generations/{id}/cancel",
+    body=Nothing,
     answers={200: GenerationView, 202: GenerationView},
     tags=["generations"],
     errors=[409],
@@ -97,7 +100,12 @@ async def cancel_generation(call: Call) -> Response:
 
 
 @operation(
-    "POST", "/api/v2/generations/{id}/retry", answers={202: GenerationView}, tags=["generations"], errors=[409, 507]
+    "POST",
+    "/api/v2/generations/{id}/retry",
+    body=Nothing,
+    answers={202: GenerationView},
+    tags=["generations"],
+    errors=[409, 507],
 )
 async def retry_generation(call: Call) -> Response:
     """Make the same request anew: a new generation that names the old one. It counts as a request of its kind."""
@@ -177,7 +185,8 @@ async def _page(call: Call, filters: Filters) -> Response:
 
 def _filters(query: Any, **fixed: str | None) -> Filters:
     return Filters(
-        statuses=browse.stages_of(query.status) if query.status else (),
+        statuses=browse.stages_of(query.status, query.stage),
+        possibly_charged=query.possibly_charged,
         provider=query.provider,
         model=query.model,
         batch_id=getattr(query, "batch_id", None),
