@@ -26,6 +26,8 @@ COMMANDS = {
     "demo": "--open",
     "migrate": "--check",
     "doctor": "--json",
+    "backup": "--no-media --json",
+    "restore": "--resume --json",
     "keys": "",
     "generate": "",
     "list": "--json",

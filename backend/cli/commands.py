@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from backend import __version__
-from backend.cli import generate, generations, keys, operate
+from backend.cli import backups, generate, generations, keys, operate
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,6 +34,8 @@ for command in (
     operate.demo,
     operate.migrate,
     operate.doctor,
+    backups.backup,
+    backups.restore,
 ):
     app.command()(command)
 app.add_typer(keys.app, name="keys")

@@ -48,6 +48,7 @@ async def _run(settings: Settings) -> list[Check]:
     try:
         found = await asyncio.gather(
             machine.database(settings),
+            machine.work(settings),
             machine.storage(settings),
             machine.redis(settings),
             network.replicate(settings, http),

@@ -13,6 +13,7 @@ from backend.cli.doctor.check import Check, State
 from backend.config import Settings
 from backend.db.connection import sqlite_path
 from backend.errors import ReelhookError
+from backend.model import UNCLEAR
 
 
 async def database(settings: Settings) -> list[Check]:
@@ -48,6 +49,37 @@ def _sqlite() -> Check:
         return Check("SQLite", SQLITE_VERSION, State.OK, "the library Python is linked to")
     advice = "before 3.51.3 a file can be damaged when several processes write to it: run one process only"
     return Check("SQLite", SQLITE_VERSION, State.WARN, advice)
+
+
+async def work(settings: Settings) -> list[Check]:
+    """What a person should look at: requests nobody knows the end of, bills without a result, what was set aside."""
+    try:
+        file = sqlite_path(settings.database_url)
+        report = await asyncio.to_thread(bring, file, check=True)
+        if report.before == 0 or report.ran:
+            return []  # there is none yet, or none that this version can read
+        unclear, charged, aside = await _troubled(file)
+    except ReelhookError:
+        return []  # the check of the database says why
+    found = {"unclear": unclear, "possibly charged": charged, "set aside": aside}
+    told = ", ".join(f"{count} {what}" for what, count in found.items())
+    advice = "see `GET /api/v2/generations` with stage=unclear or possibly_charged=true" if any(found.values()) else ""
+    return [Check("generations", told, State.WARN if advice else State.OK, advice or "nothing waits for a person")]
+
+
+async def _troubled(file: Path) -> tuple[int, int, int]:
+    from backend.db import operations
+    from backend.db.connection import SqliteDb, Tx
+
+    async def look(tx: Tx) -> tuple[int, int, int]:
+        unclear = (await operations.counts(tx)).get(UNCLEAR, 0)
+        return unclear, await operations.possibly_charged(tx), await operations.set_aside(tx)
+
+    db = await SqliteDb.open(file, checkpoints=False)
+    try:
+        return await db.read(look)
+    finally:
+        await db.close()
 
 
 async def storage(settings: Settings) -> list[Check]:

@@ -1,0 +1,59 @@
+"""Files that are copied or linked whole, measured on the way, and synced."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 20
+
+
+def link_or_copy(source: Path, target: Path) -> str | None:
+    """Make `target` the same file, or where that cannot be a copy: then its SHA-256 is known.
+
+    Raises FileNotFoundError. A stored file never changes under its name, so a second name for it is as good as a copy.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, one without links, or somebody else's file
+        return copy(source, target)
+    return None
+
+
+def copy(source: Path, target: Path, mode: int = 0o666) -> str:
+    """Copy into a new file that survives a power loss; its SHA-256. `mode` is what the umask leaves of it."""
+    digest = hashlib.sha256()
+    with (
+        source.open("rb") as read,
+        open(target, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as written,
+    ):
+        while chunk := read.read(CHUNK_BYTES):
+            written.write(chunk)
+            digest.update(chunk)
+        written.flush()
+        os.fsync(written.fileno())
+    return digest.hexdigest()
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """A file's bytes, or the names in a folder, survive a power loss from here on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folders(root: Path) -> None:
+    """The names in a folder and in all below it survive a power loss from here on."""
+    for folder, _, _ in os.walk(root, topdown=False):
+        sync(Path(folder))

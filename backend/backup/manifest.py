@@ -1,0 +1,87 @@
+"""What a backup says of itself, and whether that is true."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from backend.backup import disk
+from backend.errors import ReelhookError
+
+DATABASE, KEY, MEDIA, MANIFEST, SUMS = "reelhook.db", "data.key", "media", "manifest.json", "SHA256SUMS"
+_LINE = re.compile(rf"([0-9a-f]{{64}})  ({DATABASE}|{KEY}|{MANIFEST}|{MEDIA}/[0-9a-z-]{{2}}/[0-9a-z][0-9a-z.-]*)\n")
+
+
+class Manifest(BaseModel):
+    """`manifest.json`. `files` and `bytes` are those of the media.
+
+    `deleted_meanwhile` names files that were removed with their rows while the backup was made; `lost` names files
+    that the service itself does not have, or not as its rows say.
+    """
+
+    format: Literal[1] = 1
+    reelhook: str
+    created_at: datetime
+    schema_version: int
+    counts: dict[str, int]
+    media: bool
+    data_key: bool
+    files: int
+    bytes: int
+    deleted_meanwhile: list[str]
+    lost: list[str]
+
+    @property
+    def taken_ms(self) -> int:
+        """When it was begun, in milliseconds since 1970 UTC: what is in it was so at this time or later."""
+        return int(self.created_at.timestamp() * 1000)
+
+    @property
+    def lines(self) -> int:
+        """How many lines SHA256SUMS has: a line for each file but itself."""
+        return self.files + 2 + self.data_key
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a backup. Raises ReelhookError when there is none that this program can read."""
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise ReelhookError(f"{folder} is no backup: it has no {MANIFEST}") from None
+    except ValidationError as error:
+        wrong = ", ".join(str(each["loc"][0]) if each["loc"] else each["msg"] for each in error.errors())
+        raise ReelhookError(f"{folder / MANIFEST} is damaged or of a newer version: {wrong}") from None
+
+
+def sums(folder: Path) -> Iterator[tuple[str, str]]:
+    """Each path below the folder with its SHA-256, as SHA256SUMS has them. Raises ReelhookError."""
+    try:
+        with (folder / SUMS).open(encoding="ascii", newline="\n") as file:
+            for line in file:
+                if not (found := _LINE.fullmatch(line)):
+                    raise ReelhookError(f"{folder / SUMS} is damaged")
+                yield found[2], found[1]
+    except FileNotFoundError:
+        raise ReelhookError(f"{folder} is no backup: it has no {SUMS}") from None
+    except UnicodeDecodeError:
+        raise ReelhookError(f"{folder / SUMS} is damaged") from None
+
+
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Read every file of the backup. Raises ReelhookError naming the first one that is not what it was."""
+    listed = set()
+    for path, sha256 in sums(folder):
+        listed.add(path)
+        try:
+            whole = disk.digest(folder / path) == sha256
+        except FileNotFoundError:
+            raise ReelhookError(f"the backup is damaged: {folder / path} is missing") from None
+        if not whole:
+            raise ReelhookError(f"the backup is damaged: {folder / path} is not what was written")
+    if len(listed) != manifest.lines or not {DATABASE, MANIFEST} <= listed:
+        raise ReelhookError(f"the backup is damaged: {folder / SUMS} does not list all its files")

@@ -1,0 +1,168 @@
+"""A backup is put back where there is nothing: the media first and the database last, under its name only when done.
+
+So a restore that was killed leaves no database, and can be run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend import app, migrate, room
+from backend.backup import disk
+from backend.backup import manifest as manifests
+from backend.backup.manifest import DATABASE, KEY, MEDIA, Manifest
+from backend.backup.taking import check_engines
+from backend.config import Settings
+from backend.context import Context
+from backend.db import claims, snapshot
+from backend.db.connection import sqlite_path
+from backend.errors import ReelhookError, StorageFull
+from backend.steps import hold
+from backend.storage import Storage, open_storage
+
+AT_ONCE = 32  # files that share a wait for the disk
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was put back. `held` requests may have been sent after the backup was made, so they are looked for."""
+
+    manifest: Manifest
+    held: int
+    schema_version: int
+
+
+def restore(settings: Settings, source: Path, *, resume: bool = False) -> Restored:
+    """Put a backup into DATABASE_URL and STORAGE_URL, which must be empty. Raises ReelhookError.
+
+    With `resume` what was waiting is sent as if no time had passed: only right when nothing ran after the backup.
+    """
+    check_engines(settings, media=False)
+    target = sqlite_path(settings.database_url).absolute()
+    found = manifests.read(source)
+    check_engines(settings, media=found.media)
+    storage = open_storage(settings.storage_url) if found.media else None
+    with _alone(target):
+        _check_target(target, source)
+        if storage:
+            asyncio.run(_check_storage(storage, source))
+        _check_backup(source, found)
+        try:
+            with room.needed():
+                return _put_back(settings, source, found, target, storage, resume)
+        except StorageFull as error:
+            raise ReelhookError("there is no room for all of it: make some and run this again") from error
+
+
+def _put_back(
+    settings: Settings, source: Path, found: Manifest, target: Path, storage: Storage | None, resume: bool
+) -> Restored:
+    if storage:
+        asyncio.run(_bring_media(storage, source))
+    if found.data_key and not target.with_name(KEY).exists():
+        _bring(source / KEY, target.with_name(KEY), 0o600)
+    rough = target.with_name(f"{target.name}.restoring")
+    for old in target.parent.glob(f"{rough.name}*"):
+        old.unlink()
+    disk.copy(source / DATABASE, rough)
+    held, version = asyncio.run(_prepare(settings, rough, found.taken_ms, resume))
+    for old in target.parent.glob(f"{rough.name}.*"):
+        old.unlink()  # the copy that a migration makes: the backup is one
+    if list(target.parent.glob(f"{rough.name}-*")):
+        raise ReelhookError(f"{rough} could not be closed: run this again")
+    disk.sync(rough)
+    os.rename(rough, target)
+    disk.sync(target.parent)
+    return Restored(found, held, version)
+
+
+async def _prepare(settings: Settings, rough: Path, taken_ms: int, resume: bool) -> tuple[int, int]:
+    """Bring the copy to the current schema and to this moment; how many requests are held, and the schema's version."""
+    async with app.open_context(settings.model_copy(update={"database_url": f"sqlite:///{rough}"})) as ctx:
+        await ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now()))
+        return await _hold(ctx, taken_ms, resume), len(migrate.known())
+
+
+async def _hold(ctx: Context, taken_ms: int, resume: bool) -> int:
+    return 0 if resume else await hold.hold_unsent(ctx, taken_ms)
+
+
+async def _bring_media(storage: Storage, source: Path) -> None:
+    """Every file of the backup under its name, a few at a time; those that are there were checked."""
+    batch: list[tuple[Path, str]] = []
+    for name, file, sha256 in _media(source):
+        if await storage.size(name) is not None:
+            continue
+        spooled = storage.spool(name)
+        if await asyncio.to_thread(disk.copy, file, spooled) != sha256:
+            raise ReelhookError(f"the backup changed while it was read: {file}")
+        batch.append((spooled, name))
+        if len(batch) == AT_ONCE:
+            await storage.keep_all(batch)
+            batch = []
+    await storage.keep_all(batch)
+
+
+def _media(source: Path) -> Iterator[tuple[str, Path, str]]:
+    """The name, the file and the SHA-256 of all media in a backup."""
+    for path, sha256 in manifests.sums(source):
+        if path.startswith(f"{MEDIA}/"):
+            yield path.rpartition("/")[2], source / path, sha256
+
+
+def _bring(source: Path, target: Path, mode: int) -> None:
+    """Copy a small file at one stroke."""
+    rough = target.with_name(f"{target.name}.restoring")
+    rough.unlink(missing_ok=True)
+    disk.copy(source, rough, mode)
+    os.rename(rough, target)
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """No service and no worker runs on this database, and none can start."""
+    with contextlib.ExitStack() as locks:
+        alone = locks.enter_context(app.only_process(target, "serve"))
+        if not alone:  # a newer SQLite, where both may run
+            locks.enter_context(app.only_process(target, "worker"))
+        yield
+
+
+def _check_backup(source: Path, found: Manifest) -> None:
+    """All of it is as it was written, and the database is one that this program can take."""
+    manifests.verify(source, found)
+    snapshot.check(source / DATABASE)
+    try:
+        migrate.check(source / DATABASE)
+    except migrate.MigrationError as error:
+        raise ReelhookError(f"{source / DATABASE}: {error}") from error
+
+
+def _check_target(target: Path, source: Path) -> None:
+    """There is no database, nothing that SQLite would take for a part of the new one, and no other key."""
+    if target.exists() and target.stat().st_size:
+        raise ReelhookError(f"{target} exists: a backup is put back only where there is no database; move it away")
+    for suffix in ("-wal", "-shm", "-journal"):
+        if target.with_name(target.name + suffix).exists():
+            raise ReelhookError(f"{target}{suffix} belongs to a database that was here: move it away")
+    key = target.with_name(KEY)
+    if key.exists() and (source / KEY).exists() and key.read_bytes() != (source / KEY).read_bytes():
+        raise ReelhookError(f"{key} exists and is another key than that of the backup: move it away")
+
+
+async def _check_storage(storage: Storage, source: Path) -> None:
+    """What is in the storage is of this backup, brought by a restore that did not come to its end."""
+    there = {name async for name in storage.names()}
+    if not there:
+        return
+    for name, _, sha256 in _media(source):
+        path = storage.path(name)
+        if name in there and path and await asyncio.to_thread(disk.digest, path) == sha256:
+            there.discard(name)
+    if there:
+        raise ReelhookError(f"STORAGE_URL has files that are not of this backup, as {min(there)}: choose an empty one")

@@ -1,0 +1,184 @@
+"""A backup is made beside its final name and renamed when all of it would survive a power loss."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from backend import __version__, filing, room
+from backend.backup import disk
+from backend.backup.manifest import DATABASE, KEY, MANIFEST, MEDIA, SUMS, Manifest
+from backend.config import Settings
+from backend.db import snapshot
+from backend.db.connection import sqlite_path
+from backend.errors import ReelhookError, StorageFull
+from backend.storage import Storage, open_storage
+
+
+def take(settings: Settings, target: Path, *, media: bool = True) -> Manifest:
+    """Copy the database, the data key and the media into the new folder `target`. Raises ReelhookError.
+
+    The service may run: it is only read. Whatever goes wrong, nothing half-made has that name.
+    """
+    check_engines(settings, media=media)
+    target = target.absolute()
+    database = sqlite_path(settings.database_url)
+    if not database.is_file():
+        raise ReelhookError(f"there is no database at {database}")
+    storage = open_storage(settings.storage_url) if media else None
+    _check_target(target)
+    with _partial(target) as partial:
+        try:
+            with room.needed():
+                made = _fill(partial, database, storage)
+                disk.sync_folders(partial)
+                os.rename(partial, target)
+                disk.sync(target.parent)
+        except StorageFull as error:
+            raise ReelhookError(f"there is no room for the backup at {target}") from error
+    return made
+
+
+def check_engines(settings: Settings, *, media: bool) -> None:
+    """Raise ReelhookError for what has its own tools for this."""
+    engine, store = (url.partition(":")[0] for url in (settings.database_url, settings.storage_url))
+    if engine != "sqlite":
+        raise ReelhookError(f"DATABASE_URL: {engine}: only SQLite is copied; use the engine's own tools, as pg_dump")
+    if media and store != "file":
+        raise ReelhookError(f"STORAGE_URL: {store}: only a folder is copied; use the store's own tools and --no-media")
+
+
+@dataclass
+class _Progress:
+    """SHA256SUMS as it grows, and what was found on the way; `missing` has the row's id by the file's name."""
+
+    sums: IO[str]
+    files: int = 0
+    bytes: int = 0
+    missing: dict[str, str] = field(default_factory=dict)
+    differing: list[str] = field(default_factory=list)
+
+    def note(self, path: str, sha256: str) -> None:
+        self.sums.write(f"{sha256}  {path}\n")
+
+
+def _fill(partial: Path, database: Path, storage: Storage | None) -> Manifest:
+    """First the database: each of its rows has its files by then, unless they are deleted meanwhile."""
+    begun_at = datetime.now(UTC)
+    copy = partial / DATABASE
+    snapshot.take(database, copy)
+    snapshot.check(copy)
+    disk.sync(copy)
+    with (partial / SUMS).open("x", encoding="ascii", newline="\n") as file:
+        progress = _Progress(file)
+        progress.note(DATABASE, disk.digest(copy))
+        key = database.with_name(KEY)
+        if has_key := key.is_file():
+            progress.note(KEY, disk.copy(key, partial / KEY, 0o600))
+        if storage:
+            _copy_media(storage, copy, partial, progress)
+        gone = set(progress.missing.values()) - snapshot.still_there(database, set(progress.missing.values()))
+        made = Manifest(
+            reelhook=__version__,
+            created_at=begun_at,
+            schema_version=snapshot.version(copy),
+            counts=snapshot.counts(copy),
+            media=storage is not None,
+            data_key=has_key,
+            files=progress.files,
+            bytes=progress.bytes,
+            deleted_meanwhile=sorted(name for name, id in progress.missing.items() if id in gone),
+            lost=sorted([name for name, id in progress.missing.items() if id not in gone] + progress.differing),
+        )
+        _write_manifest(partial / MANIFEST, made)
+        progress.note(MANIFEST, disk.digest(partial / MANIFEST))
+        file.flush()
+        os.fsync(file.fileno())
+    return made
+
+
+def _copy_media(storage: Storage, copy: Path, partial: Path, progress: _Progress) -> None:
+    """Every file that a row of the copy names, under the same name and in the same sub-folder."""
+    (partial / MEDIA).mkdir()
+    for row in snapshot.kept(copy):
+        _copy_file(storage, partial, row.file_name, progress, row)
+        if row.poster_name:
+            _copy_file(storage, partial, row.poster_name, progress, row)
+        if row.kind == "video":
+            for which in filing.FRAMES:
+                _copy_file(storage, partial, filing.frame(row.id, which), progress, row)
+
+
+def _copy_file(storage: Storage, partial: Path, name: str, progress: _Progress, row: snapshot.Kept) -> None:
+    """One file, with the bytes its row tells of; a frame may be missing: it is made again when it is needed."""
+    source = storage.path(name)
+    target = partial / MEDIA / (source.parent.name if source else "") / name
+    try:
+        if source is None:
+            raise FileNotFoundError(name)
+        target.parent.mkdir(exist_ok=True)
+        sha256 = disk.link_or_copy(source, target)
+    except (FileNotFoundError, NotADirectoryError):
+        if name in (row.file_name, row.poster_name):
+            progress.missing[name] = row.id
+        return
+    length = target.stat().st_size
+    if name == row.file_name and (length, sha256 or row.sha256) != (row.bytes, row.sha256):
+        target.unlink()
+        progress.differing.append(name)
+        return
+    sha256 = sha256 or (row.sha256 if name == row.file_name else disk.digest(target))
+    progress.note(f"{MEDIA}/{target.parent.name}/{name}", sha256)
+    progress.files += 1
+    progress.bytes += length
+
+
+def _write_manifest(path: Path, made: Manifest) -> None:
+    path.write_text(made.model_dump_json(indent=2) + "\n", "utf-8")
+    disk.sync(path)
+
+
+def _check_target(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not target.is_dir()) or (target.is_dir() and any(target.iterdir())):
+        raise ReelhookError(f"{target} exists: a backup is a new folder")
+
+
+@contextlib.contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """A folder beside `target`, locked while it is being filled, and gone at the end unless it was renamed.
+
+    What a killed backup to the same place left is removed first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pattern = re.compile(re.escape(target.name) + r"\.partial-[0-9a-f]{8}")
+    for old in [each for each in target.parent.iterdir() if pattern.fullmatch(each.name)]:
+        with contextlib.suppress(FileNotFoundError), _locked(old):
+            shutil.rmtree(old)
+    partial = target.with_name(f"{target.name}.partial-{secrets.token_hex(4)}")
+    partial.mkdir(mode=0o700)
+    with _locked(partial):
+        try:
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ReelhookError(f"another backup is being made in {folder}") from None
+    finally:
+        os.close(descriptor)

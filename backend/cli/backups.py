@@ -1,0 +1,70 @@
+"""`reelhook backup|restore`: everything the service keeps, copied aside and put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backend.cli.options import Json
+from backend.cli.output import print_json, say, size
+
+NAMES_SHOWN = 5
+
+
+def backup(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder that does not exist yet.")],
+    no_media: Annotated[bool, typer.Option("--no-media", help="Leave out the stored files.")] = False,
+    json: Json = False,
+) -> None:
+    """Copy the database, the data key and the stored files into a new folder; the service may run."""
+    from backend.backup import taking
+    from backend.cli.settings import load
+
+    made = taking.take(load(), path, media=not no_media)
+    _complain("the service does not have these files whole, and neither has the backup", made.lost)
+    _complain("deleted while the backup was made", made.deleted_meanwhile)
+    if json:
+        print_json({"path": str(path), **made.model_dump(mode="json")})
+    else:
+        typer.echo(f"{path} has {made.counts['generations']} generations and {_files(made.files, made.bytes)}")
+
+
+def restore(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="What `reelhook backup` made.")],
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Send what was waiting: only when nothing ran after the backup was made."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Put a backup back where there is no database; what may have been sent since is looked for, not sent again."""
+    from backend.backup import restoring
+    from backend.cli.settings import load
+
+    done = restoring.restore(load(), path, resume=resume)
+    found = done.manifest
+    if not found.media:
+        say("the backup has no stored files: put back your own copy of them")
+    if done.held:
+        say(
+            f"{done.held} unfinished requests may have been sent after the backup was made: the service will look for "
+            "them at the provider, and what it does not find will fail as submit_unknown"
+        )
+    if json:
+        counted = {"held": done.held, "files": found.files, "bytes": found.bytes}
+        made_at = found.created_at.isoformat()
+        print_json({"path": str(path), **counted, "schema_version": done.schema_version, "created_at": made_at})
+    else:
+        typer.echo(f"restored {found.counts['generations']} generations and {_files(found.files, found.bytes)}")
+
+
+def _files(count: int, total: int) -> str:
+    return f"{count} files ({size(total)})" if count else "no files"
+
+
+def _complain(what: str, names: list[str]) -> None:
+    if names:
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        say(f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}")

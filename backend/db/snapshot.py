@@ -1,0 +1,100 @@
+"""A consistent copy of the SQLite file, taken while others write, and what such a copy holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.errors import ReelhookError, StorageFull
+from backend.model import FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A completed generation or an asset: what its bytes are called, how many they are, and their SHA-256."""
+
+    id: str
+    kind: str
+    file_name: str
+    poster_name: str | None
+    bytes: int
+    sha256: str
+
+
+def take(source: Path, target: Path) -> None:
+    """Write the database as it is now into a new file. Not synced yet. Raises StorageFull, ReelhookError.
+
+    A connection that only reads: it can neither write the log back nor hold up whoever writes.
+    """
+    with _reading(source) as connection:
+        connection.execute("VACUUM INTO ?", (str(target),))
+
+
+def check(copy: Path) -> None:
+    """Raise ReelhookError unless every page and every reference of a copy is whole."""
+    with _reading(copy, settled=True) as connection:
+        (told,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if told == "ok" and (lost := connection.execute("PRAGMA foreign_key_check").fetchone()):
+            told = f"rows of {lost[0]} refer to nothing"
+    if told != "ok":
+        raise ReelhookError(f"{copy} is damaged: {told}")
+
+
+def version(copy: Path) -> int:
+    """The number of the last migration in a copy."""
+    with _reading(copy, settled=True) as connection:
+        return int(connection.execute("SELECT MAX(version) FROM schema_migrations").fetchone()[0] or 0)
+
+
+def counts(copy: Path) -> dict[str, int]:
+    """How many rows a copy has of what matters to people."""
+    finals = ", ".join(f"'{status}'" for status in FINAL)
+    with _reading(copy, settled=True) as connection:
+        found = {
+            table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]  # noqa: S608
+            for table in ("clients", "campaigns", "api_keys", "assets", "generations")
+        }
+        unfinished = f"SELECT COUNT(*) FROM generations WHERE status NOT IN ({finals})"  # noqa: S608
+        return {**found, "unfinished": connection.execute(unfinished).fetchone()[0]}
+
+
+def kept(copy: Path) -> Iterator[Kept]:
+    """Everything in a copy that has bytes in the storage, one at a time."""
+    with _reading(copy, settled=True) as connection:
+        rows = connection.execute(
+            """
+            SELECT id, kind, file_name, poster_name, bytes, sha256 FROM generations WHERE status = 'completed'
+            UNION ALL SELECT id, kind, file_name, NULL, bytes, sha256 FROM assets
+            """
+        )
+        for row in rows:
+            yield Kept(*row)
+
+
+def still_there(source: Path, ids: set[str]) -> set[str]:
+    """Which of these generations and assets the living database still has."""
+    with _reading(source) as connection:
+        return {
+            id
+            for id in ids
+            if connection.execute(
+                "SELECT id FROM generations WHERE id = :id UNION ALL SELECT id FROM assets WHERE id = :id", {"id": id}
+            ).fetchone()
+        }
+
+
+@contextmanager
+def _reading(file: Path, *, settled: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection that only reads. `settled`: nobody writes there any more, so nothing is put beside the file."""
+    query = "mode=ro&immutable=1" if settled else "mode=ro"
+    try:
+        address = f"{file.resolve().as_uri()}?{query}"
+        with closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=30)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        if "full" in str(error):
+            raise StorageFull from error
+        raise ReelhookError(f"{file}: {error}") from error
