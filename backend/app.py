@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import fcntl
 import gc
+import os
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import structlog
 
-from backend import catalog, datakey
+from backend import catalog, datakey, diskfault
 from backend.config import Settings, is_loopback
 from backend.context import Context, now_ms
 from backend.db import claims
@@ -30,6 +33,7 @@ from backend.web import server
 from backend.worker import Worker
 
 GRACE_S = 20
+LAST_WORDS_S = 2.0  # in which clients are told 503, and /readyz why
 SAFE_SQLITE = (3, 51, 3)  # before it, several writing processes could corrupt a WAL database
 
 log = structlog.get_logger("backend.app")
@@ -115,7 +119,7 @@ async def serve(settings: Settings, host: str, port: int, *, with_worker: bool =
             running = server.Server(server.config(server.build(ctx, await _dev_caller(ctx))))
             running.config.load()
             _spare_the_collector()
-            async with _background(ctx, worker, alone):
+            async with _ending_with_its_disk(worker), _background(ctx, worker, alone, running.stop):
                 shown = f"[{host}]" if ":" in host else host
                 print(f"reelhook is ready at http://{shown}:{port}", flush=True)
                 await running.serve(sockets=[listener])
@@ -127,7 +131,7 @@ async def work(settings: Settings, kinds: tuple[str, ...]) -> None:
         async with open_context(settings) as ctx:
             worker = Worker(ctx, kinds)
             server.stop_on_signals(worker.stop)
-            async with _background(ctx, worker, alone):
+            async with _ending_with_its_disk(worker), _background(ctx, worker, alone, worker.stop):
                 print("the worker is ready", flush=True)
                 await worker.stopping.wait()
 
@@ -141,14 +145,45 @@ async def _dev_caller(ctx: Context) -> Caller | None:
 
 
 @contextlib.asynccontextmanager
-async def _background(ctx: Context, worker: Worker | None, alone: bool) -> AsyncIterator[None]:
-    """The worker and what is done once after a start; at the end what is in hand is finished."""
+async def _ending_with_its_disk(worker: Worker | None) -> AsyncIterator[None]:
+    """End the process soon after its disk failed, in the middle of whatever it does.
+
+    Nothing is closed in order: that would write the log back into a database whose disk failed, or wait for it.
+    """
+    loop = asyncio.get_running_loop()
+
+    def speak(why: str) -> None:
+        ending = threading.Timer(LAST_WORDS_S, os._exit, (1,))
+        ending.daemon = True
+        ending.start()
+        log.error("disk_failed", why=why)
+        with contextlib.suppress(OSError):
+            print(f"reelhook: the disk failed, so the service ends: {why}", file=sys.stderr, flush=True)
+        if worker:
+            loop.call_soon_threadsafe(worker.stop)
+
+    with diskfault.watched(speak):
+        try:
+            yield
+        finally:
+            if diskfault.reason():
+                os._exit(1)
+
+
+@contextlib.asynccontextmanager
+async def _background(
+    ctx: Context, worker: Worker | None, alone: bool, stop: Callable[[], None]
+) -> AsyncIterator[None]:
+    """The worker and what is done once after a start; at the end what is in hand is finished.
+
+    A worker that ends by itself ends the service by `stop`, which would accept what nobody does. Raises ReelhookError.
+    """
     if worker and alone:
         await ctx.storage.sweep(0)  # before anybody writes there
         await ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now()))
     tasks = [asyncio.create_task(_after_start(ctx, alone and worker is not None))]
     if worker:
-        tasks.append(asyncio.create_task(worker.run()))
+        tasks.append(asyncio.create_task(_keep_working(worker, stop)))
     try:
         yield
     finally:
@@ -156,6 +191,18 @@ async def _background(ctx: Context, worker: Worker | None, alone: bool) -> Async
             worker.stop()
         tasks[0].cancel()
         await asyncio.wait(tasks, timeout=GRACE_S)
+    if worker and tasks[1].done() and (error := tasks[1].exception()):
+        raise ReelhookError("the worker ended by itself, so the service ends too; the log says why") from error
+
+
+async def _keep_working(worker: Worker, stop: Callable[[], None]) -> None:
+    """Run the worker; should it end before it is told to, `stop` the rest."""
+    try:
+        await worker.run()
+    finally:
+        if not worker.stopping.is_set():
+            log.error("worker_died", exc_info=True)
+            stop()
 
 
 async def _after_start(ctx: Context, alone: bool) -> None:

@@ -36,3 +36,8 @@ def _make(file: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(rough, file)
     rough.unlink()
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # a name is lost with the power as well as bytes are
+    finally:
+        os.close(folder)

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from backend import diskfault
 from backend.errors import StorageFull
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -13,10 +14,17 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @contextmanager
 def needed() -> Iterator[None]:
-    """Around whatever writes files: a full disk or an exhausted quota is `StorageFull`."""
+    """Around whatever writes files: a full disk or an exhausted quota is `StorageFull`; a failing one is declared."""
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if is_short(error):
             raise StorageFull from error
+        if diskfault.is_one(error):
+            raise diskfault.declare(f"a file could not be written: {error}") from error
         raise
+
+
+def is_short(error: OSError) -> bool:
+    """Whether there was no room, or a quota was exhausted."""
+    return error.errno in _NO_ROOM

@@ -51,7 +51,7 @@ class Worker:
         self.id = self.id or self.ctx.new_id()
         await self._routine(self._beat)
         jobs = [self._tend(lane) for lane in self._lanes()]
-        jobs += [self._believe(), self._every(BEAT_S, self._beat), self._every(TIDY_S, self._tidy)]
+        jobs += [self._believe(), self._every(BEAT_S, self._beat), self._keep_tidy()]
         jobs.append(self._every(TIDY_S, self._give_up))
         await asyncio.gather(*jobs)
         with contextlib.suppress(Exception):
@@ -120,7 +120,9 @@ class Worker:
 
     async def _set_aside(self, row: Generation) -> None:
         failure = Failure("provider_failed", "It could not be worked on, five times; see the log.", retryable=True)
-        await lifecycle.move(self.ctx, row, FAILED, self.id, failure=failure, possibly_charged=row.status != QUEUED)
+        kept = {"attempts": row.attempts, "possibly_charged": row.status != QUEUED}
+        await lifecycle.move(self.ctx, row, FAILED, self.id, failure=failure, **kept)
+        log.error("row_set_aside", generation_id=row.id, attempts=row.attempts)
 
     async def _believe(self) -> None:
         bell = self.ctx.bell.lane()
@@ -156,7 +158,13 @@ class Worker:
 
         await self.ctx.db.write(work)
 
+    async def _keep_tidy(self) -> None:
+        """Now, since a crash may have cut off a deletion; and ever again."""
+        await self._routine(self._tidy)
+        await self._every(TIDY_S, self._tidy)
+
     async def _tidy(self) -> None:
+        await watch.heed_the_clock(self.ctx)
         await tidy.tidy(self.ctx)
 
     async def _give_up(self) -> None:

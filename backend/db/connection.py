@@ -14,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import aiosqlite
 
-from backend.errors import OutOfSpace, SettingsError, Unavailable
+from backend import diskfault
+from backend.db import troubles
+from backend.errors import SettingsError
 
 T = TypeVar("T")
 Row = Any  # a mapping by column name: sqlite3.Row here
@@ -140,6 +141,7 @@ class SqliteDb:
 
     async def _commit(self, batch: list[tuple[Work[Any], asyncio.Future[Any]]]) -> None:
         try:
+            diskfault.refuse()
             answers = await _in_thread(self._writer, _run_batch, [work for work, _ in batch])
         except BaseException as error:
             answers = [(None, error)] * len(batch)
@@ -200,7 +202,7 @@ def _run_batch(connection: sqlite3.Connection, works: list[Work[Any]]) -> list[R
 
 def _run_together(connection: sqlite3.Connection, works: list[Work[Any]], run: Runner) -> list[Ran]:
     tx = _SqliteTx(connection)
-    with _mapped(connection):
+    with troubles.mapped(connection):
         connection.execute("BEGIN IMMEDIATE")
         answers = [run(connection, tx, work) for work in works]
         connection.execute("COMMIT")
@@ -213,7 +215,7 @@ def _run_bare(connection: sqlite3.Connection, tx: Tx, work: Work[Any]) -> Ran:
     try:
         return _drive(work(tx)), None
     except Exception as error:
-        if not connection.in_transaction:  # SQLite itself gave up the whole transaction, as on a full disk
+        if _ends_all(connection, error):
             raise
         if connection.total_changes != before:
             raise _Spoiled from error
@@ -225,7 +227,7 @@ def _run_saved(connection: sqlite3.Connection, tx: Tx, work: Work[Any]) -> Ran:
     try:
         result = _drive(work(tx))
     except Exception as error:
-        if not connection.in_transaction:
+        if _ends_all(connection, error):
             raise
         connection.execute("ROLLBACK TO work")
         connection.execute("RELEASE work")
@@ -234,8 +236,13 @@ def _run_saved(connection: sqlite3.Connection, tx: Tx, work: Work[Any]) -> Ran:
     return result, None
 
 
+def _ends_all(connection: sqlite3.Connection, error: Exception) -> bool:
+    """SQLite itself gave up the whole transaction, as on a full disk, or the file cannot be believed."""
+    return not connection.in_transaction or troubles.is_fault(error)
+
+
 def _run_read(connection: sqlite3.Connection, work: Work[T]) -> T:
-    with _mapped(connection):
+    with troubles.mapped(connection):
         connection.execute("BEGIN")
         result = _drive(work(_SqliteTx(connection)))
         connection.execute("COMMIT")
@@ -252,22 +259,3 @@ def _drive(work: Awaitable[T]) -> T:
         return result
     coroutine.close()
     raise RuntimeError("a transaction waits for nothing but its own statements")
-
-
-@contextmanager
-def _mapped(connection: sqlite3.Connection) -> Iterator[None]:
-    """SQLite's troubles as decisions; whatever happened, no transaction stays open."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        reason = str(error)
-        if "full" in reason:
-            raise OutOfSpace from error
-        if "locked" in reason or "busy" in reason:
-            raise Unavailable("The database is busy.", retry_after=1) from error
-        if "I/O" in reason or "unable to open" in reason:
-            raise Unavailable("The database cannot be read or written.", retry_after=30) from error
-        raise
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")

@@ -28,6 +28,7 @@ class Filters:
     created_after: int | None = None
     created_before: int | None = None
     q: str | None = None
+    possibly_charged: bool | None = None
 
 
 async def page(tx: Tx, filters: Filters, cursor: str | None, limit: int) -> tuple[list[Generation], str | None]:
@@ -84,6 +85,8 @@ def _unindexed(filters: Filters) -> tuple[list[str], dict[str, object]]:
             wheres, params = [*wheres, f"{name} = :{name}"], params | {name: getattr(filters, name)}
     if filters.statuses:
         wheres.append("status IN (" + ", ".join(f"'{status}'" for status in filters.statuses) + ")")
+    if filters.possibly_charged is not None:
+        wheres.append(f"possibly_charged = {int(filters.possibly_charged)}")
     if filters.campaign_id and filters.client_id:
         wheres, params = [*wheres, "client_id = :client_id"], params | {"client_id": filters.client_id}
     if filters.q:

@@ -6,6 +6,8 @@ import contextlib
 import random
 from typing import Any
 
+import structlog
+
 from backend import lifecycle, references
 from backend.context import Context
 from backend.db import claims, generations, operations
@@ -13,6 +15,8 @@ from backend.db.connection import Tx
 from backend.errors import ProviderRefused, ProviderUnavailable, ProviderUnclear, StorageFull, WrongStatus
 from backend.model import CANCELED, FAILED, QUEUED, UNCLEAR, Failure, Generation, Outcome
 from backend.providers.base import Submission
+
+log = structlog.get_logger("backend.steps.submit")
 
 FIRST_LOOK_MS = 5_000  # a webhook usually adopts an unclear submit before we look for it
 LONGEST_WAIT_S = 60.0
@@ -85,8 +89,17 @@ def _submission(ctx: Context, row: Generation, images: list[str], end: str | Non
 
 async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
     """A webhook may have been faster and adopted it already: then this says nothing new."""
-    await ctx.db.write(lambda tx: lifecycle.learn(tx, ctx, row.id, outcome, answered=True))
+    told = await ctx.db.write(lambda tx: lifecycle.learn(tx, ctx, row.id, outcome, answered=True))
     ctx.wake()
+    if told == "another prediction":
+        await _stop_second(ctx, row, outcome.provider_id)
+
+
+async def _stop_second(ctx: Context, row: Generation, provider_id: str) -> None:
+    """A webhook has brought another prediction of the same create: the first is kept, this one need not be paid."""
+    log.error("second_prediction", generation_id=row.id, provider_id=provider_id)
+    with contextlib.suppress(ProviderUnavailable, ProviderRefused):
+        await ctx.providers[row.provider].cancel(provider_id)
 
 
 async def _mark_unclear(ctx: Context, row: Generation, worker: str) -> None:
