@@ -32,6 +32,8 @@ CREATE TRIGGER IF NOT EXISTS witness_moves AFTER UPDATE OF status ON generations
 BEGIN INSERT INTO witness (subject, id, was, now) VALUES ('status', new.id, old.status, new.status); END;
 CREATE TRIGGER IF NOT EXISTS witness_events AFTER UPDATE ON events
 BEGIN INSERT INTO witness (subject, id, was, now) VALUES ('event', old.id, old.type, new.type); END;
+CREATE TRIGGER IF NOT EXISTS witness_deletes AFTER DELETE ON generations
+BEGIN INSERT INTO witness (subject, id, was, now) VALUES ('deleted', old.id, old.status, 'deleted'); END;
 """
 Row = sqlite3.Row
 
@@ -60,7 +62,7 @@ def findings(
         rows = {row["id"]: row for row in connection.execute("SELECT * FROM generations")}
         assets = connection.execute("SELECT * FROM assets").fetchall()
         found += [Finding(LOST, f"{id} was accepted and is not known") for id in accepted if id not in rows]
-        found += _of_creates(rows, ledger)
+        found += _of_creates(rows, _deleted(connection), ledger)
         found += _of_events(rows, connection.execute("SELECT * FROM events ORDER BY created_at, id").fetchall())
         found += _of_moves(connection)
         if finished:
@@ -89,20 +91,34 @@ def _of_the_database(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(DAMAGED, f"a foreign key of {row[0]} leads nowhere")
 
 
-def _of_creates(rows: dict[str, Row], ledger: dict[str, Any]) -> Iterator[Finding]:
-    """At most one prediction a generation, and nothing sent again after an answer nobody saw."""
+def _deleted(connection: sqlite3.Connection) -> set[str]:
+    """The generations that were deleted; when there was a witness."""
+    if not _has_witness(connection):
+        return set()
+    return {row["id"] for row in connection.execute("SELECT id FROM witness WHERE subject = 'deleted'")}
+
+
+def _has_witness(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'witness'").fetchone())
+
+
+def _of_creates(rows: dict[str, Row], deleted: set[str], ledger: dict[str, Any]) -> Iterator[Finding]:
+    """At most one prediction a generation, its own, and nothing sent again after an answer nobody saw."""
     made = [create for create in ledger["creates"] if create["created"]]
-    if len(made) > len(rows):
+    if len(made) > len(rows) + len(deleted):
         yield Finding(PAID_TWICE, f"{len(made)} predictions for {len(rows)} generations")
-    for id in rows:
+    for id in {*rows, *deleted}:
         sent = creates_of(ledger, id)
         for earlier in sent[:-1]:
             if earlier["created"] or not earlier["answered"]:
                 yield Finding(PAID_TWICE, f"{id} was sent again after {earlier}")
+    asked_by = {create["prediction_id"]: create["webhook"] for create in made}
     owners = defaultdict(list)
     for row in rows.values():
         if row["provider_id"]:
             owners[row["provider_id"]].append(row["id"])
+            if f"/{row['id']}/" not in (asked_by.get(row["provider_id"]) or f"/{row['id']}/"):
+                yield Finding(UNTRUE, f"{row['id']} has {row['provider_id']}, which another asked for")
     for prediction, ids in owners.items():
         if len(ids) > 1:
             yield Finding(UNTRUE, f"one prediction {prediction}, several generations {ids}")
@@ -123,9 +139,9 @@ def _of_events(rows: dict[str, Row], events: list[Row]) -> Iterator[Finding]:
 
 def _of_moves(connection: sqlite3.Connection) -> Iterator[Finding]:
     """Nothing ever went back, and no event was changed; when there was a witness."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'witness'").fetchone():
+    if not _has_witness(connection):
         return
-    for row in connection.execute("SELECT * FROM witness ORDER BY at"):
+    for row in connection.execute("SELECT * FROM witness WHERE subject <> 'deleted' ORDER BY at"):
         if row["subject"] == "event" or row["was"] not in FORWARD.get(row["now"], set()):
             yield Finding(BACKWARDS, f"{row['subject']} {row['id']} went from {row['was']} to {row['now']}")
 
@@ -144,9 +160,10 @@ def _of_results(rows: dict[str, Row], ledger: dict[str, Any]) -> Iterator[Findin
     """A success that was paid for is stored with the provider's own bytes, or the row says what became of it."""
     ends = {end["prediction_id"]: end for end in ledger["ends"] if end["status"] == "succeeded"}
     asked = {id: create["prediction_id"] for id in rows for create in creates_of(ledger, id) if create["created"]}
+    heard_of = {create["prediction_id"] for create in ledger["creates"]}  # another emulator has another ledger
     for id, row in rows.items():
         end = ends.get(row["provider_id"] or asked.get(id, ""))
-        if end is None and row["status"] == "completed":
+        if end is None and row["status"] == "completed" and row["provider_id"] in heard_of:
             yield Finding(UNTRUE, f"{id} is completed, and the provider never said so")
         elif end and row["status"] == "completed" and row["sha256"] != end["sha256"]:
             yield Finding(LOST, f"{id} has other bytes than the provider made")

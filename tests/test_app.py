@@ -10,12 +10,14 @@ from backend.errors import SettingsError
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "10.0.0.1", "example.com"])
+@pytest.mark.hazard(24)
 def test_dev_mode_is_refused_on_an_address_others_can_reach(host: str) -> None:
     with pytest.raises(SettingsError, match="this machine alone"):
         check_dev_mode(Settings(auth_mode="dev", _env_file=None), host)
 
 
 @pytest.mark.parametrize("url", ["https://api.example.com", "http://0.0.0.0:8000", "http://localhost.example.com"])
+@pytest.mark.hazard(24)
 def test_dev_mode_is_refused_with_a_base_url_that_is_not_loopback(url: str) -> None:
     for name in ("base_url", "ngrok_url"):
         with pytest.raises(SettingsError, match="this machine alone"):

@@ -113,7 +113,7 @@ def test_every_command_is_in_the_table_and_no_other() -> None:
 def commands_in_order() -> Iterator[str]:
     """As the table has them: what an operator runs, the keys, what a client runs."""
     known = list(commands())
-    first = ("serve", "worker", "emulator", "demo", "migrate", "doctor")
+    first = ("serve", "worker", "emulator", "demo", "migrate", "doctor", "backup", "restore")
     yield from first
     yield from (name for name in known if name.startswith("keys"))
     yield from (name for name in known if name.startswith("generate"))
@@ -161,7 +161,7 @@ def codes_in_source() -> set[str]:
     for node in ast.walk(errors):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == 3:
             found.add(cast(ast.Constant, node.value.elts[1]).value)
-    for folder in ("web", "steps", "tenancy.py", "links.py"):
+    for folder in ("web", "steps", "tenancy.py", "links.py", "backlog.py"):
         place = ROOT / "backend" / folder
         for file in place.rglob("*.py") if place.is_dir() else [place]:
             found |= set(re.findall(r'\bcode="(\w+)"', file.read_text()))

@@ -27,14 +27,18 @@ class Case:
 
 
 CASES: list[Case] = []
+LEFT_OUT: list[str] = []  # the names of those that this machine cannot play
 
 
-def case(point: str, name: str, *, rounds: int) -> Callable[[Story], Story]:
-    """Register a story under its crash point (a letter) and its name (a claim about what is survived)."""
+def case(point: str, name: str, *, rounds: int, here: bool = True) -> Callable[[Story], Story]:
+    """Register a story under its crash point (a letter) and its name; `here`: this machine can play it."""
 
     def register(story: Story) -> Story:
         assert name not in {known.name for known in CASES}, name
-        CASES.append(Case(point, name, rounds, story))
+        if here:
+            CASES.append(Case(point, name, rounds, story))
+        else:
+            LEFT_OUT.append(name)
         return story
 
     return register

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,8 +46,8 @@ def play(case: Case, round: int, seed: int = 1) -> tuple[int, list[Finding]]:
             scene.settle()
             return scene.kills, scene.audit()
         finally:
-            with suppress(ProcessLookupError):
-                service.abandon()
+            service.abandon()
+            scene.at_the_end.close()
 
 
 def score(case: Case, share: float = 1.0, seed: int = 1) -> Score:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class Scene:
     kills: int = 0
     patience_s: float = 60.0
     notes: list[str] = field(default_factory=list)
+    found: list[Finding] = field(default_factory=list)  # by the story itself, which looked where no audit can
+    at_the_end: ExitStack = field(default_factory=ExitStack)  # what the story started besides the service
 
     def start(self, **settings: str) -> None:
         """Start the service for the first time, with a campaign, and a witness in its database."""
@@ -67,20 +69,30 @@ class Scene:
         if self.service.process is None or self.service.process.poll() is not None:
             self.service.start()
         with suppress(AssertionError):
-            until(self._is_settled, self.patience_s)
+            until(self.is_settled, self.patience_s)
         if any(status == "unclear" for _, status in self.rows()):
-            self._let_the_deadline_pass()
+            self.let_the_deadline_pass()
             with suppress(AssertionError):
                 until(lambda: not self.rows(), self.patience_s)
 
+    def change(self, statement: str, **values: Any) -> None:
+        """Change the database while the service is down."""
+        with closing(sqlite3.connect(self.folder / "reelhook.db", timeout=10)) as connection, connection:
+            connection.execute(statement, values)
+
+    def let_time_pass(self) -> None:
+        """While the service is down: whatever is to be looked at later is due, no provider is paused any more."""
+        self.change("UPDATE generations SET due_at = 1 WHERE finished_at IS NULL AND lease_owner IS NULL")
+        self.change("UPDATE providers SET paused_until = 1")
+
     def audit(self) -> list[Finding]:
         """Stop the service and compare what is left with the ledger."""
-        found = []
+        found = list(self.found)
         if self.service.stop() != 0:
             found.append(Finding("untrue", f"its exit status was not 0: {self.service.log()[-1500:]}"))
         return found + findings(self.folder, self.provider.ledger, self.service.accepted)
 
-    def _is_settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Everything has ended but creates that never arrived: of these nobody will ever hear."""
         ledger = self.provider.ledger
         sent = {id for id, _ in self.rows() if any(create["created"] for create in creates_of(ledger, id))}
@@ -88,11 +100,10 @@ class Scene:
             not self.rows("SELECT id FROM deliveries WHERE handled_at IS NULL")
         )
 
-    def _let_the_deadline_pass(self) -> None:
+    def let_the_deadline_pass(self) -> None:
         """A quarter of an hour in a moment, for creates that nobody knows of."""
         self.service.stop()
-        with closing(sqlite3.connect(self.folder / "reelhook.db", timeout=10)) as connection, connection:
-            connection.execute("UPDATE generations SET deadline_at = 1, due_at = 1 WHERE status = 'unclear'")
+        self.change("UPDATE generations SET deadline_at = 1, due_at = 1 WHERE status = 'unclear'")
         self.service.start()
 
 

@@ -1,0 +1,6 @@
+"""Everything at once: customers, a provider with every fault it can have, and a service that is killed again and again.
+
+weather    what goes wrong at the provider, another mixture from time to time
+customers  who asks, asks again, cancels, retries and deletes meanwhile
+storm      one run: the customers, the kills, and the audit when it has become calm
+"""

@@ -1,0 +1,27 @@
+"""One case of every crash point, once; `scripts/crash` plays all of them, at another moment each time."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from crashes.case import Case
+from crashes.play import play
+from crashes.stories import CASES, left_out
+
+POINTS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+FIRST = {case.point: case for case in reversed(CASES)}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("case", [FIRST[point] for point in sorted(FIRST)], ids=lambda case: case.point)
+def test_nothing_is_lost_paid_twice_or_stuck_at_crash_point(case: Case) -> None:
+    _, found = play(case, round=0)
+    assert not found, f"{case.name}: {found}"
+
+
+def test_every_crash_point_has_a_case() -> None:
+    if left_out and os.environ.get("REQUIRE_SERVICES") != "1":
+        pytest.skip(f"this machine cannot play: {', '.join(left_out)}")
+    assert not left_out
+    assert {case.point for case in CASES} == set(POINTS)
