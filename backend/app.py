@@ -116,7 +116,8 @@ async def serve(settings: Settings, host: str, port: int, *, with_worker: bool =
         port = listener.getsockname()[1]
         async with open_context(settings.at_port(port)) as ctx:
             worker = Worker(ctx) if with_worker else None
-            running = server.Server(server.config(server.build(ctx, await _dev_caller(ctx))))
+            site = server.build(ctx, await _dev_caller(ctx))
+            running = server.Server(server.config(site), worker.stop if worker else None)
             running.config.load()
             _spare_the_collector()
             async with _ending_with_its_disk(worker), _background(ctx, worker, alone, running.stop):
@@ -190,7 +191,7 @@ async def _background(
         if worker:
             worker.stop()
         tasks[0].cancel()
-        await asyncio.wait(tasks, timeout=GRACE_S)
+        await asyncio.wait(tasks, timeout=GRACE_S - (worker.stopping_s() if worker else 0))
     if worker and tasks[1].done() and (error := tasks[1].exception()):
         raise ReelhookError("the worker ended by itself, so the service ends too; the log says why") from error
 

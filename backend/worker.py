@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -45,6 +46,7 @@ class Worker:
     id: str = ""
     holding: set[str] = field(default_factory=set)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopped_at: float = 0.0
 
     async def run(self) -> None:
         """Work until `stop`; then finish what is in hand and leave."""
@@ -59,8 +61,13 @@ class Worker:
 
     def stop(self) -> None:
         """Take nothing new."""
+        self._stopped_at = self._stopped_at or time.monotonic()
         self.stopping.set()
         self.ctx.wake()
+
+    def stopping_s(self) -> float:
+        """How long ago it was told to stop, in seconds."""
+        return time.monotonic() - self._stopped_at if self._stopped_at else 0.0
 
     def _lanes(self) -> list[Lane]:
         ctx, me = self.ctx, self.id

@@ -7,6 +7,7 @@ import contextlib
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -47,11 +48,23 @@ def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
 
 
 class Server(uvicorn.Server):
-    """uvicorn that leaves the process alive after its stop: what the worker has in hand is still to be finished."""
+    """uvicorn that leaves the process alive after its stop: what the worker has in hand is still to be finished.
+
+    `told` is called as soon as a signal comes, so that others stop meanwhile.
+    """
+
+    def __init__(self, config: uvicorn.Config, told: Callable[[], None] | None = None) -> None:
+        super().__init__(config)
+        self._told = told
 
     def stop(self) -> None:
         """Take nothing new, answer what is being answered, and end."""
         self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._told:
+            self._told()
+        super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
