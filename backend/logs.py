@@ -12,6 +12,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+MOST_CHARACTERS = 20_000  # of one field
+
 # Where a word begins, also after an escape of JSON or of a URL: of "\nsk_..." the n is no part of the word.
 _EDGE = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
 _SECRETS = (
@@ -36,7 +38,7 @@ _SECRETS = (
         r"\1\2 ***",
     ),
     (re.compile("(?i)" + _EDGE + r"((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), r"\1***"),
-    (re.compile("(?i)" + _EDGE + r"(x-[a-z-]*(?:key|token|secret):\s*)[^\s\"'\\,}]+"), r"\1***"),
+    (re.compile("(?i)" + _EDGE + r"(x-[a-z-]{0,40}(?:key|token|secret):\s*)[^\s\"'\\,}]+"), r"\1***"),
     (re.compile(r"(://[^\s/:@\"']*:)[^\s/@\"']+@"), r"\1***@"),
     (re.compile(r"(://)[^\s/:@\"'?#]+@"), r"\1***@"),
     (re.compile(r"(/webhooks/[^/\s\"']+/[^/\s\"']+/)[^/?\s\"'\\]+"), r"\1***"),
@@ -115,7 +117,12 @@ def _route_standard_logging(level: str, target: _Target) -> None:
 def _write_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     """The last processor: one line of ASCII JSON, redacted as a whole so that no field is forgotten."""
     event.pop("color_message", None)
-    return redact(json.dumps(event, default=repr))
+    return redact(json.dumps({name: _shortened(value) for name, value in event.items()}, default=repr))
+
+
+def _shortened(value: Any) -> Any:
+    """Looking for secrets takes a second a megabyte, and nobody reads that much."""
+    return value[:MOST_CHARACTERS] + "..." if isinstance(value, str) and len(value) > MOST_CHARACTERS else value
 
 
 _SHARED: list[Any] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import resource
 import struct
 import time
@@ -10,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -259,6 +261,18 @@ FORMS = {
     "not UTF-8": b'--b\r\nContent-Disposition: form-data; name="\xff\xfe"; filename="\xff"\r\n\r\nx\r\n' + END,
     "bytes that are no form": bytes(range(256)) * 100,
 }
+
+
+@pytest.mark.hazard(38)
+def test_a_form_that_the_temporary_folder_has_no_room_for_is_507(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(SpooledTemporaryFile):  # type: ignore[type-arg]
+        def write(self, _: bytes) -> int:
+            raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", Full)
+    body, headers = form(png())
+    answer = send(stage.service, stage.who, body, headers)
+    assert (answer.status, answer.json()["status"]) == (507, 507)
 
 
 @pytest.mark.hazard(38)

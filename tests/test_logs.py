@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -64,6 +65,27 @@ def test_no_secret_is_logged_by_anybody(out: io.StringIO, text: str) -> None:
 )
 def test_ordinary_words_stay(text: str) -> None:
     assert logs.redact(text) == text
+
+
+STARTS = "x- x-a sk_ key_ data:a/ data: key token= authorization Authorization: :// ://a: ://a@ /webhooks/ /webhooks/a/"
+
+
+@pytest.mark.hazard(49)
+@pytest.mark.parametrize("unit", [*STARTS.split(), "bearer ", "secret ", "%20", "\\n", '"', "AIza", "a."])
+def test_looking_for_secrets_takes_no_more_than_its_share_of_a_longer_text(unit: str) -> None:
+    def effort(length: int) -> float:
+        text = "key " + unit * (length // len(unit))
+        began = time.thread_time()
+        logs.redact(text)
+        return time.thread_time() - began
+
+    short = min(effort(10_000) for _ in range(3)) + 0.0005
+    assert min(effort(80_000) for _ in range(3)) < 24 * short, "eight times the text"
+
+
+def test_a_field_of_a_megabyte_is_cut(out: io.StringIO) -> None:
+    structlog.get_logger().info("long", field="x" * 1_000_000)
+    assert len(out.getvalue()) < 2 * logs.MOST_CHARACTERS
 
 
 def test_no_value_breaks_or_forges_a_line(out: io.StringIO) -> None:

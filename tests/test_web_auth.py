@@ -107,6 +107,7 @@ def test_two_authorization_headers_are_401(port: int) -> None:
         bcrypt.hashpw(KEY.encode(), bcrypt.gensalt(4)).decode() + "\n",
         None,
     ],
+    ids=["empty", "word", "cost 99", "cost 3", "cost 31", "hexadecimal", "cut", "line end", "none"],
 )
 def test_a_row_without_a_real_hash_is_401_for_that_key_alone(port: int, rows: Rows, hash_: str | None) -> None:
     rows.add(OTHER_KEY)

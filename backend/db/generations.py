@@ -79,7 +79,7 @@ async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bo
     if failure:
         fields |= {
             "error_code": failure.code,
-            "error_message": redact(failure.message)[:2000],
+            "error_message": redact(failure.message[:4000])[:2000],
             "error_retryable": failure.retryable,
         }
     if to in FINAL:

@@ -55,7 +55,7 @@ def read_query(params: QueryParams, model: type[M]) -> M:
         if _wants_list(model, name):
             values[name] = given
         elif len(given) > 1:
-            raise InvalidInput.of(redact(name)[:200], "This parameter was given more than once.")
+            raise InvalidInput.of(redact(name[:400])[:200], "This parameter was given more than once.")
         else:
             values[name] = given[0]
     try:

@@ -108,7 +108,7 @@ def from_validation(error: pydantic.ValidationError, *, where: str = "") -> Inva
 def _field(where: str, location: tuple[int | str, ...]) -> str:
     """A dotted path; an unknown field's own name is part of it, so it is cut and redacted."""
     path = ".".join(str(part) for part in location)
-    return redact(path or where or "body")[:200]
+    return redact((path or where or "body")[:400])[:200]
 
 
 def from_http(error: HTTPException) -> Problem:

@@ -10,6 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
+from backend import room
 from backend.errors import InvalidInput, RequestTimeout, TooLarge
 from backend.web import bodies
 
@@ -21,13 +22,14 @@ _FORM_BYTES = 64 << 10  # boundaries and part headers around the file
 async def open_file(request: Request, *, cap_bytes: int, within_s: float = WITHIN_S) -> AsyncIterator[UploadFile]:
     """The uploaded file, at its beginning; its temporary copy is gone when the block ends.
 
-    Raises TooLarge, RequestTimeout, InvalidInput unless there is exactly one part, named `file`, and
+    Raises TooLarge, RequestTimeout, StorageFull, InvalidInput unless there is exactly one part, named `file`, and
     a 400 for a form that cannot be read.
     """
     bounded = Request(request.scope, _Bounded(request, cap_bytes + _FORM_BYTES).receive)
     try:
         async with asyncio.timeout(within_s):
-            form = await bounded.form(max_files=1, max_fields=8, max_part_size=64 << 10)
+            with room.needed():  # what is larger than a megabyte goes to a temporary file
+                form = await bounded.form(max_files=1, max_fields=8, max_part_size=64 << 10)
     except TimeoutError:
         raise RequestTimeout(f"The file was not complete after {within_s:g} seconds.") from None
     try:
