@@ -364,6 +364,21 @@ def test_a_start_in_the_middle_of_a_large_deletion_is_not_taken_for_the_wrong_da
         assert stored(service, "") == sorted(stored(service, kept))
 
 
+def test_the_sweep_at_a_start_leaves_files_whose_row_may_yet_be_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The crash came between the file and its commit: a paid result, which the row will name in a moment."""
+    monkeypatch.setattr(tidy, "SETTLE_S", 0)
+    with running(tmp_path) as service:
+        nobodys, unfinished = service.ctx.new_id(), service.generate(service.tenant())["id"]
+        for id in (unfinished, nobodys):
+            spooled = service.ctx.storage.spool(f"{id}.png")
+            spooled.write_bytes(b"x")
+            service.run(service.ctx.storage.keep(spooled, f"{id}.png"))
+        assert service.run(tidy.sweep_orphans(service.ctx)) == tidy.Swept(1, 1)
+        assert stored(service, "") == [f"{unfinished}.png"]
+
+
 def test_bytes_are_gone_for_good_before_their_note_is(
     service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
