@@ -20,7 +20,6 @@ from crashes import strace
 from emulating import Provider, png, until
 from face import FINAL
 from gateway import Gateway, new_gateway
-from stracing import spoiling
 from workshop import working
 
 from backend import diskfault, room
@@ -110,7 +109,7 @@ def let_the_deadline_pass(service: Gateway) -> None:
 def test_a_database_that_cannot_be_synced_ends_the_service_and_a_good_disk_goes_on(
     service: Gateway, provider: Provider, error: str
 ) -> None:
-    restart_under(service, spoiling("fdatasync", f"error={error}", "12+"))
+    restart_under(service, strace.required_under("fdatasync", f"error={error}", "12+"))
     accepted, refused = ask_until_refused(service)
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert refused.headers["retry-after"] and "/" not in refused.json()["detail"]
@@ -127,7 +126,7 @@ def test_a_database_that_cannot_be_synced_ends_the_service_and_a_good_disk_goes_
 
 
 def test_a_media_folder_that_cannot_be_synced_ends_the_service_and_loses_no_output(service: Gateway) -> None:
-    restart_under(service, spoiling("fsync", "error=EIO", "1+"))
+    restart_under(service, strace.required_under("fsync", "error=EIO", "1+"))
     ids = [service.ask()["id"]]
     until(lambda: service.http.get("/readyz").json()["checks"].get("disk", {}).get("why"))
     says_why_and_ends(service)
@@ -139,7 +138,7 @@ def test_a_media_folder_that_cannot_be_synced_ends_the_service_and_loses_no_outp
 
 
 def test_an_upload_that_cannot_be_synced_is_refused_and_ends_the_service(service: Gateway) -> None:
-    restart_under(service, spoiling("fsync", "error=EIO", "1+"))
+    restart_under(service, strace.required_under("fsync", "error=EIO", "1+"))
     answer = service.http.post("/api/v2/assets", files={"file": ("start.png", png())})
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     says_why_and_ends(service)
@@ -151,7 +150,7 @@ def test_a_disk_without_room_is_no_failing_one_and_the_same_process_goes_on(
     service: Gateway, calls: str, error: str
 ) -> None:
     before = service.ask()["id"]
-    spoiling(calls, "", "")
+    strace.required_under(calls, "", "")
     with strace.injecting(service, calls, f"error={error}", "1+"):
         refused = service.try_to_ask(prompt="no room")
         assert refused.status_code == 507

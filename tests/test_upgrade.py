@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crashes import strace
 from emulating import TINY, Provider, emulating, png, until
 from gateway import Gateway, gateway
-from stracing import spoiling
 from test_migrate import query, shape
 
 from backend.cli.processes import COMMAND, environment
@@ -240,7 +240,7 @@ def test_a_migration_killed_at_any_call_leaves_the_old_database_or_a_new_one(
         folder = tmp_path / f"{call}-{when}"
         folder.mkdir()
         path = first_database(folder)
-        upgrade = [*spoiling(call, "signal=KILL", str(when)), sys.executable, "-c", UPGRADE, str(path)]
+        upgrade = [*strace.required_under(call, "signal=KILL", str(when)), sys.executable, "-c", UPGRADE, str(path)]
         done = subprocess.run(upgrade, cwd=ROOT, timeout=60, capture_output=True, text=True)
         ended = done.returncode == 0
         assert ended or done.returncode in (-9, 137), done.stderr

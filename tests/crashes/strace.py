@@ -6,6 +6,7 @@ the n-th that is hit.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from emulating import until
 from gateway import Gateway
 
@@ -47,6 +49,14 @@ def options(calls: str, effect: str, when: str, files: Iterable[Path] = ()) -> l
     """strace's words for it: `effect` at the calls that `when` counts (`3`: the third, `3+`: from it on)."""
     only = [word for file in files for word in ("-P", str(file))]
     return [*only, "-e", f"trace={calls}", "-e", f"inject={calls}:{effect}:when={when}"]
+
+
+def required_under(calls: str, effect: str, when: str, files: Iterable[Path] = ()) -> list[str]:
+    """The same for a test of its own: it is skipped where no process may be traced, and fails where one must be."""
+    if not works():
+        assert os.environ.get("REQUIRE_SERVICES") != "1", "strace is missing, or a process may not be traced"
+        pytest.skip("strace is missing, or a process may not be traced here")
+    return under(calls, effect, when, files)
 
 
 def under(calls: str, effect: str, when: str, files: Iterable[Path] = ()) -> list[str]:
