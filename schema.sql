@@ -111,6 +111,7 @@ CREATE TABLE generations (
   finished_at BIGINT,
   due_at BIGINT NOT NULL,       -- when a worker looks at it next; while one has it, when its lease ends
   lease_owner TEXT,             -- the worker that has it now; its writes are fenced by this name
+  held_at BIGINT,               -- when a restore made it unclear; NULL as soon as more is known
 
   CONSTRAINT kind_known CHECK (kind IN ('image', 'video')),
   CONSTRAINT status_known CHECK (status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing', 'completed', 'failed', 'canceled')),
@@ -129,7 +130,7 @@ CREATE INDEX generations_due ON generations (status, due_at)
 CREATE INDEX generations_queued ON generations (provider, client_id, due_at)
   WHERE status = 'queued';
 CREATE INDEX generations_in_flight ON generations (provider, client_id)
-  WHERE status IN ('submitting', 'unclear', 'processing');
+  WHERE status IN ('submitting', 'unclear', 'processing') AND held_at IS NULL;
 CREATE INDEX generations_waiting ON generations (id) WHERE status = 'waiting';
 CREATE INDEX generations_by_provider_id ON generations (provider, provider_id)
   WHERE provider_id IS NOT NULL;
@@ -208,6 +209,11 @@ CREATE TABLE workers (          -- who is alive
   kind TEXT NOT NULL,
   started_at BIGINT NOT NULL,
   seen_at BIGINT NOT NULL
+);
+
+CREATE TABLE restores (         -- when this database was put back from a backup
+  restored_at BIGINT PRIMARY KEY,
+  taken_at BIGINT NOT NULL      -- when the backup was begun: of what came between, no row is left
 );
 
 CREATE TABLE trash (            -- files whose rows are gone: removed later, so a crash leaves no row without its bytes

@@ -91,7 +91,7 @@ def only_process(path: Path, role: str) -> Iterator[bool]:
     The lock is on a file of its own: closing any descriptor of the database would drop SQLite's locks.
     """
     shared = sqlite3.sqlite_version_info >= SAFE_SQLITE
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.{role if shared else 'process'}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -218,7 +218,7 @@ async def _after_start(ctx: Context, alone: bool) -> None:
     if alone:
         swept = await tidy.sweep_orphans(ctx)
         if swept.trusted:
-            log.info("storage_swept", removed=swept.removed)
+            log.info("storage_swept", removed=swept.removed, kept=swept.kept)
         else:
             log.error("storage_not_swept", unknown=swept.unknown, why="is DATABASE_URL the right one?")
 

@@ -6,6 +6,7 @@ one transaction with its record. A file that will be changed is copied first.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -72,7 +73,8 @@ def migrate(path: Path, *, migrations: list[Migration] | None = None, schema: st
     every = known() if migrations is None else migrations
     _look(path, every)  # what is not ours is left exactly as it is
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path)
         with closing(_connect(path)) as connection:
             report = _bring(connection, path, every, schema)
             verify(connection)
@@ -96,6 +98,15 @@ def check(path: Path) -> Report:
     if before is None:
         return Report(0, len(every), ("schema.sql",))
     return Report(before, len(every), tuple(_label(one) for one in every[before:]))
+
+
+def make_private(path: Path) -> None:
+    """An empty file that nobody else may read, unless there is one: what SQLite puts beside it is as private.
+
+    In it are prompts, the hashes of keys, and what proves a webhook.
+    """
+    with contextlib.suppress(FileExistsError):  # never opened again: closing it would drop the locks SQLite has on it
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _look(path: Path, every: list[Migration]) -> int | None:
@@ -223,6 +234,7 @@ def _copy(connection: sqlite3.Connection, path: Path, version: int) -> Path:
     target = path.with_name(f"{path.name}.before-{version + 1:04d}.{int(time.time())}")
     rough = target.with_name(target.name + ".part")
     rough.unlink(missing_ok=True)
+    make_private(rough)
     connection.execute("VACUUM INTO ?", (str(rough),))
     with rough.open("rb+") as file:
         os.fsync(file.fileno())

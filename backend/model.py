@@ -121,6 +121,7 @@ class Generation:
     finished_at: int | None
     due_at: int
     lease_owner: str | None
+    held_at: int | None
 
     @property
     def shown_status(self) -> str:

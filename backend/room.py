@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from backend import diskfault
 from backend.errors import StorageFull
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # the last: no file may be so large here
 
 
 @contextmanager
@@ -26,5 +26,5 @@ def needed() -> Iterator[None]:
 
 
 def is_short(error: OSError) -> bool:
-    """Whether there was no room, or a quota was exhausted."""
+    """Whether there was no room, or a quota or the limit for a file was reached."""
     return error.errno in _NO_ROOM

@@ -27,14 +27,28 @@ MOST_ATTEMPTS = 5
 log = structlog.get_logger("backend.worker")
 
 
+Work = Callable[[Generation], Awaitable[None]]
+
+
 @dataclass(frozen=True)
 class Lane:
-    """Rows of one state and what is done with them; `most` at a time."""
+    """Rows of one state and what is done with them; `most` at a time.
+
+    `work` gets the rows that were taken at once and returns what is done with each. `together`: they share
+    something dear, so no more are taken until all of them are done.
+    """
 
     name: str
     claim: Callable[[int], Awaitable[list[Generation]]]
-    work: Callable[[Generation], Awaitable[None]]
+    work: Callable[[list[Generation]], Work]
     most: int
+    together: bool = False
+
+    def room(self, busy: int) -> int:
+        """How many rows to take now, while so many are being worked on."""
+        if self.together:
+            return 0 if busy else self.most
+        return min(self.most - busy, AT_ONCE)
 
 
 @dataclass
@@ -79,23 +93,24 @@ class Worker:
             Lane(
                 "submit",
                 lambda limit: submit.claim(ctx, me, self.kinds, limit, LEASE_MS),
-                lambda row: submit.send(ctx, row, me),
+                lambda _: lambda row: submit.send(ctx, row, me),
                 64,
             ),
-            Lane("lost", due(SUBMITTING), lambda row: watch.mark_lost(ctx, row, me), 64),
-            Lane("unclear", due(UNCLEAR), lambda row: watch.look_for(ctx, [row], me), 1),
-            Lane("poll", due(PROCESSING), lambda row: watch.poll(ctx, row, me), 32),
-            Lane("collect", due(STORING), lambda row: collect.store(ctx, row, me), 40),
+            Lane("lost", due(SUBMITTING), lambda _: lambda row: watch.mark_lost(ctx, row, me), 64),
+            Lane("unclear", due(UNCLEAR), lambda rows: watch.look_for(ctx, rows, me), 200, together=True),
+            Lane("poll", due(PROCESSING), lambda _: lambda row: watch.poll(ctx, row, me), 32),
+            Lane("collect", due(STORING), lambda _: lambda row: collect.store(ctx, row, me), 40),
         ]
 
     async def _tend(self, lane: Lane) -> None:
         bell, tasks = self.ctx.bell.lane(), set[asyncio.Task[None]]()
         while not self.stopping.is_set():
             bell.clear()
-            room = min(lane.most - len(tasks), AT_ONCE)
+            room = lane.room(len(tasks))
             rows = await self._claim(lane, room) if room else []
+            work = lane.work(rows)
             for row in rows:
-                task = asyncio.create_task(self._do(lane, row))
+                task = asyncio.create_task(self._do(lane, row, work))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
                 task.add_done_callback(lambda _: bell.set())
@@ -112,14 +127,14 @@ class Worker:
             await _wait(self.stopping, 1.0)
             return []
 
-    async def _do(self, lane: Lane, row: Generation) -> None:
+    async def _do(self, lane: Lane, row: Generation, work: Work) -> None:
         """One row. Whatever goes wrong, its lease ends by itself and it is tried again, five times at most."""
         self.holding.add(row.id)
         try:
             if row.attempts > MOST_ATTEMPTS:
                 await self._set_aside(row)
             else:
-                await lane.work(row)
+                await work(row)
         except Exception:
             log.exception("row_failed", lane=lane.name, generation_id=row.id, attempts=row.attempts)
         finally:

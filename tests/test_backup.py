@@ -21,15 +21,16 @@ import pytest
 from auditor import audit, creates_of, witness
 from emulating import TINY, Provider, emulating, png, until
 from gateway import Gateway, gateway, new_gateway
-from workshop import Workshop
+from workshop import Workshop, working
 
+from backend import ids
 from backend.backup import disk, restoring, taking
 from backend.cli.processes import COMMAND, environment
 from backend.config import Settings
-from backend.db import snapshot
+from backend.db import claims, snapshot
 from backend.errors import ReelhookError
 from backend.migrate import known, migrate
-from backend.steps import hold
+from backend.steps import hold, tidy, watch
 
 Done = subprocess.CompletedProcess[str]
 UNSENT = ("queued", "waiting", "submitting")
@@ -633,3 +634,216 @@ def test_a_restore_never_goes_where_something_is(studio: Path, backup: Path, tmp
 def test_a_restore_is_refused_while_a_service_runs_there(backup: Path, tmp_path: Path) -> None:
     with emulating() as provider, gateway(tmp_path, provider) as service:
         refused(command("restore", backup, **service.settings), "is used by another Reelhook process")
+
+
+def damage(file: Path) -> None:
+    """Four bytes rot: the length stays."""
+    content = file.read_bytes()
+    file.unlink()  # its other names keep what they have
+    file.write_bytes(content[:20] + b"rot!" + content[24:])
+
+
+def test_a_stored_file_that_rotted_is_told_as_lost_and_the_rest_can_be_put_back(studio: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(studio, tmp_path / "own"))
+    (_, rotten), *_ = rows(own, "id, file_name")
+    damage(next((own / "media").rglob(rotten)))
+    done = command("backup", tmp_path / "backup", **place(own))
+    assert (
+        done.returncode == 0 and f"does not have these files whole, and neither has the backup: {rotten}" in done.stderr
+    )
+    assert_whole(tmp_path / "backup")
+    assert json.loads((tmp_path / "backup" / "manifest.json").read_text())["lost"] == [rotten]
+    assert restore(place(tmp_path / "again"), tmp_path / "backup")["left_out"] == []
+    assert rows(tmp_path / "again", "*") == rows(own, "*")
+
+
+def test_stored_files_that_rotted_in_a_backup_are_left_out_when_that_is_asked(copied: Path, tmp_path: Path) -> None:
+    rotten, missing = (sorted((copied / "media").rglob(pattern))[0] for pattern in ("*.mp4", "*.png"))
+    damage(rotten)
+    missing.unlink()
+    refused(command("restore", copied, **place(tmp_path / "again")), "`--without-damaged` puts back all but such files")
+    done = command("restore", copied, "--without-damaged", **place(tmp_path / "again"))
+    assert done.returncode == 0 and "damaged in the backup" in done.stderr
+    assert rotten.name in done.stderr and missing.name in done.stderr
+    told = restore(place(tmp_path / "twice"), copied, "--without-damaged")
+    assert told["left_out"] == sorted([rotten.name, missing.name])
+    for folder in (tmp_path / "again", tmp_path / "twice"):
+        assert rows(folder, "*") == rows(copied, "*")
+        stored = {file.name for file in (folder / "media").rglob("*") if file.is_file()}
+        whole = {file.name for file in (copied / "media").rglob("*") if file.is_file()}
+        assert stored == whole - {rotten.name} and told["files"] == len(stored)
+
+
+@pytest.mark.parametrize("vital", ["reelhook.db", "data.key", "manifest.json"])
+def test_a_damaged_database_is_never_put_back(vital: str, copied: Path, tmp_path: Path) -> None:
+    damage(next((copied / "media").rglob("*.png")))
+    damage(copied / vital)
+    done = command("restore", copied, "--without-damaged", **place(tmp_path / "again"))
+    assert done.returncode == 1 and vital in done.stderr and "--without-damaged" not in done.stderr
+    assert not (tmp_path / "again" / "reelhook.db").exists()
+
+
+def test_what_a_restore_holds_takes_no_place_from_what_is_new(tmp_path: Path, provider: Provider) -> None:
+    with working(tmp_path, provider, worker=False, max_in_flight=2) as bench:
+        held = bench.ask_many(5, prompt="held")
+        assert bench.run(hold.hold_unsent(bench.ctx, bench.clock() - 1000)) == 5
+        new = bench.ask_many(3, prompt="new")
+        provider.spoil({"kind": "stuck"})
+        assert bench.submit_next() == new[:2]
+        made = provider.create(
+            body={"webhook": f"{bench.origin}/webhooks/replicate/{held[0]}/{bench.row(held[0]).nonce}"}
+        )
+        bench.look("unclear")
+        assert bench.row(held[0]).provider_id == made.json()["id"] and bench.row(held[0]).held_at is None
+        assert bench.run(bench.ctx.db.read(lambda tx: claims.count_in_flight(tx, "replicate"))) == 3
+        bench.finished = False
+
+
+@contextmanager
+def holding(folder: Path, provider: Provider, count: int) -> Iterator[tuple[Workshop, list[str]]]:
+    """A service at work that holds as many requests as a restore does, none of which was ever sent."""
+    with working(folder, provider, worker=False) as bench:
+        ids = bench.ask_many(count, prompt="held")
+        bench.run(hold.hold_unsent(bench.ctx, bench.clock() - 86_400_000))
+        bench.finished = False
+    with working(folder, provider) as bench:
+        yield bench, ids
+        bench.finished = False
+
+
+def test_the_list_is_read_once_for_all_that_is_held(tmp_path: Path, provider: Provider) -> None:
+    with holding(tmp_path, provider, 250) as (bench, ids):
+        until(lambda: all(row.polls == 1 for row in map(bench.row, ids)))
+        assert provider.ledger["lists"] == 2  # 200 rows a time
+        assert all((row.attempts, row.lease_owner) == (0, None) for row in map(bench.row, ids))
+
+
+def test_a_held_row_that_cannot_be_worked_on_holds_up_no_other(
+    tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopt = watch._adopt
+
+    async def breaks_at_the_first(ctx: Any, row: Any, *others: Any) -> None:
+        if row.prompt == "held 0":
+            raise RuntimeError("it cannot be read")
+        await adopt(ctx, row, *others)
+
+    monkeypatch.setattr(watch, "_adopt", breaks_at_the_first)
+    with holding(tmp_path, provider, 5) as (bench, (first, *others)):
+        until(lambda: all(bench.row(id).polls == 1 for id in others))
+        for _ in range(5):
+            before = until(lambda: bench.row(first).attempts)
+            bench.forward(31)
+            until(lambda before=before: bench.row(first).attempts > before or bench.row(first).status == "failed")
+        until(lambda: bench.row(first).status == "failed")
+        assert all(bench.row(id).status == "unclear" and bench.row(id).attempts <= 1 for id in others)
+
+
+def test_another_clients_equal_request_is_not_adopted_for_one_that_is_held(bench: Workshop, provider: Provider) -> None:
+    """The list shows no webhook, and since the backup anybody may have asked for the same."""
+    id = bench.ask(prompt="a fox")["id"]
+    bench.run(hold.hold_unsent(bench.ctx, bench.clock() - 3_600_000))
+    provider.create(**bench.row(id).params)
+    bench.look("unclear")
+    assert (bench.row(id).status, bench.row(id).polls) == ("unclear", 1) and provider.ledger["lists"] == 1
+    bench.finished = False
+
+
+def test_what_was_stored_after_the_backup_is_not_swept_when_only_the_database_is_put_back(
+    tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tidy, "SETTLE_S", 0.0)
+    monkeypatch.setattr(ids, "_last", 0)  # other stories put their clocks forward, and ids never go back
+    (tmp_path / "own").mkdir()
+    with working(tmp_path / "own", provider) as bench:
+        bench.ended(bench.ask(prompt="before")["id"], "completed")
+        taking.take(settings_of(tmp_path / "own"), tmp_path / "backup", media=False)
+        paid = bench.row(bench.ask(prompt="since")["id"]).id
+        bench.ended(paid, "completed")
+    again = Path(shutil.copytree(tmp_path / "own" / "media", tmp_path / "again" / "media")).parent
+    restoring.restore(settings_of(again), tmp_path / "backup")
+    names = {file.name for file in (again / "media").rglob(f"{paid}*")}
+    assert len(names) == 2
+    with emulating() as another, working(again, another) as bench:
+        assert bench.run(tidy.sweep_orphans(bench.ctx)) == tidy.Swept(2, 0, kept=2)
+        bench.ended(bench.ask(prompt="after")["id"], "completed")
+        orphan = f"{bench.ctx.new_id()}.png"
+        spooled = bench.ctx.storage.spool(orphan)
+        spooled.write_bytes(b"of a crash")
+        bench.run(bench.ctx.storage.keep(spooled, orphan))
+        swept = bench.run(tidy.sweep_orphans(bench.ctx))
+        assert swept == tidy.Swept(3, 1, kept=2) and swept.trusted
+        left = list((again / "media").rglob(f"{paid}*"))
+        assert {file.name for file in left} == names
+        for file in left:
+            file.unlink()  # so that the audit finds none without a row
+
+
+def test_what_the_service_makes_is_its_owners_alone(backup: Path, tmp_path: Path) -> None:
+    """Prompts, nonces, hashes and pictures; though the umask would let everybody read."""
+    before = os.umask(0o022)
+    try:
+        with emulating() as provider:
+            service = new_gateway(tmp_path, provider, **place(tmp_path / "live"))
+            try:
+                service.start()
+                service.begin()
+                service.ended(service.ask()["id"], "completed")
+                private(tmp_path / "live")
+            finally:
+                service.abandon()
+                service.close()
+        restore(place(tmp_path / "again"), backup)
+        private(tmp_path / "again")
+        assert stat.S_IMODE((backup / "reelhook.db").stat().st_mode) == 0o600
+        old = tmp_path / "old" / "reelhook.db"
+        migrate(old, migrations=known()[:1], schema=known()[0].sql)
+        migrate(old)
+        assert list(old.parent.glob("*.before-*"))
+        private(old.parent)
+    finally:
+        os.umask(before)
+
+
+def private(folder: Path) -> None:
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
+    folders = {path for path in found if path.is_dir()}
+    assert {found[path] for path in folders} == {0o700}, found
+    assert {mode for path, mode in found.items() if path not in folders and path.suffix != ".lock"} == {0o600}, found
+
+
+def test_a_link_or_a_file_that_is_called_like_a_broken_backup_is_left_alone(studio: Path, tmp_path: Path) -> None:
+    (tmp_path / "somebodys").mkdir()
+    (tmp_path / "backup.partial-deadbeef").symlink_to(tmp_path / "somebodys")
+    (tmp_path / "backup.partial-00000000").touch()
+    back_up(place(studio), tmp_path / "backup")
+    assert len(list(tmp_path.glob("backup.partial-*"))) == 2 and (tmp_path / "somebodys").is_dir()
+
+
+def test_a_backup_that_has_just_begun_is_not_taken_for_a_broken_one(
+    studio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins after the first made its folder, and before that is locked."""
+    told: list[str] = []
+    mkdir = Path.mkdir
+
+    def second() -> None:
+        try:
+            taking.take(settings_of(studio), tmp_path / "backup", media=False)
+        except ReelhookError as error:
+            told.append(error.message)
+
+    other = threading.Thread(target=second)
+
+    def interrupted(path: Path, *args: Any, **more: Any) -> None:
+        mkdir(path, *args, **more)
+        if ".partial-" in path.name and threading.current_thread() is not other:
+            monkeypatch.setattr(Path, "mkdir", mkdir)
+            other.start()
+            other.join(1)
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with taking._partial(tmp_path / "backup") as partial:
+        other.join(20)
+        assert partial.is_dir()
+    assert len(told) == 1 and "another backup is being made" in told[0]

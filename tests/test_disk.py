@@ -159,6 +159,33 @@ def test_a_disk_without_room_is_no_failing_one_and_the_same_process_goes_on(
     assert not events(service, "disk_failed")
 
 
+def test_a_limit_on_the_length_of_files_is_no_failing_disk(service: Gateway) -> None:
+    """As `ulimit -f` sets it; the database's log comes to it first."""
+    restart_under(service, ["sh", "-c", 'ulimit -f 1200; exec "$@"', "sh"])
+    accepted, refused = ask_until_refused(service)
+    assert accepted and refused.status_code == 507
+    assert not events(service, "disk_failed")
+    assert service.http.get("/healthz").status_code == 200
+    service.kill()
+    service.start()
+    service.accepted += accepted
+    for id in accepted:
+        service.ended(id)
+
+
+async def test_nothing_is_put_into_a_folder_for_temporary_files_which_may_be_full(tmp_path: Path) -> None:
+    migrate(tmp_path / "test.db")
+    db = await SqliteDb.open(tmp_path / "test.db")
+
+    async def where(tx: Tx) -> int:
+        return int((await tx.one("PRAGMA temp_store"))[0])
+
+    try:
+        assert [await db.write(where), *[await db.read(where) for _ in range(3)]] == [2] * 4  # 2: memory
+    finally:
+        await db.close()
+
+
 CASES = [
     (sqlite3.SQLITE_IOERR, 1034, "disk I/O error"),
     (sqlite3.SQLITE_IOERR, 266, "disk I/O error"),
@@ -233,7 +260,7 @@ def test_a_file_that_cannot_be_written_is_declared(told: list[str], code: int) -
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_file_without_room_is_not(told: list[str], code: int) -> None:
     with pytest.raises(StorageFull), room.needed():
         raise OSError(code, "no room")

@@ -89,6 +89,13 @@ def test_no_answer_is_made_of_the_host_header(service: Service, host: bytes) -> 
     assert b"location:" not in got.lower()
 
 
+def webhook(*headers: bytes, body: bytes = b"", id: bytes = b"msg") -> bytes:
+    """A webhook that looks signed, until somebody checks."""
+    path = b"/webhooks/replicate/01890000-0000-7000-8000-000000000000/x"
+    stamp = (b"webhook-id: " + id, b"webhook-timestamp: %d" % time.time(), b"webhook-signature: v1,x")
+    return b"".join(one + b"\r\n" for one in (b"POST " + path + b" HTTP/1.1", HOST[:-2], *stamp, *headers, b"")) + body
+
+
 WAITING = {
     "nothing": b"",
     "half a line": b"GET /heal",
@@ -124,11 +131,10 @@ def test_a_body_that_never_ends_is_408_for_strangers_and_clients(
 ) -> None:
     monkeypatch.setattr("backend.web.bodies.WITHIN_S", 0.4)
     monkeypatch.setitem(_defaults(), "within_s", 0.4)
-    path = "/api/v2/campaigns" if signed else "/webhooks/replicate/01890000-0000-7000-8000-000000000000/x"
-    key = f"Authorization: Bearer {service.admin}\r\n" if signed else ""
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{key}Content-Length: 100\r\n\r\n"
+    key = f"Authorization: Bearer {service.admin}\r\n".encode()
+    head = b"POST /api/v2/campaigns HTTP/1.1\r\n" + HOST + key + b"Content-Length: 100\r\n\r\n"
     began = time.monotonic()
-    got = _drip(service.port, head.encode())
+    got = _drip(service.port, head if signed else webhook(b"Content-Length: 100"))
     assert answers(got) == [b"408"] and b"application/problem+json" in got
     assert time.monotonic() - began < 5
 
@@ -163,8 +169,7 @@ def _drip(port: int, head: bytes) -> bytes:
         b"",
         b"GET /heal",
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"POST /webhooks/replicate/01890000-0000-7000-8000-000000000000/x HTTP/1.1\r\nHost: localhost\r\n"
-        b"Content-Length: 1000\r\n\r\nx",
+        webhook(b"Content-Length: 1000", body=b"x"),
     ],
     ids=["nothing", "half a head", "one request", "half a body"],
 )

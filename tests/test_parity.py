@@ -31,6 +31,7 @@ from backend.db import (
     lists,
     operations,
     repeats,
+    restores,
     sources,
 )
 from backend.db.connection import SqliteDb, Tx
@@ -230,6 +231,9 @@ async def work(call: Watched) -> None:
     await call(generations.move, id_of(0), "completed", now=14, **file, duration_s=None, progress=1.0)
     why = Failure("timed_out", "zu spät", True)
     await call(generations.move, id_of(2), "failed", now=14, failure=why, possibly_charged=True)
+    await call(generations.begin, [id_of(4)], owner="w", now=14)
+    await call(generations.move, id_of(4), "unclear", now=14, held_at=14)
+    await call(claims.count_in_flight, "p")
     await call(generations.move, id_of(8), "canceled", now=14)
     await call(claims.release_leases, 15)
     await call(claims.pull_in, 10**15, 1)
@@ -260,6 +264,10 @@ async def keep_going(call: Watched) -> None:
     await call(operations.set_aside)
     await call(operations.retire, "w")
     await call(operations.prune_workers, 100)
+    for at in (30, 40, 40):
+        await call(restores.last)
+        await call(restores.insert, at - 9, at)
+    await call(restores.last)
     await call(operations.throw_away, ["a.png", "a.png", "b.png"], 5)
     await call(operations.rubbish, 10)
     await call(operations.forget_rubbish, ["a.png"])

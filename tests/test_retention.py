@@ -187,8 +187,11 @@ async def test_what_was_unfinished_at_the_upgrade_keeps_what_it_starts_from(tmp_
         await tx.run("INSERT INTO clients (id, name, created_at) VALUES ('c1', 'c', 1)")
         await tx.run("INSERT INTO campaigns (id, client_id, name, created_at) VALUES ('k1', 'c1', 'k', 1)")
         for row in (made(1), made(2), made(3, source=start), made(4, source={"image_id": id_of(2)})):
+            names = [name for name in generations._NAMES if name != "held_at"]  # which the fourth migration brings
+            marks = ", ".join(f":{name}" for name in names)
             await tx.run(
-                generations._INSERT, **{n: generations._write(getattr(row, n, None)) for n in generations._NAMES}
+                f"INSERT INTO generations ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
+                **{name: generations._write(getattr(row, name, None)) for name in names},
             )
         await tx.run("UPDATE generations SET status = 'canceled', finished_at = 1 WHERE id = :id", id=id_of(4))
 

@@ -93,7 +93,7 @@ async def _work(ctx: Context, row: Generation) -> None:
         case "submitting":
             await watch.mark_lost(ctx, row, ME)
         case "unclear":
-            await watch.look_for(ctx, [row], ME)
+            await watch.look_for(ctx, [row], ME)(row)
         case "processing":
             await watch.poll(ctx, row, ME)
         case "storing":

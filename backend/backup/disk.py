@@ -9,10 +9,11 @@ from pathlib import Path
 CHUNK_BYTES = 1 << 20
 
 
-def link_or_copy(source: Path, target: Path) -> str | None:
-    """Make `target` the same file, or where that cannot be a copy: then its SHA-256 is known.
+def link_or_copy(source: Path, target: Path) -> str:
+    """Make `target` the same file, or where that cannot be a copy; the SHA-256 of what it has.
 
-    Raises FileNotFoundError. A stored file never changes under its name, so a second name for it is as good as a copy.
+    Raises FileNotFoundError. A stored file never changes under its name, so a second name for it is as good as a copy;
+    but it may have rotted, so it is read.
     """
     try:
         os.link(source, target, follow_symlinks=False)
@@ -20,15 +21,15 @@ def link_or_copy(source: Path, target: Path) -> str | None:
         raise
     except OSError:  # another file system, one without links, or somebody else's file
         return copy(source, target)
-    return None
+    return digest(target)
 
 
-def copy(source: Path, target: Path, mode: int = 0o666) -> str:
-    """Copy into a new file that survives a power loss; its SHA-256. `mode` is what the umask leaves of it."""
+def copy(source: Path, target: Path) -> str:
+    """Copy into a new file, its owner's alone, that survives a power loss; its SHA-256."""
     digest = hashlib.sha256()
     with (
         source.open("rb") as read,
-        open(target, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as written,
+        open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as written,
     ):
         while chunk := read.read(CHUNK_BYTES):
             written.write(chunk)

@@ -72,16 +72,26 @@ def sums(folder: Path) -> Iterator[tuple[str, str]]:
         raise ReelhookError(f"{folder / SUMS} is damaged") from None
 
 
-def verify(folder: Path, manifest: Manifest) -> None:
-    """Read every file of the backup. Raises ReelhookError naming the first one that is not what it was."""
+def damage(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """Read every file of the backup: what is wrong, by the path of each that is not what it was.
+
+    Raises ReelhookError when it is not known what should be there.
+    """
     listed = set()
+    damaged = {}
     for path, sha256 in sums(folder):
         listed.add(path)
-        try:
-            whole = disk.digest(folder / path) == sha256
-        except FileNotFoundError:
-            raise ReelhookError(f"the backup is damaged: {folder / path} is missing") from None
-        if not whole:
-            raise ReelhookError(f"the backup is damaged: {folder / path} is not what was written")
+        if wrong := _wrong(folder / path, sha256):
+            damaged[path] = wrong
     if len(listed) != manifest.lines or not {DATABASE, MANIFEST} <= listed:
         raise ReelhookError(f"the backup is damaged: {folder / SUMS} does not list all its files")
+    return damaged
+
+
+def _wrong(file: Path, sha256: str) -> str | None:
+    try:
+        return None if disk.digest(file) == sha256 else "is not what was written"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"

@@ -19,7 +19,7 @@ from backend.backup.manifest import DATABASE, KEY, MEDIA, Manifest
 from backend.backup.taking import check_engines
 from backend.config import Settings
 from backend.context import Context
-from backend.db import claims, snapshot
+from backend.db import claims, restores, snapshot
 from backend.db.connection import sqlite_path
 from backend.errors import ReelhookError, StorageFull
 from backend.steps import hold
@@ -30,42 +30,55 @@ AT_ONCE = 32  # files that share a wait for the disk
 
 @dataclass(frozen=True)
 class Restored:
-    """What was put back. `held` requests may have been sent after the backup was made, so they are looked for."""
+    """What was put back. `held` requests may have been sent after the backup was made, so they are looked for.
+
+    `files` and `bytes` are those of the media; `left_out` names those that are damaged in the backup, whose rows are
+    put back all the same.
+    """
 
     manifest: Manifest
     held: int
     schema_version: int
+    files: int
+    bytes: int
+    left_out: list[str]
 
 
-def restore(settings: Settings, source: Path, *, resume: bool = False) -> Restored:
+def restore(settings: Settings, source: Path, *, resume: bool = False, without_damaged: bool = False) -> Restored:
     """Put a backup into DATABASE_URL and STORAGE_URL, which must be empty. Raises ReelhookError.
 
     With `resume` what was waiting is sent as if no time had passed: only right when nothing ran after the backup.
+    With `without_damaged` stored files that are not what they were are left out; all else must be whole in any case.
     """
     check_engines(settings, media=False)
     target = sqlite_path(settings.database_url).absolute()
     found = manifests.read(source)
     check_engines(settings, media=found.media)
-    storage = open_storage(settings.storage_url) if found.media else None
     with _alone(target):
+        storage = open_storage(settings.storage_url) if found.media else None
         _check_target(target, source)
         if storage:
             asyncio.run(_check_storage(storage, source))
-        _check_backup(source, found)
+        damaged = _check_backup(source, found, without_damaged)
         try:
             with room.needed():
-                return _put_back(settings, source, found, target, storage, resume)
+                return _put_back(settings, source, found, target, storage, resume, damaged)
         except StorageFull as error:
             raise ReelhookError("there is no room for all of it: make some and run this again") from error
 
 
 def _put_back(
-    settings: Settings, source: Path, found: Manifest, target: Path, storage: Storage | None, resume: bool
+    settings: Settings,
+    source: Path,
+    found: Manifest,
+    target: Path,
+    storage: Storage | None,
+    resume: bool,
+    damaged: set[str],
 ) -> Restored:
-    if storage:
-        asyncio.run(_bring_media(storage, source))
+    files, total = asyncio.run(_bring_media(storage, source, damaged)) if storage else (0, 0)
     if found.data_key and not target.with_name(KEY).exists():
-        _bring(source / KEY, target.with_name(KEY), 0o600)
+        _bring(source / KEY, target.with_name(KEY))
     rough = target.with_name(f"{target.name}.restoring")
     for old in target.parent.glob(f"{rough.name}*"):
         old.unlink()
@@ -78,13 +91,14 @@ def _put_back(
     disk.sync(rough)
     os.rename(rough, target)
     disk.sync(target.parent)
-    return Restored(found, held, version)
+    return Restored(found, held, version, files, total, sorted(path.rpartition("/")[2] for path in damaged))
 
 
 async def _prepare(settings: Settings, rough: Path, taken_ms: int, resume: bool) -> tuple[int, int]:
     """Bring the copy to the current schema and to this moment; how many requests are held, and the schema's version."""
     async with app.open_context(settings.model_copy(update={"database_url": f"sqlite:///{rough}"})) as ctx:
         await ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now()))
+        await ctx.db.write(lambda tx: restores.insert(tx, taken_ms, ctx.now()))
         return await _hold(ctx, taken_ms, resume), len(migrate.known())
 
 
@@ -92,10 +106,18 @@ async def _hold(ctx: Context, taken_ms: int, resume: bool) -> int:
     return 0 if resume else await hold.hold_unsent(ctx, taken_ms)
 
 
-async def _bring_media(storage: Storage, source: Path) -> None:
-    """Every file of the backup under its name, a few at a time; those that are there were checked."""
+async def _bring_media(storage: Storage, source: Path, damaged: set[str]) -> tuple[int, int]:
+    """Every whole file of the backup under its name, a few at a time; how many, and how many bytes.
+
+    Those that are there were checked.
+    """
     batch: list[tuple[Path, str]] = []
-    for name, file, sha256 in _media(source):
+    files = total = 0
+    for path, sha256 in _media(source):
+        if path in damaged:
+            continue
+        name, file = path.rpartition("/")[2], source / path
+        files, total = files + 1, total + file.stat().st_size
         if await storage.size(name) is not None:
             continue
         spooled = storage.spool(name)
@@ -106,20 +128,19 @@ async def _bring_media(storage: Storage, source: Path) -> None:
             await storage.keep_all(batch)
             batch = []
     await storage.keep_all(batch)
+    return files, total
 
 
-def _media(source: Path) -> Iterator[tuple[str, Path, str]]:
-    """The name, the file and the SHA-256 of all media in a backup."""
-    for path, sha256 in manifests.sums(source):
-        if path.startswith(f"{MEDIA}/"):
-            yield path.rpartition("/")[2], source / path, sha256
+def _media(source: Path) -> Iterator[tuple[str, str]]:
+    """The path in the backup and the SHA-256 of all media."""
+    return ((path, sha256) for path, sha256 in manifests.sums(source) if path.startswith(f"{MEDIA}/"))
 
 
-def _bring(source: Path, target: Path, mode: int) -> None:
+def _bring(source: Path, target: Path) -> None:
     """Copy a small file at one stroke."""
     rough = target.with_name(f"{target.name}.restoring")
     rough.unlink(missing_ok=True)
-    disk.copy(source, rough, mode)
+    disk.copy(source, rough)
     os.rename(rough, target)
 
 
@@ -133,14 +154,27 @@ def _alone(target: Path) -> Iterator[None]:
         yield
 
 
-def _check_backup(source: Path, found: Manifest) -> None:
-    """All of it is as it was written, and the database is one that this program can take."""
-    manifests.verify(source, found)
+def _check_backup(source: Path, found: Manifest, without_damaged: bool) -> set[str]:
+    """All of it is as it was written, and the database is one that this program can take.
+
+    `without_damaged`: but for these stored files.
+    """
+    damaged = manifests.damage(source, found)
+    _check_damage(source, damaged, without_damaged)
     snapshot.check(source / DATABASE)
     try:
         migrate.check(source / DATABASE)
     except migrate.MigrationError as error:
         raise ReelhookError(f"{source / DATABASE}: {error}") from error
+    return set(damaged)
+
+
+def _check_damage(source: Path, damaged: dict[str, str], without_damaged: bool) -> None:
+    vital = [path for path in damaged if not path.startswith(f"{MEDIA}/")]
+    if vital or (damaged and not without_damaged):
+        first = min(vital or damaged)
+        way_out = "" if vital else " (`--without-damaged` puts back all but such files)"
+        raise ReelhookError(f"the backup is damaged: {source / first} {damaged[first]}{way_out}")
 
 
 def _check_target(target: Path, source: Path) -> None:
@@ -160,7 +194,8 @@ async def _check_storage(storage: Storage, source: Path) -> None:
     there = {name async for name in storage.names()}
     if not there:
         return
-    for name, _, sha256 in _media(source):
+    for written, sha256 in _media(source):
+        name = written.rpartition("/")[2]
         path = storage.path(name)
         if name in there and path and await asyncio.to_thread(disk.digest, path) == sha256:
             there.discard(name)

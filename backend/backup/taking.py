@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -83,7 +85,7 @@ def _fill(partial: Path, database: Path, storage: Storage | None) -> Manifest:
         progress.note(DATABASE, disk.digest(copy))
         key = database.with_name(KEY)
         if has_key := key.is_file():
-            progress.note(KEY, disk.copy(key, partial / KEY, 0o600))
+            progress.note(KEY, disk.copy(key, partial / KEY))
         if storage:
             _copy_media(storage, copy, partial, progress)
         gone = set(progress.missing.values()) - snapshot.still_there(database, set(progress.missing.values()))
@@ -132,11 +134,10 @@ def _copy_file(storage: Storage, partial: Path, name: str, progress: _Progress, 
             progress.missing[name] = row.id
         return
     length = target.stat().st_size
-    if name == row.file_name and (length, sha256 or row.sha256) != (row.bytes, row.sha256):
+    if name == row.file_name and (length, sha256) != (row.bytes, row.sha256):
         target.unlink()
         progress.differing.append(name)
         return
-    sha256 = sha256 or (row.sha256 if name == row.file_name else disk.digest(target))
     progress.note(f"{MEDIA}/{target.parent.name}/{name}", sha256)
     progress.files += 1
     progress.bytes += length
@@ -159,24 +160,35 @@ def _partial(target: Path) -> Iterator[Path]:
     What a killed backup to the same place left is removed first.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    pattern = re.compile(re.escape(target.name) + r"\.partial-[0-9a-f]{8}")
-    for old in [each for each in target.parent.iterdir() if pattern.fullmatch(each.name)]:
-        with contextlib.suppress(FileNotFoundError), _locked(old):
-            shutil.rmtree(old)
     partial = target.with_name(f"{target.name}.partial-{secrets.token_hex(4)}")
-    partial.mkdir(mode=0o700)
-    with _locked(partial):
+    with contextlib.ExitStack() as held:
+        with _locked(target.parent, wait=True):  # until ours is locked, the next one would take it for a left one
+            for old in filter(functools.partial(_is_left, target), list(target.parent.iterdir())):
+                with contextlib.suppress(FileNotFoundError), _locked(old):
+                    shutil.rmtree(old)
+            partial.mkdir(mode=0o700)
+            held.enter_context(_locked(partial))
         try:
             yield partial
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def _is_left(target: Path, path: Path) -> bool:
+    """Whether a backup to `target` made this folder, by its name, its kind and its owner."""
+    if not re.fullmatch(re.escape(target.name) + r"\.partial-[0-9a-f]{8}", path.name):
+        return False
+    with contextlib.suppress(FileNotFoundError):  # that backup has just come to its end
+        found = path.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return False
+
+
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     except BlockingIOError:
         raise ReelhookError(f"another backup is being made in {folder}") from None

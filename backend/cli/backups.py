@@ -37,14 +37,19 @@ def restore(
         bool,
         typer.Option("--resume", help="Send what was waiting: only when nothing ran after the backup was made."),
     ] = False,
+    without_damaged: Annotated[
+        bool,
+        typer.Option("--without-damaged", help="Leave out stored files that are damaged in the backup."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Put a backup back where there is no database; what may have been sent since is looked for, not sent again."""
     from backend.backup import restoring
     from backend.cli.settings import load
 
-    done = restoring.restore(load(), path, resume=resume)
+    done = restoring.restore(load(), path, resume=resume, without_damaged=without_damaged)
     found = done.manifest
+    _complain("left out, because they are damaged in the backup", done.left_out)
     if not found.media:
         say("the backup has no stored files: put back your own copy of them")
     if done.held:
@@ -53,11 +58,11 @@ def restore(
             "them at the provider, and what it does not find will fail as submit_unknown"
         )
     if json:
-        counted = {"held": done.held, "files": found.files, "bytes": found.bytes}
+        counted = {"held": done.held, "files": done.files, "bytes": done.bytes, "left_out": done.left_out}
         made_at = found.created_at.isoformat()
         print_json({"path": str(path), **counted, "schema_version": done.schema_version, "created_at": made_at})
     else:
-        typer.echo(f"restored {found.counts['generations']} generations and {_files(found.files, found.bytes)}")
+        typer.echo(f"restored {found.counts['generations']} generations and {_files(done.files, done.bytes)}")
 
 
 def _files(count: int, total: int) -> str:

@@ -58,13 +58,14 @@ async def claim_queued(
 async def count_in_flight(tx: Tx, provider: str, now: int | None = None) -> int:
     """How many predictions this provider has, or may have, from us now.
 
-    With `now` also those about to be sent: rows that are leased until their references are ready.
+    Those that a restore holds do not count: most of them were finished, or never sent. With `now` also those about
+    to be sent: rows that are leased until their references are ready.
     """
     row = await tx.one(
         """
         SELECT (
           SELECT COUNT(*) FROM generations
-          WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing')
+          WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing') AND held_at IS NULL
         ) + (
           SELECT COUNT(*) FROM generations
           WHERE lease_owner IS NOT NULL AND provider = :provider AND due_at > :now
@@ -145,7 +146,8 @@ async def _fewest_first(tx: Tx, provider: str, clients: list[str]) -> list[str]:
     rows = await tx.all(
         """
         SELECT client_id, COUNT(*) AS n FROM generations
-        WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing') GROUP BY client_id
+        WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing') AND held_at IS NULL
+        GROUP BY client_id
         """,
         provider=provider,
     )

@@ -16,7 +16,7 @@ COLUMNS = (
     "metadata, webhook_url, nonce, provider_id, attempts, polls, progress, outputs, outputs_expire_at, "
     "cancel_requested_at, cancel_sent_at, possibly_charged, file_name, poster_name, content_type, bytes, sha256, "
     "width, height, duration_s, cost_estimated_micros, cost_actual_micros, error_code, error_message, error_retryable, "
-    "created_at, claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner"
+    "created_at, claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner, held_at"
 )
 _JSON = ("source", "params", "metadata", "outputs")
 _NAMES = tuple(COLUMNS.split(", "))
@@ -75,7 +75,7 @@ async def move(
 async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bool, **fields: Any) -> Generation | None:
     """The status and its event; None when the row is elsewhere by now."""
     failure: Failure | None = fields.pop("failure", None)
-    fields = {"due_at": now, "lease_owner": None, "attempts": 0, **fields, "status": to}
+    fields = {"due_at": now, "lease_owner": None, "attempts": 0, "held_at": None, **fields, "status": to}
     if failure:
         fields |= {
             "error_code": failure.code,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.errors import ReelhookError, StorageFull
+from backend.migrate import make_private
 from backend.model import FINAL
 
 
@@ -29,6 +30,7 @@ def take(source: Path, target: Path) -> None:
 
     A connection that only reads: it can neither write the log back nor hold up whoever writes.
     """
+    make_private(target)
     with _reading(source) as connection:
         connection.execute("VACUUM INTO ?", (str(target),))
 

@@ -51,16 +51,18 @@ def _code(error: Exception) -> int:
 
 
 def _judged(connection: sqlite3.Connection, error: sqlite3.DatabaseError) -> OutOfSpace | Unavailable:
-    """An exhausted quota is an "I/O error" to SQLite too, so the disk is asked whether it has room."""
+    """A quota or limit that is reached is an "I/O error" to SQLite too, so the disk is asked whether it has room."""
     file = Path(connection.execute("PRAGMA database_list").fetchone()[2])
-    if _code(error) & 0xFF == sqlite3.SQLITE_IOERR and _is_full(file.parent):
+    if _code(error) & 0xFF == sqlite3.SQLITE_IOERR and _is_full(file):
         return OutOfSpace(retry_after=60)
     return diskfault.declare(f"{file.name}: {error} ({error.sqlite_errorname})")
 
 
-def _is_full(folder: Path) -> bool:
+def _is_full(file: Path) -> bool:
+    """Tried with a file that is as long as the longer of the two that SQLite writes, and mostly a hole."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
+        with tempfile.TemporaryFile(dir=file.parent) as probe:
+            probe.seek(max(each.stat().st_size for each in (file, Path(f"{file}-wal")) if each.exists()))
             probe.write(bytes(_PROBE_BYTES))
             probe.flush()
             os.fsync(probe.fileno())

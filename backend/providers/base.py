@@ -81,6 +81,10 @@ class Provider(Protocol):
         """Put a file into the provider's own store; the URL that its models can fetch. Raises as `submit`."""
         ...
 
+    def expect(self, headers: Mapping[str, str]) -> None:
+        """Raise Unauthorized when no body could make these the headers of a webhook signed lately."""
+        ...
+
     async def verify(self, headers: Mapping[str, str], body: bytes) -> Word:
         """Raise Unauthorized unless the provider signed exactly these bytes lately."""
         ...

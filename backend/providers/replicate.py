@@ -103,6 +103,10 @@ class Replicate:
             raise ProviderUnavailable("the provider did not say where the file is")
         return url
 
+    def expect(self, headers: Mapping[str, str]) -> None:
+        """Its id, time and signature have to be there, and the time has to be now."""
+        signatures.read_stamp(headers, self._now())
+
     async def verify(self, headers: Mapping[str, str], body: bytes) -> base.Word:
         """By the account's one secret, which is asked again when it seems to have changed."""
         try:

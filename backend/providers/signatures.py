@@ -25,18 +25,27 @@ def read_secret(text: str) -> bytes:
     return secret
 
 
+def read_stamp(headers: Mapping[str, str], now_ms: int) -> tuple[str, int]:
+    """The id and time (seconds) a webhook says it was signed with, before anybody reads its body.
+
+    Raises Unauthorized unless there is a signature to be checked and the time is within five minutes of now.
+    """
+    id, sent_at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    if not _ID.fullmatch(id) or not re.fullmatch(r"[0-9]{1,12}", sent_at) or not headers.get("webhook-signature"):
+        raise Unauthorized("The webhook is not signed.")
+    if abs(int(sent_at) - now_ms / 1000) > TOLERANCE_S:
+        raise Unauthorized("The webhook was signed too long ago, or in the future.")
+    return id, int(sent_at)
+
+
 def verify(secret: bytes, headers: Mapping[str, str], body: bytes, now_ms: int) -> str:
     """The webhook's id, if one of its signatures is right and it was sent within five minutes of now.
 
     `headers` are by lower-case name. Raises Unauthorized for everything else, whatever was sent.
     """
-    id, sent_at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-    if not _ID.fullmatch(id) or not re.fullmatch(r"[0-9]{1,12}", sent_at):
-        raise Unauthorized("The webhook is not signed.")
-    if abs(int(sent_at) - now_ms / 1000) > TOLERANCE_S:
-        raise Unauthorized("The webhook was signed too long ago, or in the future.")
-    right = sign(secret, id, int(sent_at), body).encode()
-    given = headers.get("webhook-signature", "").encode("utf-8", "replace")[:4096].split(b" ")
+    id, sent_at = read_stamp(headers, now_ms)
+    right = sign(secret, id, sent_at, body).encode()
+    given = headers["webhook-signature"].encode("utf-8", "replace")[:4096].split(b" ")
     # Every one is compared, so that the time taken says nothing.
     if not any([hmac.compare_digest(right, one) for one in given]):
         raise Unauthorized("The webhook's signature is wrong.")

@@ -16,7 +16,8 @@ BITE = 200
 async def hold_unsent(ctx: Context, since: int) -> int:
     """Make everything `unclear` that was not sent by `since`, in milliseconds; how many.
 
-    Its webhook or the provider's list adopts what was sent; the rest ends in time as `submit_unknown`.
+    Its webhook or the provider's list adopts what was sent; the rest ends in time as `submit_unknown`. Until then
+    none of it counts against the provider's limit, so a service that was restored takes new work at once.
     """
 
     async def work(tx: Tx) -> int:
@@ -40,4 +41,4 @@ async def _hold(tx: Tx, ctx: Context, row: Generation, since: int) -> None:
     if row.status != SUBMITTING:
         await generations.move(tx, row.id, SUBMITTING, now=now, claimed_at=since)
     deadline_at = lifecycle.deadline_at(ctx, replace(row, claimed_at=now))
-    await generations.move(tx, row.id, UNCLEAR, now=now, deadline_at=deadline_at, polls=0)
+    await generations.move(tx, row.id, UNCLEAR, now=now, deadline_at=deadline_at, polls=0, held_at=now)

@@ -21,6 +21,14 @@ LARGE_BYTES = 64 << 10  # a larger body is read in a thread: the loop has others
 BITE = 4
 
 
+def expect(ctx: Context, provider: str, headers: Mapping[str, str]) -> None:
+    """Look at a webhook's headers before its body is read. Raises NotFound for an unknown provider, or Unauthorized."""
+    known = ctx.providers.get(provider)
+    if known is None:
+        raise NotFound
+    known.expect(headers)
+
+
 async def keep(
     ctx: Context, provider: str, generation_id: str, nonce: str, headers: Mapping[str, str], body: bytes
 ) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from backend import filing
 from backend.context import Context
-from backend.db import assets, clients, deliveries, events, generations, operations, repeats
+from backend.db import assets, clients, deliveries, events, generations, operations, repeats, restores
 from backend.db.connection import Tx
-from backend.ids import is_id
+from backend.ids import floor_id, is_id
 
 BITE = 50  # 13 ms of the writer when it is generations: webhooks are not to wait longer
 MOST_BITES = 200  # of one kind in one round, so that a stop is not kept waiting
@@ -115,21 +115,23 @@ def _history_begins(ctx: Context) -> int:
 
 @dataclass(frozen=True)
 class Swept:
-    """How many stored files no row names, and how many of them were removed."""
+    """How many stored files no row names, how many of them were removed, and how many are older than a restore."""
 
     unknown: int
     removed: int
+    kept: int = 0
 
     @property
     def trusted(self) -> bool:
         """False when there were so many that the database may be the wrong one: then all were left."""
-        return self.unknown == self.removed
+        return self.unknown == self.removed + self.kept
 
 
 async def sweep_orphans(ctx: Context) -> Swept:
     """At start: remove stored files that no row names, as a crash between file and commit leaves them.
 
     A crash leaves a few dozen. More, or nothing but such files, means another database: nothing is removed.
+    What is older than the last restore is never removed: its row may be what the backup lacked, and it was paid.
     """
     names = [name async for name in ctx.storage.names() if is_id(name[:36])]
     unknown: list[str] = []
@@ -141,6 +143,9 @@ async def sweep_orphans(ctx: Context) -> Swept:
     if unknown:
         await asyncio.sleep(SETTLE_S)  # one that was stored while we looked has its row by then
         unknown = await ctx.db.read(lambda tx: operations.without_row(tx, unknown))
-    for name in unknown:
+    restored_at = await ctx.db.read(restores.last)
+    oldest = floor_id(restored_at or 0)
+    removed = [name for name in unknown if name >= oldest]
+    for name in removed:
         await ctx.storage.delete(name)
-    return Swept(len(unknown), len(unknown))
+    return Swept(len(unknown), len(removed), len(unknown) - len(removed))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+
 from backend import lifecycle
 from backend.context import Context
 from backend.db import claims, generations
 from backend.db.connection import Tx
 from backend.errors import ProviderRefused, ProviderUnavailable, WrongStatus
-from backend.ids import floor_id
+from backend.ids import floor_id, is_id
 from backend.model import FAILED, UNCLEAR, Failure, Generation
 from backend.providers.base import Listed
 
@@ -60,18 +65,17 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
         ctx.wake()
 
 
-async def look_for(ctx: Context, rows: list[Generation], worker: str) -> None:
-    """Search the provider's list once for all these unclear submits, and adopt what is found."""
-    for name in {row.provider for row in rows}:
-        of_provider = [row for row in rows if row.provider == name]
-        times = [_sent_between(ctx, row) for row in of_provider]
-        since, until = min(first for first, _ in times), max(last for _, last in times) + SENDING_MS
-        try:
-            listed = await ctx.providers[name].list_between(since, until) if name in ctx.providers else None
-        except ProviderUnavailable:
-            listed = None
-        for row in of_provider:
-            await _adopt(ctx, row, worker, listed)
+def look_for(ctx: Context, rows: list[Generation], worker: str) -> Callable[[Generation], Awaitable[None]]:
+    """Search a provider's list once for all these unclear submits; what is returned adopts what is found for one."""
+    lists: dict[str, asyncio.Task[Found | None]] = {}
+
+    async def adopt(row: Generation) -> None:
+        name = row.provider
+        if name not in lists:
+            lists[name] = asyncio.create_task(_search(ctx, name, [each for each in rows if each.provider == name]))
+        await _adopt(ctx, row, worker, await lists[name])
+
+    return adopt
 
 
 async def give_up_queued(ctx: Context) -> int:
@@ -93,11 +97,48 @@ async def heed_the_clock(ctx: Context) -> int:
     return await ctx.db.write(lambda tx: claims.pull_in(tx, now + FARTHEST_MS, now))
 
 
-async def _adopt(ctx: Context, row: Generation, worker: str, listed: list[Listed] | None) -> None:
+class Found:
+    """A provider's list, so that a row need not be compared with all of it."""
+
+    def __init__(self, listed: list[Listed]) -> None:
+        self._named: dict[str, list[Listed]] = defaultdict(list)
+        for each in listed:
+            for part in (each.webhook or "").split("/"):
+                if is_id(part):
+                    self._named[part].append(each)
+        self._nameless = sorted((each for each in listed if each.webhook is None), key=lambda each: each.created_at)
+
+    def perhaps_of(self, row: Generation) -> list[Listed]:
+        """What reports to this row; then what does not tell and was made about when the row was claimed.
+
+        For a row that a restore holds that is the time of the backup alone. It may have been sent at any time since,
+        but so may another client's equal request, of which no row is left: what does not tell is left alone.
+        """
+        claimed_at = row.claimed_at or row.created_at
+        first = bisect_left(self._nameless, claimed_at - SKEW_MS, key=lambda each: each.created_at)
+        end = bisect_right(self._nameless, claimed_at + SKEW_MS, key=lambda each: each.created_at)
+        return self._named.get(row.id, []) + self._nameless[first:end]
+
+
+async def _search(ctx: Context, provider: str, rows: list[Generation]) -> Found | None:
+    """The provider's list of the time in which all these can have been sent; None when it cannot be read."""
+    if provider not in ctx.providers:
+        return None
+    times = [_sent_between(row) for row in rows]
+    since, until = min(first for first, _ in times), max(last for _, last in times) + SENDING_MS
+    try:
+        listed = await ctx.providers[provider].list_between(since, until)
+    except ProviderUnavailable:
+        return None
+    return await asyncio.to_thread(Found, listed)
+
+
+async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None) -> None:
     """Adopt what is in the list; give up when it is not, its time is over and the list could be read (None: not)."""
+    candidates = found.perhaps_of(row) if found else []
 
     async def work(tx: Tx) -> bool:
-        for candidate in listed or ():
+        for candidate in candidates:
             if not await _is_of(tx, ctx, row, candidate):
                 continue
             told = await lifecycle.learn(tx, ctx, row.id, candidate.outcome)
@@ -105,8 +146,9 @@ async def _adopt(ctx: Context, row: Generation, worker: str, listed: list[Listed
                 return True
         return False
 
-    patience_ms = lifecycle.UNHEARD_MS if listed is None else 0
-    if await ctx.db.write(work):
+    patience_ms = lifecycle.UNHEARD_MS if found is None else 0
+    adopted = await ctx.db.write(work) if candidates else False
+    if adopted:
         ctx.wake()
     elif row.deadline_at is not None and ctx.now() > row.deadline_at + patience_ms:
         await _give_up_unclear(ctx, row, worker)
@@ -124,24 +166,18 @@ async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bo
     """
     if candidate.webhook is not None:
         return f"/{row.id}/{row.nonce}" in candidate.webhook
-    claimed_at = row.claimed_at or row.created_at
-    if row.source:
-        return False
-    if candidate.model != row.model or not claimed_at - SKEW_MS <= candidate.created_at <= claimed_at + SKEW_MS:
-        return False
-    if not _same_request(ctx, row, candidate):
+    if row.source or candidate.model != row.model or not _same_request(ctx, row, candidate):
         return False
     return not await generations.any_submitting(tx, row.model, row.prompt, row.params)
 
 
-def _sent_between(ctx: Context, row: Generation) -> tuple[int, int]:
+def _sent_between(row: Generation) -> tuple[int, int]:
     """When its create can have come to the provider, by any clock: at the claim.
 
-    For one that a restore holds, from the backup on until the restore, which its deadline is reckoned from.
+    For one that a restore holds, from the backup on until the restore.
     """
     claimed_at = row.claimed_at or row.created_at
-    latest = (row.deadline_at or 0) - lifecycle.patience_ms(ctx, row)
-    return claimed_at - SKEW_MS, max(claimed_at, latest) + SKEW_MS
+    return claimed_at - SKEW_MS, max(claimed_at, row.held_at or 0) + SKEW_MS
 
 
 def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:

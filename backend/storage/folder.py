@@ -30,7 +30,8 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self._known: set[str] = set()
-        (self._root / SPOOL).mkdir(parents=True, exist_ok=True)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._root / SPOOL).mkdir(mode=0o700, exist_ok=True)
 
     def spool(self, name: str) -> Path:
         return self._root / SPOOL / f"{check_spool_name(name)}.{secrets.token_hex(4)}"
@@ -98,6 +99,7 @@ class Folder:
         """First every file's bytes, then its name, then the folders that hold the names."""
         with room.needed():
             for spooled, _ in files:
+                os.chmod(spooled, 0o600)
                 _sync(spooled)
             folders: dict[str, int] = {}
             try:
@@ -127,7 +129,7 @@ class Folder:
         """A descriptor of a sub-folder, which is made when it is needed for the first time."""
         path = self._root / fan
         if fan not in self._known or not path.exists():
-            path.mkdir(exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
             _sync(self._root)  # also when it was there: another process may have made it a moment ago
             self._known.add(fan)
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

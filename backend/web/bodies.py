@@ -6,34 +6,92 @@ import asyncio
 import json
 import math
 import re
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
 from starlette.requests import Request
 
-from backend.errors import InvalidInput, InvalidJson, RequestTimeout, TooLarge, UnsupportedMedia
+from backend.errors import InvalidInput, InvalidJson, RequestTimeout, TooLarge, Unavailable, UnsupportedMedia
 
 CAP_BYTES = 1 << 20
 WITHIN_S = 30.0
+LARGE_BYTES = 1 << 20
+LARGE_WITHIN_S = 10.0  # a body beyond LARGE_BYTES: nobody may hold so much memory for long
+STRANGERS_BYTES = 64 << 20  # that all senders nobody knows yet may hold together
+FREE_BYTES = 16 << 10  # of each such body, not counted: whoever fills the rest does not keep out the usual webhook
 MOST_MEMBERS = 1000  # checking each against a model would hold up everybody
 MAX_DEPTH = 32
 _THREAD_BYTES = 32 << 10  # a larger body takes more than a few milliseconds to read as JSON
 _JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9!#$&^_.-]+\+json)")
 
 
-async def read(request: Request, *, cap_bytes: int = CAP_BYTES, within_s: float = WITHIN_S) -> bytes:
-    """The exact bytes of the body.
+class _Strangers:
+    """The memory that all senders nobody knows yet have together."""
+
+    def __init__(self) -> None:
+        self.held_bytes = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """One sender's share, given back at the end: tell it each size the body grows to. Raises Unavailable."""
+        held = 0
+
+        def grow(size: int) -> None:
+            nonlocal held
+            more = max(size - FREE_BYTES, 0) - held
+            if more > 0 and self.held_bytes + more > STRANGERS_BYTES:
+                raise Unavailable("Too much is being received at once: try again.", retry_after=5)
+            self.held_bytes += more
+            held += more
+
+        try:
+            yield grow
+        finally:
+            self.held_bytes -= held
+
+
+strangers = _Strangers()
+
+
+@asynccontextmanager
+async def of_stranger(request: Request, *, cap_bytes: int) -> AsyncIterator[bytes]:
+    """The exact bytes of a body whose sender is still to be checked; hold them no longer than the block.
+
+    Raises as `read`, and Unavailable while others like it fill the memory that is meant for them.
+    """
+    with strangers.share() as grow:
+        yield await read(request, cap_bytes=cap_bytes, grow=grow)
+
+
+async def read(
+    request: Request,
+    *,
+    cap_bytes: int = CAP_BYTES,
+    within_s: float = WITHIN_S,
+    grow: Callable[[int], None] | None = None,
+) -> bytes:
+    """The exact bytes of the body; `grow` is told its size with every piece.
 
     Raises TooLarge beyond the cap (before reading when the length is announced) and RequestTimeout
-    when the body is not complete in time, however busily it drips.
+    when the body is not complete in time, however busily it drips; a large one has less time.
     """
     if announced(request) > cap_bytes:
         raise TooLarge(f"The body is larger than {cap_bytes} bytes.")
+    began = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(within_s):
-            return await _collect(request, cap_bytes)
+        async with asyncio.timeout(within_s) as patience:
+            return await _collect(request, cap_bytes, lambda size: _note(size, began, patience, grow))
     except TimeoutError:
-        raise RequestTimeout(f"The body was not complete after {within_s:g} seconds.") from None
+        took_s = asyncio.get_running_loop().time() - began
+        raise RequestTimeout(f"The body was not complete after {took_s:.0f} seconds.") from None
+
+
+def _note(size: int, began: float, patience: asyncio.Timeout, grow: Callable[[int], None] | None) -> None:
+    if grow is not None:
+        grow(size)
+    if size > LARGE_BYTES:
+        patience.reschedule(min(patience.when() or began, began + LARGE_WITHIN_S))
 
 
 def announced(request: Request) -> int:
@@ -42,13 +100,15 @@ def announced(request: Request) -> int:
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
 
 
-async def _collect(request: Request, cap_bytes: int) -> bytes:
+async def _collect(request: Request, cap_bytes: int, note: Callable[[int], None]) -> bytes:
     body = bytearray()
     async with aclosing(request.stream()) as chunks:
         async for chunk in chunks:
-            body += chunk
-            if len(body) > cap_bytes:
+            size = len(body) + len(chunk)
+            if size > cap_bytes:
                 raise TooLarge(f"The body is larger than {cap_bytes} bytes.")
+            note(size)
+            body += chunk
     return bytes(body)
 
 

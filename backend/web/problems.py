@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +11,6 @@ import pydantic
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from backend.errors import (
     Conflict,
@@ -33,8 +30,6 @@ from backend.errors import (
 from backend.logs import redact
 
 MEDIA_TYPE = "application/problem+json"
-_LINGER_S = 2.0
-_LINGER_BYTES = 32 << 20
 CHALLENGE = 'Bearer realm="reelhook"'
 
 _BY_STATUS: Mapping[int, type[Problem]] = {
@@ -62,33 +57,7 @@ def render(problem: Problem, request_id: str | None) -> Response:
         headers.setdefault("WWW-Authenticate", CHALLENGE)
     if problem.status in (408, 413):
         headers["Connection"] = "close"  # the rest of the body is not worth waiting for
-    kind = _LastWord if problem.status == 413 else Response
-    return kind(json.dumps(content), problem.status, headers, media_type=MEDIA_TYPE)
-
-
-class _LastWord(Response):
-    """An answer to a body that is still coming.
-
-    Closing at once would make the kernel reset the connection, and the client would lose the answer
-    it has not read yet. So the answer goes out whole, then a little more of the body is thrown away.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER_S):
-                await _discard(receive)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _discard(receive: Receive) -> None:
-    left = _LINGER_BYTES
-    more = True
-    while more and left > 0:
-        message = await receive()
-        more = message["type"] == "http.request" and message.get("more_body", False)
-        left -= len(message.get("body", b""))
+    return Response(json.dumps(content), problem.status, headers, media_type=MEDIA_TYPE)
 
 
 def unexpected() -> Problem:

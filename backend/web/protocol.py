@@ -1,75 +1,149 @@
-"""uvicorn's HTTP protocol with the bounds it lacks: for a request's head, and for connections that only wait."""
+"""uvicorn's HTTP protocol with the bounds it lacks: for what a request sends, and for connections that only wait."""
 
 from __future__ import annotations
 
 import asyncio
+import enum
+import fcntl
 import json
+import termios
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_WITHIN_S = 15.0
 MAX_HEAD_BYTES = 64 << 10
+MAX_FRAMING_BYTES = 8 << 10  # trailers and the like: what comes where a body belongs and holds nothing of it
+MOST_PIPELINED = 100
+LINGER_S = 2.0  # for the rest of a request that has its answer
+STALLED_S = 30.0  # without taking one byte of an answer
+LOOK_EVERY_S = 1.0
+QUIET_S = 2.0  # no sign of life for so long: may have to make room
 CROWDED = 0.9  # of `limit_concurrency`, at which uvicorn itself would refuse whoever comes next
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections that send nothing, drip their headers, or never stop sending them.
+class Stage(enum.Enum):
+    """How far the newest request on a connection has come."""
 
-    When the house is nearly full, whoever has kept us waiting longest makes room for who comes: a thousand
-    connections that say nothing do not keep out one that does.
+    HEAD = enum.auto()  # its head is not whole; perhaps nothing came at all
+    BODY = enum.auto()  # its body is not whole; perhaps it was answered already
+    WHOLE = enum.auto()  # they wait for us
+    IDLE = enum.auto()  # we wait for the next one
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Closes connections that send nothing, drip, never stop sending, or do not read their answers.
+
+    When the house is nearly full, whoever needs its place least makes room for who comes: a thousand
+    connections that say nothing, or take nothing, do not keep out one that does.
     """
 
-    _patience: asyncio.TimerHandle | None = None
+    _stage = Stage.HEAD
+    _seen_at = 0.0  # the last sign of life in this stage, by the loop's clock
+    _clock: asyncio.TimerHandle | None = None
     _head_bytes = 0
-    _waiting_since: float | None = None  # by the loop's clock; None while we are the ones who work
+    _framing_bytes = 0
+    _watch: asyncio.TimerHandle | None = None  # runs while an answer waits to be taken
+    _untaken_bytes = 0
+    _taken_at = 0.0
+    _leaving = False
+    _gone = False
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
-        super().connection_made(transport)
-        self._start_clock()
-        self._waiting_since = self.loop.time()
+        self._line = transport
+        super().connection_made(cast(asyncio.Transport, _Polite(transport, self)))
+        self._enter(Stage.HEAD, HEAD_WITHIN_S)
         if self.limit_concurrency and len(self.connections) > self.limit_concurrency * CROWDED:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock: nobody is there."""
-        self._stop_clock()
+        """Stop the clocks: nobody is there."""
+        self._leaving = self._gone = True
+        self._set_clock(None)
+        self._stop_watch()
+        if self._running is not None:
+            self._running.disconnected = not self._running.response_complete  # uvicorn tells the newest request alone
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         """Start the clock for a further request; waiting between requests is uvicorn's keep-alive."""
         super().on_message_begin()
         self._head_bytes = 0
-        self._start_clock()
-        self._waiting_since = self._waiting_since or self.loop.time()
+        self._enter(Stage.HEAD, HEAD_WITHIN_S)
 
-    def on_message_complete(self) -> None:
-        """The request is whole: now they wait for us."""
-        super().on_message_complete()
-        self._waiting_since = None
-
-    def on_response_complete(self) -> None:
-        """Answered: from here it is idle, unless the next request is already being worked on."""
-        super().on_response_complete()
-        if self.timeout_keep_alive_task is not None:
-            self._waiting_since = self.loop.time()
-
-    def data_received(self, data: bytes) -> None:
-        """Weigh what comes as long as the head is not whole; the parser keeps all of it in memory."""
-        super().data_received(data)
-        if self._patience is not None and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self.send_400_response("The request's head is too large.")
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what trails a body is dropped, for nobody here reads it."""
+        if self._stage is Stage.HEAD:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is whole: from here the body has its own deadline."""
-        self._stop_clock()
-        super().on_headers_complete()
+        self._framing_bytes = 0
+        self._enter(Stage.BODY)
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self._end()
+        if not self.transport.is_closing():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body: it goes on."""
+        self._framing_bytes = 0
+        self._seen_at = self.loop.time()
+        if not self._leaving:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole: now they wait for us, unless it was answered long before."""
+        if self._leaving:
+            self._end()
+            return
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._enter(Stage.IDLE, self.timeout_keep_alive)
+        else:
+            self._enter(Stage.WHOLE)
+
+    def on_response_complete(self) -> None:
+        """Answered: idle from here, unless there is more of this request, or a further one."""
+        super().on_response_complete()
+        if self.transport.is_closing() or self.timeout_keep_alive_task is None:
+            return
+        if self._stage is Stage.WHOLE:
+            self._enter(Stage.IDLE)
+            return
+        self._unset_keepalive_if_required()
+        if self._stage is Stage.BODY:
+            self._set_clock(LINGER_S)
+
+    def data_received(self, data: bytes) -> None:
+        """Weigh what comes as long as it is no body; the parser keeps all of it in memory."""
+        self._framing_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._stage is Stage.HEAD:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response("The request's head is too large.")
+        elif self._stage is Stage.BODY and self._framing_bytes > MAX_FRAMING_BYTES:
+            self._end()
+        elif self._stage is Stage.IDLE and self._clock is None and self.timeout_keep_alive_task is None:
+            self._set_clock(HEAD_WITHIN_S)  # empty lines: no request has begun, but uvicorn's keep-alive ended
 
     def send_400_response(self, msg: str) -> None:
         """The usual shape also for what is no HTTP; the connection ends, for nobody knows where the next one begins."""
+        if self.is_leaving:
+            self._end()
+            return
         problem = {"type": "about:blank", "title": "Bad request", "status": 400, "detail": msg}
         body = json.dumps(problem | {"code": "invalid_request", "request_id": (id := uuid.uuid4().hex)}).encode()
         head = (
@@ -80,24 +154,119 @@ class BoundedProtocol(HttpToolsProtocol):
             "connection: close",
         )
         self.transport.write("\r\n".join((*head, "", "")).encode() + body)
-        self.transport.close()
+        self._end()
+
+    def pause_writing(self) -> None:
+        """An answer waits to be taken."""
+        super().pause_writing()
+        self._start_watch()
+
+    def resume_writing(self) -> None:
+        """It was taken."""
+        super().resume_writing()
+        if not self._leaving:
+            self._stop_watch()
+
+    def leave(self) -> None:
+        """Close, a little later while the request still comes.
+
+        At once would make the kernel reset the connection, and the client would lose the answer it has not read.
+        """
+        if self._leaving:
+            return
+        self._leaving = True
+        if self._stage is Stage.BODY and not self._line.is_closing():
+            self.flow.resume_reading()
+            self._set_clock(LINGER_S)
+        else:
+            self._end()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether no further request is answered here."""
+        return self._leaving or self._line.is_closing()
+
+    def _end(self) -> None:
+        """Close now; what is still in our hands goes out as long as the other side takes it."""
+        self._leaving = True
+        self._set_clock(None)
+        if not self._line.is_closing():
+            self._line.close()
+        if not self._gone:
+            self._start_watch()
+
+    def _cut(self) -> None:
+        self._leaving = self._gone = True
+        self._line.abort()
+
+    def _enter(self, stage: Stage, within_s: float | None = None) -> None:
+        self._stage = stage
+        self._seen_at = self.loop.time()
+        self._set_clock(within_s)
+
+    def _set_clock(self, within_s: float | None) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+        self._clock = None if within_s is None or self._gone else self.loop.call_later(within_s, self._end)
+
+    def _start_watch(self) -> None:
+        if self._watch is None:
+            self._untaken_bytes, self._taken_at = self._count_untaken(), self.loop.time()
+            self._watch = self.loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _look(self) -> None:
+        """However slow a download is, it goes on; one that does not move is cut off."""
+        now, untaken_bytes = self.loop.time(), self._count_untaken()
+        if untaken_bytes != self._untaken_bytes:
+            self._untaken_bytes, self._taken_at = untaken_bytes, now
+        if now - self._taken_at >= STALLED_S:
+            self._cut()
+        else:
+            self._watch = self.loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _count_untaken(self) -> int:
+        """Bytes in our hands and in the kernel's, which takes megabytes at a time and gives them out slowly."""
+        queued = bytearray(4)
+        with suppress(OSError, ValueError):  # a system that does not tell; a socket that is closed
+            fcntl.ioctl(self._line.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        return self._line.get_write_buffer_size() + int.from_bytes(queued, "little")
 
     def _make_room(self) -> None:
-        waiting = [one for one in self.connections if isinstance(one, BoundedProtocol) and one._waiting_since]
-        if waiting:
-            longest = min(waiting, key=lambda one: one._waiting_since or 0.0)
-            longest._waiting_since = None
-            longest._give_up()
+        now = self.loop.time()
+        places = {one: one._place(now) for one in self.connections if isinstance(one, BoundedProtocol)}
+        free = {one: place for one, place in places.items() if place is not None and one is not self}
+        if free:
+            min(free, key=lambda one: free[one])._cut()
 
-    def _start_clock(self) -> None:
-        self._stop_clock()
-        self._patience = self.loop.call_later(HEAD_WITHIN_S, self._give_up)
+    def _place(self, now: float) -> tuple[int, float] | None:
+        """Who goes first when there is no room: the smallest; None for whoever is being answered."""
+        if self._gone:
+            return None
+        if self._watch is not None:
+            return (0, self._taken_at) if now - self._taken_at >= QUIET_S else None
+        if self._stage is Stage.HEAD and now - self._seen_at >= QUIET_S:
+            return 1, self._seen_at
+        if self._stage is Stage.IDLE or (self._stage is Stage.BODY and self.cycle.response_complete):
+            return 2, self._seen_at
+        return None if self._stage is Stage.WHOLE else (3, self._seen_at)
 
-    def _stop_clock(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
 
-    def _give_up(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
+class _Polite:
+    """The transport as uvicorn's own code gets it: whoever closes it leaves politely."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: BoundedProtocol) -> None:
+        self._transport, self._protocol = transport, protocol
+        self.write: Callable[[bytes], None] = transport.write
+        self.close = protocol.leave
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or soon will be."""
+        return self._protocol.is_leaving
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

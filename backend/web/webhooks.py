@@ -21,8 +21,9 @@ CAP_BYTES = 10 << 20  # a prediction with long logs has been seen to exceed 1 MB
 )
 async def receive_webhook(call: Call) -> Response:
     """Take a provider's webhook: only what it signed is believed, and only once."""
-    body = await bodies.read(call.request, cap_bytes=CAP_BYTES)
     headers = {name.lower(): value for name, value in call.request.headers.items()}
     path = call.path
-    fresh = await receive.keep(call.ctx, path["provider"], path["generation_id"], path["nonce"], headers, body)
+    receive.expect(call.ctx, path["provider"], headers)
+    async with bodies.of_stranger(call.request, cap_bytes=CAP_BYTES) as body:
+        fresh = await receive.keep(call.ctx, path["provider"], path["generation_id"], path["nonce"], headers, body)
     return replies.json_reply({"received": True, "repeated": not fresh})

@@ -313,7 +313,7 @@ async def _step(hold: Hold) -> None:
     worker = Worker(hold.ctx, id=hold.worker)
     (lane,) = (lane for lane in worker._lanes() if lane.name == lanes[hold.lane])
     try:
-        await lane.work(hold.row)
+        await lane.work([hold.row])(hold.row)
     except PowerCut:
         pass  # the row is as far as it came
 
