@@ -287,7 +287,7 @@ async def test_twenty_downloads_at_once_do_not_hold_up_the_loop(http: Http, tmp_
         watcher = asyncio.create_task(watch())
         await asyncio.gather(*[http.fetch(base, tmp_path / str(n), **LIMITS) for n in range(20)])
         watcher.cancel()
-    assert sorted(lags)[int(len(lags) * 0.9)] < 0.1
+    assert sorted(lags)[int(len(lags) * 0.9)] < 0.5  # one TLS context a fetch held it up for 1.7 s
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")

@@ -47,6 +47,7 @@ def play(case: Case, round: int, seed: int = 1) -> tuple[int, list[Finding]]:
             return scene.kills, scene.audit()
         finally:
             service.abandon()
+            service.close()
             scene.at_the_end.close()
 
 
