@@ -17,6 +17,11 @@ def frame(id: str, which: str) -> str:
     return f"{id}-{which}.jpg"
 
 
+def result(id: str, suffix: str) -> str:
+    """What a generation was made for."""
+    return id + suffix
+
+
 def of_generation(row: Generation) -> list[str]:
     """Every file that can be stored under this row."""
     frames = [frame(row.id, which) for which in FRAMES] if row.kind == "video" else []

@@ -17,6 +17,7 @@ from emulating import TINY, Provider, emulating, png, until
 from PIL import Image
 from workshop import Workshop, working
 
+from backend import lifecycle
 from backend.providers.replicate_answers import outcome
 from backend.storage import folder as folders
 
@@ -236,3 +237,26 @@ def test_nothing_new_is_sent_while_its_result_could_not_be_stored(
     assert bench.submit_next() == [id]
     provider.ended(bench.row(id).provider_id or "")
     bench.finished = False
+
+
+def test_a_file_stored_before_a_crash_is_the_result_even_when_the_provider_has_it_no_more(
+    bench: Workshop, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.spoil({"kind": "webhook_lost"})
+    id = bench.ask()["id"]
+    bench.submit_next()
+    provider.ended(bench.row(id).provider_id or "")
+    bench.forward(31)
+    assert bench.look("processing") == [id]
+
+    async def crash(*_: Any, **__: Any) -> bool:
+        raise RuntimeError("a crash")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lifecycle, "move", crash)
+        with pytest.raises(RuntimeError, match="a crash"):
+            bench.look("storing")
+    provider.spoil({"kind": "output_404"})
+    bench.forward(3700)
+    assert bench.look("storing") == [id]
+    assert bench.get(id)["status"] == "completed" and provider.ledger["downloads"] == 1

@@ -10,7 +10,7 @@ writes posters and frames, `inspection` is the way in.
 from __future__ import annotations
 
 from backend.media.inspection import frame, in_thread, inspect, poster, probe
-from backend.media.kinds import HEAD_BYTES, MAX_PIXELS, Probe, extension, sniff
+from backend.media.kinds import HEAD_BYTES, MAX_PIXELS, Probe, extension, extensions, sniff
 from backend.media.stills import FRAME_TYPE, POSTER_TYPE
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "POSTER_TYPE",
     "Probe",
     "extension",
+    "extensions",
     "frame",
     "in_thread",
     "inspect",

@@ -78,6 +78,11 @@ def sniff(head: bytes) -> str | None:
     return "audio/mpeg" if _is_mp3(head) else None
 
 
+def extensions(kind: Kind) -> list[str]:
+    """Every suffix a file of this kind can have."""
+    return [suffix for content_type, suffix in SUFFIXES.items() if content_type.startswith(f"{kind}/")]
+
+
 def extension(content_type: str) -> str:
     """The suffix of a stored file, with its dot. `InvalidMedia` for a type that is not taken here."""
     try:

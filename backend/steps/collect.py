@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from backend import filing, lifecycle, media, room
+from backend import filing, lifecycle, media, room, storage
 from backend.context import Context
 from backend.db import generations, operations
 from backend.db.connection import Tx
@@ -37,7 +37,7 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
     """Fetch one output into our storage; `completed` is written only when its bytes would survive power loss."""
     spooled, poster = ctx.storage.spool(row.id), ctx.storage.spool(filing.poster(row.id))
     try:
-        fetched = await _fetch(ctx, row, spooled)
+        fetched = await _recover(ctx, row, spooled) or await _fetch(ctx, row, spooled)
         found = await media.in_thread(media.inspect, spooled, poster)
         if found.kind != row.kind:
             raise InvalidMedia(f"the provider sent {found.content_type}")
@@ -57,6 +57,16 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
     else:
         return
     await media.in_thread(_remove, spooled, poster)  # a crash leaves them to the sweep
+
+
+async def _recover(ctx: Context, row: Generation, target: Path) -> tuple[int, str] | None:
+    """The bytes an attempt stored that was cut off before its commit: the provider may not have them any more."""
+    if row.attempts < 2:
+        return None
+    for name in (filing.result(row.id, suffix) for suffix in media.extensions(row.kind)):
+        if await ctx.storage.size(name):
+            return await storage.spool(target, ctx.storage.open(name))
+    return None
 
 
 async def _fetch(ctx: Context, row: Generation, target: Path) -> tuple[int, str]:
@@ -87,7 +97,7 @@ async def _finish(
     found: media.Probe,
     fetched: tuple[int, str],
 ) -> None:
-    name, poster_name = row.id + media.extension(found.content_type), filing.poster(row.id)
+    name, poster_name = filing.result(row.id, media.extension(found.content_type)), filing.poster(row.id)
     await ctx.storage.keep_all([(spooled, name), (poster, poster_name)])
     model = ctx.catalog.models.get(row.model)
     fields: dict[str, Any] = {

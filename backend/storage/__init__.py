@@ -8,9 +8,9 @@ from urllib.parse import unquote, urlsplit
 from backend.errors import SettingsError
 from backend.storage.base import Storage, StoredFile, check_name
 from backend.storage.folder import Folder
-from backend.storage.saving import save
+from backend.storage.saving import save, spool
 
-__all__ = ["Storage", "StoredFile", "check_name", "open_storage", "save"]
+__all__ = ["Storage", "StoredFile", "check_name", "open_storage", "save", "spool"]
 
 
 def open_storage(url: str) -> Storage:

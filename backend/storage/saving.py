@@ -18,14 +18,15 @@ async def save(storage: Storage, name: str, chunks: AsyncIterable[bytes], conten
     """Keep everything `chunks` yields; on any failure nothing stays. Raises `StorageFull`."""
     spooled = storage.spool(name)
     try:
-        length, sha256 = await _spool(spooled, chunks)
+        length, sha256 = await spool(spooled, chunks)
         await storage.keep(spooled, name)
     finally:
         await asyncio.to_thread(spooled.unlink, missing_ok=True)
     return StoredFile(name, length, sha256, content_type)
 
 
-async def _spool(path: Path, chunks: AsyncIterable[bytes]) -> tuple[int, str]:
+async def spool(path: Path, chunks: AsyncIterable[bytes]) -> tuple[int, str]:
+    """Write everything `chunks` yields to a path; how many bytes, and their SHA-256. Raises `StorageFull`."""
     digest, length = hashlib.sha256(), 0
     file = await asyncio.to_thread(path.open, "wb")
     try:
