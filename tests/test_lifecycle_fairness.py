@@ -96,7 +96,7 @@ def test_no_more_is_in_flight_than_allowed(tmp_path: Path, provider: Provider) -
             return by_status.get("succeeded", 0) == len(ids)
 
         until(all_done, 40)
-        assert 1 <= most <= 3
+        assert most <= 3
         for id in ids:
             assert len(creates_of(provider.ledger, id)) == 1
 
