@@ -12,19 +12,15 @@ from emulating import png, until
 
 from crashes import trap
 from crashes.case import case
-from crashes.scene import Scene
+from crashes.scene import Scene, slow_run
 
 STAGES = ("queued", "processing", "unclear", "storing")
-
-
-def run(seconds: float) -> dict[str, object]:
-    return {"kind": "delay", "on": "run", "delay_s": seconds}
 
 
 @case("Y", "canceled while the provider works, and killed at the n-th commit", rounds=14)
 def canceled_at_commit(scene: Scene) -> None:
     trap.start(scene)
-    scene.provider.spoil(run(1.0))
+    scene.provider.spoil(slow_run(1.0))
     (id,) = scene.ask()
     scene.service.reach(id, "processing")
     trap.set(scene, "commit", "after" if scene.round % 2 else "before", 1 + scene.round // 2)
@@ -36,7 +32,7 @@ def canceled_at_commit(scene: Scene) -> None:
 @case("Y", "canceled and killed at once, in each stage", rounds=4)
 def canceled_in_each_stage(scene: Scene) -> None:
     scene.start(MAX_IN_FLIGHT="1" if scene.round == 0 else "10")
-    faults = ([run(0.5)], [run(1.5)], [{"kind": "reset_after"}, run(2.0)], [{"kind": "output_slow"}])
+    faults = ([slow_run(0.5)], [slow_run(1.5)], [{"kind": "reset_after"}, slow_run(2.0)], [{"kind": "output_slow"}])
     scene.provider.spoil(*faults[scene.round % 4])
     for _ in range(3):
         first, *_ = ids = scene.ask(2)
@@ -52,7 +48,7 @@ def canceled_in_each_stage(scene: Scene) -> None:
 def cancel_and_end_race(scene: Scene) -> None:
     scene.start()
     for _ in range(2):
-        scene.provider.spoil(run(0.3))
+        scene.provider.spoil(slow_run(0.3))
         for id in scene.ask(3):
             time.sleep(scene.chance.random() * 0.15)
             scene.service.cancel(id)
@@ -63,7 +59,7 @@ def cancel_and_end_race(scene: Scene) -> None:
 @case("Y", "killed between the word to the provider to stop and what it says", rounds=3)
 def killed_at_the_cancel(scene: Scene) -> None:
     trap.start(scene)
-    scene.provider.spoil(run(30.0))
+    scene.provider.spoil(slow_run(30.0))
     (id,) = scene.ask()
     scene.service.reach(id, "processing")
     trap.set(scene, "cancel", ("before", "after")[scene.round % 2])
@@ -75,7 +71,7 @@ def killed_at_the_cancel(scene: Scene) -> None:
 @case("Y", "a film is canceled while it waits, then a kill", rounds=3)
 def waiting_is_canceled(scene: Scene) -> None:
     scene.start()
-    scene.provider.spoil(run(0.5))
+    scene.provider.spoil(slow_run(0.5))
     film, other = scene.ask(2, "video")
     assert scene.service.cancel(film).status_code in (200, 202)
     time.sleep(scene.chance.random() * 0.5)
@@ -91,7 +87,7 @@ def retried(scene: Scene) -> None:
     ids = scene.ask(2) + scene.ask(1, "video")
     for id in ids:
         scene.service.ended(id, "failed")
-    scene.provider.spoil(run(0.3))
+    scene.provider.spoil(slow_run(0.3))
     for id in ids:
         key = {"idempotency-key": secrets.token_hex(8)}
         first = _post(scene, f"/api/v2/generations/{id}/retry", key)
@@ -140,7 +136,7 @@ def campaign_deleted(scene: Scene) -> None:
 @case("S", "four copies at a time, and three kills", rounds=3)
 def copies(scene: Scene) -> None:
     scene.start()
-    scene.provider.spoil(run(0.2))
+    scene.provider.spoil(slow_run(0.2))
     for _ in range(3):
         trap.ask(scene, 1, copies=4)
         time.sleep(scene.chance.random() * 0.3)
@@ -150,7 +146,7 @@ def copies(scene: Scene) -> None:
 @case("S", "films wait for their start images through three kills", rounds=4)
 def films_wait(scene: Scene) -> None:
     scene.start()
-    scene.provider.spoil(run(0.3))
+    scene.provider.spoil(slow_run(0.3))
     for _ in range(3):
         scene.ask(2, "video")
         time.sleep(scene.chance.random() * 0.8)

@@ -17,8 +17,8 @@ from emulating import TOKEN, Provider, until
 
 from backend.cli.processes import COMMAND, free_port
 from crashes.case import case
-from crashes.hear import NO_WEBHOOKS, hurry
-from crashes.scene import Scene
+from crashes.hear import hurry
+from crashes.scene import NO_WEBHOOKS, Scene
 
 
 @case("I", "the provider is away when it starts, and comes back", rounds=2)

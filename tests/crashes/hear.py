@@ -16,17 +16,12 @@ from standardwebhooks import Webhook
 from backend.emulator.options import WEBHOOK_SECRET
 from crashes import trap
 from crashes.case import case
-from crashes.scene import Scene
+from crashes.scene import NO_WEBHOOKS, Scene, slow_run
 
-NO_WEBHOOKS = {"kind": "webhook_lost"}
 AT_WORK = """
 SELECT id FROM generations WHERE finished_at IS NULL AND (lease_owner IS NOT NULL OR status IN ('queued', 'submitting'))
 """
-SLOW_RUN = {"kind": "delay", "on": "run", "delay_s": 0.4}
-
-
-def run(seconds: float) -> dict[str, Any]:
-    return {"kind": "delay", "on": "run", "delay_s": seconds}
+SLOW_RUN = slow_run(0.4)
 
 
 @case("I", "every webhook is lost, and it is killed while the provider works", rounds=4)
@@ -36,9 +31,7 @@ def webhooks_lost(scene: Scene) -> None:
     scene.ask(3)
     for _ in range(2):
         time.sleep(scene.chance.random() * 0.5)
-        scene.kill()
-        scene.let_time_pass()
-        scene.service.start()
+        scene.restart_later()
     hurry(scene)
 
 
@@ -63,9 +56,7 @@ def _trouble(kind: str) -> None:
         scene.ask(3)
         for _ in range(2):
             time.sleep(scene.chance.random() * 0.5)
-            scene.kill()
-            scene.let_time_pass()
-            scene.service.start()
+            scene.restart_later()
         scene.provider.spoil()
         hurry(scene)
 
@@ -96,7 +87,7 @@ _bent("U", "no webhook's signature is right: polls do it, through two kills", {"
 @case("H", "one webhook a hundred times at once, and a kill among them", rounds=4)
 def a_hundred_times(scene: Scene) -> None:
     scene.start()
-    scene.provider.spoil(run(1.0))
+    scene.provider.spoil(slow_run(1.0))
     (id,) = scene.ask()
     scene.service.reach(id, "processing")
     body = body_of(scene, id)
@@ -128,9 +119,7 @@ def deleted_meanwhile(scene: Scene) -> None:
     (id,) = scene.ask()
     scene.service.reach(id, "processing")
     body = body_of(scene, id)
-    scene.kill()
-    scene.let_time_pass()
-    scene.service.start()
+    scene.restart_later()
     scene.service.ended(id, "completed")
     assert tell(scene, id, body) == 200
     scene.restart()
@@ -143,14 +132,12 @@ def deleted_meanwhile(scene: Scene) -> None:
 @case("G", "after the answer, a signed webhook names another prediction", rounds=3)
 def another_after(scene: Scene) -> None:
     scene.start()
-    scene.provider.spoil(run(0.7), NO_WEBHOOKS)
+    scene.provider.spoil(slow_run(0.7), NO_WEBHOOKS)
     (id,) = scene.ask()
     scene.service.reach(id, "processing")
     body = body_of(scene, id) | {"id": "another", "status": "failed", "error": "not yours"}
     assert tell(scene, id, body) == 200
-    scene.kill()
-    scene.let_time_pass()
-    scene.service.start()
+    scene.restart_later()
     scene.service.ended(id, "completed", 40)
 
 
@@ -158,7 +145,7 @@ def another_after(scene: Scene) -> None:
 def answer_names_another(scene: Scene) -> None:
     """What was heard of first is kept; the other is stopped, so that it need not be paid."""
     scene.start()
-    scene.provider.spoil({"kind": "create_hang", "delay_s": 1.0}, run(20.0), NO_WEBHOOKS)
+    scene.provider.spoil({"kind": "create_hang", "delay_s": 1.0}, slow_run(20.0), NO_WEBHOOKS)
     (id,) = scene.ask()
     until(lambda: scene.is_known_to_provider(id))
     (create,) = scene.provider.ledger["creates"]
@@ -167,9 +154,7 @@ def answer_names_another(scene: Scene) -> None:
     until(lambda: scene.provider.ledger["cancels"])
     assert '"event": "second_prediction"' in scene.service.log()
     for _ in range(4):
-        scene.kill()
-        scene.let_time_pass()
-        scene.service.start()
+        scene.restart_later()
         time.sleep(scene.chance.random() * 0.5)
     hurry(scene)
     assert scene.service.ended(id, "failed", 40)["possibly_charged"]
@@ -198,9 +183,7 @@ def _ends(kind: str, ends: str, **more: Any) -> None:
         ids = scene.ask(4)
         for _ in range(2):
             time.sleep(scene.chance.random() * 0.5)
-            scene.kill()
-            scene.let_time_pass()
-            scene.service.start()
+            scene.restart_later()
         hurry(scene)
         for id in ids:
             if scene.is_known_to_provider(id):
@@ -219,9 +202,7 @@ def hurry(scene: Scene) -> None:
     for _ in range(8):
         with suppress(AssertionError):
             until(lambda: scene.is_settled() or not scene.rows(AT_WORK), 10)
-        scene.kill()
-        scene.let_time_pass()
-        scene.service.start()
+        scene.restart_later()
         if scene.is_settled():
             return
 

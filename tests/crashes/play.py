@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import tempfile
 import time
@@ -54,7 +55,7 @@ def play(case: Case, round: int, seed: int = 1) -> tuple[int, list[Finding]]:
 def score(case: Case, share: float = 1.0, seed: int = 1) -> Score:
     """The rounds of one case, one after the other, until a clean run or its number of rounds."""
     result, began = Score(case), time.monotonic()
-    for round in range(max(1, round_up(case.rounds * share))):
+    for round in range(max(1, math.ceil(case.rounds * share))):
         try:
             kills, found = play(case, round, seed)
         except CleanRun:
@@ -65,10 +66,6 @@ def score(case: Case, share: float = 1.0, seed: int = 1) -> Score:
         result.found += found
     result.seconds = time.monotonic() - began
     return result
-
-
-def round_up(number: float) -> int:
-    return int(-(-number // 1))
 
 
 def play_all(cases: Sequence[Case], share: float, beside: int, told: Callable[[Score], None]) -> list[Score]:

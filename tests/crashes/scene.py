@@ -11,10 +11,17 @@ from typing import Any
 
 from auditor import Finding, creates_of, findings, witness
 from emulating import Provider, until
-from face import FINAL
 from gateway import Gateway
 
+Fault = dict[str, Any]
+
+NO_WEBHOOKS: Fault = {"kind": "webhook_lost"}
 UNFINISHED = "SELECT id, status FROM generations WHERE finished_at IS NULL"
+
+
+def slow_run(seconds: float) -> Fault:
+    """The provider takes so long for each."""
+    return {"kind": "delay", "on": "run", "delay_s": seconds}
 
 
 @dataclass
@@ -28,7 +35,6 @@ class Scene:
     chance: random.Random
     kills: int = 0
     patience_s: float = 60.0
-    notes: list[str] = field(default_factory=list)
     found: list[Finding] = field(default_factory=list)  # by the story itself, which looked where no audit can
     at_the_end: ExitStack = field(default_factory=ExitStack)  # what the story started besides the service
 
@@ -53,6 +59,12 @@ class Scene:
 
     def restart(self) -> None:
         self.kill()
+        self.service.start()
+
+    def restart_later(self) -> None:
+        """The same, and what was to wait for its time has waited."""
+        self.kill()
+        self.let_time_pass()
         self.service.start()
 
     def is_known_to_provider(self, id: str) -> bool:
@@ -105,7 +117,3 @@ class Scene:
         self.service.stop()
         self.change("UPDATE generations SET deadline_at = 1, due_at = 1 WHERE status = 'unclear'")
         self.service.start()
-
-
-def is_final(service: Gateway, id: str) -> bool:
-    return service.get(id)["status"] in FINAL

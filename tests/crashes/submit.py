@@ -10,10 +10,9 @@ from emulating import until
 
 from crashes import trap
 from crashes.case import case
-from crashes.scene import Scene
+from crashes.scene import NO_WEBHOOKS, Scene, slow_run
 
-SLOW_RUN = {"kind": "delay", "on": "run", "delay_s": 0.3}
-NO_WEBHOOKS = {"kind": "webhook_lost"}
+SLOW_RUN = slow_run(0.3)
 
 
 @case("C", "thirty are queued and it is killed ten times while they go out", rounds=2)
@@ -55,12 +54,7 @@ def before_the_create(scene: Scene) -> None:
 def never_sent_is_said(scene: Scene) -> None:
     trap.start(scene)
     trap.set(scene, "create", "before")
-    (id,) = trap.ask(scene)
-    trap.springs(scene)
-    scene.service.reach(id, "unclear")
-    scene.let_the_deadline_pass()
-    ended = scene.service.ended(id, "failed")
-    assert ended["error"]["code"] == "submit_unknown" and ended["possibly_charged"], ended
+    id = ask_and_never_hear(scene)
     assert not creates_of(scene.provider.ledger, id)
     scene.service.accepted.append(scene.service.retry(id)["id"])
     scene.restart()
@@ -95,12 +89,7 @@ def nobody_tells(scene: Scene) -> None:
     trap.start(scene)
     scene.provider.spoil(NO_WEBHOOKS, {"kind": "list_empty"})
     trap.set(scene, "create", "after")
-    (id,) = trap.ask(scene)
-    trap.springs(scene)
-    scene.service.reach(id, "unclear")
-    scene.let_the_deadline_pass()
-    ended = scene.service.ended(id, "failed")
-    assert ended["error"]["code"] == "submit_unknown" and ended["possibly_charged"], ended
+    ask_and_never_hear(scene)
 
 
 @case("F", "the webhook comes before the answer, and a kill between them", rounds=6)
@@ -132,9 +121,7 @@ def _refusal(point: str, kind: str, **more: Any) -> None:
             sent = 2 + 2 * number
             until(lambda sent=sent: len(scene.provider.ledger["creates"]) >= sent or _is_paused(scene))
             time.sleep(scene.chance.random() * 0.2)
-            scene.kill()
-            scene.let_time_pass()
-            scene.service.start()
+            scene.restart_later()
         scene.kill()
         scene.provider.spoil()
         scene.let_time_pass()
@@ -158,9 +145,7 @@ def burst_of_429(scene: Scene) -> None:
     for _ in range(2):
         until(lambda: scene.provider.ledger["creates"])
         time.sleep(scene.chance.random() * 0.5)
-        scene.kill()
-        scene.let_time_pass()
-        scene.service.start()
+        scene.restart_later()
     all_complete(scene, ids, unless_killed_in_between=True)
 
 
@@ -173,6 +158,17 @@ def slower_than_our_patience(scene: Scene) -> None:
     for id in ids:
         scene.service.reach(id, "processing", "storing", "completed", within_s=90)
     scene.restart()
+
+
+def ask_and_never_hear(scene: Scene) -> str:
+    """Killed by the trap around its create; it is said that nobody knows, and that it may have been charged."""
+    (id,) = trap.ask(scene)
+    trap.springs(scene)
+    scene.service.reach(id, "unclear")
+    scene.let_the_deadline_pass()
+    ended = scene.service.ended(id, "failed")
+    assert ended["error"]["code"] == "submit_unknown" and ended["possibly_charged"], ended
+    return id
 
 
 def ask_and_be_killed(scene: Scene, count: int, *, many_unknown: bool = False) -> list[str]:
