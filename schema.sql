@@ -13,7 +13,9 @@ CREATE TABLE clients (
   id TEXT PRIMARY KEY,
   name TEXT NOT NULL,
   created_at BIGINT NOT NULL,
-  deleted_at BIGINT             -- gone for everybody at once; its rows and bytes go in small bites
+  deleted_at BIGINT,            -- gone for everybody at once; its rows and bytes go in small bites
+  webhook_secret TEXT,          -- signs what is sent to a request's own webhook_url; made when it is first needed
+  budget_micros BIGINT          -- accepted work may not cost more; NULL: no limit
 );
 CREATE INDEX clients_deleted ON clients (id) WHERE deleted_at IS NOT NULL;
 
@@ -22,7 +24,8 @@ CREATE TABLE campaigns (
   client_id TEXT NOT NULL REFERENCES clients (id),
   name TEXT NOT NULL,
   created_at BIGINT NOT NULL,
-  deleted_at BIGINT
+  deleted_at BIGINT,
+  budget_micros BIGINT
 );
 CREATE INDEX campaigns_by_client ON campaigns (client_id, id);
 CREATE INDEX campaigns_deleted ON campaigns (id) WHERE deleted_at IS NOT NULL;
@@ -39,6 +42,7 @@ CREATE TABLE api_keys (
   created_at BIGINT NOT NULL,
   expires_at BIGINT,
   revoked_at BIGINT,
+  campaign_id TEXT REFERENCES campaigns (id),  -- of requests that name none
   CONSTRAINT admin_is_flag CHECK (admin IN (0, 1)),
   CONSTRAINT admin_iff_no_client CHECK ((admin = 1) = (client_id IS NULL))
 );
@@ -174,16 +178,103 @@ CREATE TABLE deliveries (       -- what providers told us, kept before it is bel
 CREATE INDEX deliveries_unhandled ON deliveries (id) WHERE handled_at IS NULL;
 
 CREATE TABLE events (           -- written with the status; clients are told from here
-  id TEXT PRIMARY KEY,
-  generation_id TEXT NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
+  id TEXT PRIMARY KEY,          -- grows in the order of the commits: who has seen one has seen all before it
+  generation_id TEXT REFERENCES generations (id) ON DELETE CASCADE,
   client_id TEXT NOT NULL,
-  campaign_id TEXT NOT NULL,
+  campaign_id TEXT,             -- NULL when it is about the client's own budget
   type TEXT NOT NULL,
+  subject TEXT,                 -- JSON of what it is about, when that is no generation
   created_at BIGINT NOT NULL,
   UNIQUE (generation_id, type),
-  CONSTRAINT event_type_known CHECK (type IN ('generation.processing', 'generation.completed', 'generation.failed', 'generation.canceled'))
+  CONSTRAINT event_type_known CHECK (type IN ('generation.processing', 'generation.completed', 'generation.failed', 'generation.canceled', 'budget.warning')),
+  CONSTRAINT event_of_generation_or_subject CHECK ((generation_id IS NULL) = (subject IS NOT NULL))
 );
 CREATE INDEX events_by_client ON events (client_id, id);
+CREATE INDEX events_by_campaign ON events (campaign_id, id);
+
+CREATE TABLE event_clock (      -- the last event's id, also when that event is deleted: the next one is larger
+  one INTEGER PRIMARY KEY,
+  last_id TEXT NOT NULL,
+  CONSTRAINT clock_is_one_row CHECK (one = 1)
+);
+INSERT INTO event_clock (one, last_id) VALUES (1, '');
+
+CREATE TABLE webhook_endpoints (  -- where a client wants to be told
+  id TEXT PRIMARY KEY,
+  client_id TEXT NOT NULL REFERENCES clients (id),
+  url TEXT NOT NULL,
+  events TEXT NOT NULL,         -- JSON list of types; empty: all
+  secret TEXT NOT NULL,         -- whsec_...: it signs, so it is kept as it is
+  old_secret TEXT,              -- signs too until then, so that a receiver can change over
+  old_secret_until BIGINT,
+  failing_since BIGINT,         -- the first failure since the last success
+  disabled_at BIGINT,
+  disabled_reason TEXT,
+  created_at BIGINT NOT NULL
+);
+CREATE INDEX webhook_endpoints_by_client ON webhook_endpoints (client_id, id);
+
+CREATE TABLE webhook_deliveries (  -- what is told to whom: written with its event, or made by a replay or a test
+  id TEXT PRIMARY KEY,
+  event_id TEXT NOT NULL,       -- the webhook-id: the same in every attempt and replay
+  type TEXT NOT NULL,
+  subject TEXT,                 -- as of the event
+  generation_id TEXT REFERENCES generations (id) ON DELETE CASCADE,
+  client_id TEXT NOT NULL REFERENCES clients (id),
+  endpoint_id TEXT REFERENCES webhook_endpoints (id) ON DELETE CASCADE,  -- NULL: the request's own webhook_url
+  url TEXT NOT NULL,
+  target TEXT NOT NULL,         -- what shares a queue: the endpoint, or the client and the host
+  replay_of TEXT,
+  status TEXT NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0,  -- counted before the work
+  event_at BIGINT NOT NULL,
+  created_at BIGINT NOT NULL,
+  due_at BIGINT NOT NULL,       -- when it is tried next; while a worker has it, when its lease ends
+  lease_owner TEXT,
+  finished_at BIGINT,
+  CONSTRAINT webhook_delivery_status_known CHECK (status IN ('pending', 'delivered', 'failed')),
+  CONSTRAINT webhook_delivery_finished_iff_final CHECK ((finished_at IS NOT NULL) = (status <> 'pending'))
+);
+CREATE INDEX webhook_deliveries_by_client ON webhook_deliveries (client_id, id);
+CREATE INDEX webhook_deliveries_by_endpoint ON webhook_deliveries (endpoint_id, id) WHERE endpoint_id IS NOT NULL;
+CREATE INDEX webhook_deliveries_by_generation ON webhook_deliveries (generation_id) WHERE generation_id IS NOT NULL;
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (target, due_at) WHERE status = 'pending';
+
+CREATE TABLE webhook_attempts ( -- each try and what the receiver said
+  delivery_id TEXT NOT NULL REFERENCES webhook_deliveries (id) ON DELETE CASCADE,
+  number INTEGER NOT NULL,
+  began_at BIGINT NOT NULL,
+  duration_ms BIGINT NOT NULL,
+  status_code INTEGER,
+  answer TEXT,                  -- its first 64 kB
+  error TEXT,                   -- why there is no answer, or why it was not taken for one
+  PRIMARY KEY (delivery_id, number)
+);
+
+CREATE TABLE balances (         -- of a client or a campaign: changed in the transaction that changes a generation
+  owner_id TEXT PRIMARY KEY,
+  reserved_micros BIGINT NOT NULL,  -- the estimates of what is unfinished
+  settled_micros BIGINT NOT NULL,   -- what the finished cost, and the estimates of what may have been charged
+  warned_micros BIGINT          -- the budget that a warning was given for
+);
+
+CREATE TABLE usage_days (       -- what was finished, by the day it was asked for; a test proves it equal to a recount
+  client_id TEXT NOT NULL,
+  campaign_id TEXT NOT NULL,
+  day BIGINT NOT NULL,          -- days since 1970, UTC
+  kind TEXT NOT NULL,
+  provider TEXT NOT NULL,
+  model TEXT NOT NULL,
+  key_id TEXT NOT NULL,         -- empty when there was none
+  status TEXT NOT NULL,
+  deleted INTEGER NOT NULL,     -- 1: the rows are gone, what they cost is not
+  generations BIGINT NOT NULL,
+  media_ms BIGINT NOT NULL,
+  bytes BIGINT NOT NULL,
+  estimated_micros BIGINT NOT NULL,
+  actual_micros BIGINT NOT NULL,
+  PRIMARY KEY (client_id, campaign_id, day, kind, provider, model, key_id, status, deleted)
+);
 
 CREATE TABLE idempotency_keys (
   scope TEXT NOT NULL,          -- the client, or the admin key: one caller never meets another's

@@ -21,6 +21,12 @@ def new_id(now_ms: int) -> str:
         return _write(_last)
 
 
+def after(last: str, now_ms: int) -> str:
+    """A UUIDv7 of this millisecond, or the next one after `last` when that is of a later time."""
+    fresh = new_id(now_ms)
+    return fresh if fresh > last else _write(_read(last) + 1 + int.from_bytes(os.urandom(4), "big"))
+
+
 def floor_id(at_ms: int) -> str:
     """The smallest id a generation made at this millisecond can have: bounds a list by time."""
     return _write(max(at_ms, 0) << 74)
@@ -36,3 +42,8 @@ def _write(value: int) -> str:
     time, high, low = value >> 74, (value >> 62) & 0xFFF, value & (1 << 62) - 1
     text = f"{(time << 80) | (0x7 << 76) | (high << 64) | (0x2 << 62) | low:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _read(id: str) -> int:
+    bits = int(id.replace("-", ""), 16)
+    return bits >> 80 << 74 | (bits >> 64 & 0xFFF) << 62 | bits & (1 << 62) - 1

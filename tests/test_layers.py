@@ -20,6 +20,7 @@ LAYERS: list[list[str]] = [
     ["steps"],
     ["lifecycle"],
     ["backlog", "references", "tenancy"],
+    ["shown"],
     ["links"],
     ["context", "datakey"],
     ["providers"],

@@ -39,6 +39,7 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "of_deleted_clients": lambda tx: assets.of_deleted_clients(tx, 10),
     "forget_deleted_campaigns": lambda tx: clients.forget_deleted_campaigns(tx, 10),
     "forget_deleted": lambda tx: clients.forget_deleted(tx, 10),
+    "events to tell": lambda tx: events.page_after(tx, "x", 10),
     "prune events": lambda tx: events.prune(tx, 1, 10),
     "prune deliveries": lambda tx: deliveries.prune(tx, 1, 10),
     "prune answers": lambda tx: repeats.prune(tx, 1, 1, 10),

@@ -1,29 +1,79 @@
-"""What happened to generations, written in the transaction that moved them."""
+"""What happened, written in the transaction that made it so. Clients are told from here."""
 
 from __future__ import annotations
 
-from backend.db.connection import Tx
-from backend.ids import floor_id, new_id
-from backend.model import Generation
+import json
+from dataclasses import replace
+from typing import Any
+
+from backend.db.connection import Row, Tx
+from backend.ids import after, floor_id
+from backend.model import Event, Generation
+
+_COLUMNS = "id, generation_id, client_id, campaign_id, type, subject, created_at"
+
+
+def _read(row: Row) -> Event:
+    fields = {name: row[name] for name in _COLUMNS.split(", ")}
+    return Event(**{**fields, "subject": json.loads(fields["subject"]) if fields["subject"] else None})
 
 
 async def announce(tx: Tx, generation: Generation, now: int) -> None:
     """One event for each status clients see; a finer move within the same status adds none."""
     if generation.shown_status == "pending":
         return
-    await tx.run(
+    type = f"generation.{generation.shown_status}"
+    event = Event("", generation.id, generation.client_id, generation.campaign_id, type, None, now)
+    await _insert(tx, event)
+
+
+async def warn(tx: Tx, client_id: str, campaign_id: str | None, subject: dict[str, Any], now: int) -> None:
+    """One event about the budget of a client, or of one campaign of it."""
+    await _insert(tx, Event("", None, client_id, campaign_id, "budget.warning", subject, now))
+
+
+async def _insert(tx: Tx, event: Event) -> Event | None:
+    """The event with its id; None when this generation has one of this type.
+
+    Whoever writes an event holds the clock's row until its commit, so ids grow in the order of commits: a reader
+    that goes on after the last id it saw misses nothing.
+    """
+    clock = await tx.one("UPDATE event_clock SET one = 1 WHERE one = 1 RETURNING last_id")
+    event = replace(event, id=after(clock["last_id"] if clock else "", event.created_at))
+    inserted = await tx.run(
         """
-        INSERT INTO events (id, generation_id, client_id, campaign_id, type, created_at)
-        VALUES (:id, :generation_id, :client_id, :campaign_id, :type, :now)
+        INSERT INTO events (id, generation_id, client_id, campaign_id, type, subject, created_at)
+        VALUES (:id, :generation_id, :client_id, :campaign_id, :type, :subject, :created_at)
         ON CONFLICT (generation_id, type) DO NOTHING
         """,
-        id=new_id(now),
-        generation_id=generation.id,
-        client_id=generation.client_id,
-        campaign_id=generation.campaign_id,
-        type=f"generation.{generation.shown_status}",
-        now=now,
+        id=event.id,
+        generation_id=event.generation_id,
+        client_id=event.client_id,
+        campaign_id=event.campaign_id,
+        type=event.type,
+        subject=json.dumps(event.subject, ensure_ascii=False) if event.subject else None,
+        created_at=event.created_at,
     )
+    if not inserted:
+        return None
+    await tx.run("UPDATE event_clock SET last_id = :id WHERE one = 1", id=event.id)
+    return event
+
+
+async def last_id(tx: Tx) -> str:
+    """The id of the last event there was; empty when there was none."""
+    row = await tx.one("SELECT last_id FROM event_clock WHERE one = 1")
+    return str(row["last_id"]) if row else ""
+
+
+async def page_after(tx: Tx, id: str, limit: int) -> list[Event]:
+    """The next events of everybody after this id, oldest first."""
+    rows = await tx.all(
+        f"SELECT {_COLUMNS} FROM events WHERE id > :id ORDER BY id LIMIT :limit",  # noqa: S608
+        id=id,
+        limit=limit,
+    )
+    return [_read(row) for row in rows]
 
 
 async def prune(tx: Tx, before: int, limit: int) -> int:
@@ -31,9 +81,10 @@ async def prune(tx: Tx, before: int, limit: int) -> int:
     return await tx.run(
         """
         DELETE FROM events WHERE id IN (
-          SELECT events.id FROM events CROSS JOIN generations
-          WHERE events.id < :oldest AND generations.id = events.generation_id
-          AND generations.status IN ('completed', 'failed', 'canceled') ORDER BY events.id LIMIT :limit)
+          SELECT events.id FROM events LEFT JOIN generations ON generations.id = events.generation_id
+          WHERE events.id < :oldest
+          AND (events.generation_id IS NULL OR generations.status IN ('completed', 'failed', 'canceled'))
+          ORDER BY events.id LIMIT :limit)
         """,
         oldest=floor_id(before),  # ids begin with their time
         limit=limit,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pydantic
 
 from backend import links
 from backend.context import Context
-from backend.model import ApiKey, Asset, Campaign, Client, Generation
-
-Shown = dict[str, Any]
+from backend.model import ApiKey, Asset, Campaign, Client
+from backend.shown import Shown, time
 
 
 class View(pydantic.BaseModel):
@@ -166,45 +164,6 @@ class KeyList(View):
     next_cursor: str | None
 
 
-def generation(ctx: Context, row: Generation) -> Shown:
-    """One generation. `url` is there exactly when it is completed."""
-    noun, done = f"{row.kind}s", row.status == "completed"
-    failure = row.failure
-    return {
-        "id": row.id,
-        "kind": row.kind,
-        "status": row.shown_status,
-        "stage": row.status,
-        "progress": row.progress,
-        "client_id": row.client_id,
-        "campaign_id": row.campaign_id,
-        "batch_id": row.batch_id,
-        "retry_of": row.retry_of,
-        "provider": row.provider,
-        "model": row.model,
-        "prompt": row.prompt,
-        "source": row.source,
-        "params": row.params,
-        "url": links.link(ctx, noun, row.id) if done else None,
-        "poster_url": links.link(ctx, noun, row.id, "poster") if done and row.poster_name else None,
-        "content_type": row.content_type,
-        "bytes": row.bytes,
-        "sha256": row.sha256,
-        "width": row.width,
-        "height": row.height,
-        "duration_s": row.duration_s,
-        "cost_usd": {"estimated": dollars(row.cost_estimated_micros), "actual": dollars(row.cost_actual_micros)},
-        "error": {"code": failure.code, "message": failure.message, "retryable": failure.retryable}
-        if failure
-        else None,
-        "metadata": row.metadata,
-        "possibly_charged": row.possibly_charged,
-        "created_at": time(row.created_at),
-        "submitted_at": time(row.submitted_at),
-        "completed_at": time(row.finished_at),
-    }
-
-
 def client(row: Client) -> Shown:
     """One client."""
     return {"id": row.id, "name": row.name, "created_at": time(row.created_at)}
@@ -241,15 +200,3 @@ def key(row: ApiKey) -> Shown:
 def page(items: Sequence[Shown], next_cursor: str | None) -> Shown:
     """A list."""
     return {"items": list(items), "next_cursor": next_cursor}
-
-
-def time(at_ms: int | None) -> str | None:
-    """RFC 3339 in UTC with milliseconds."""
-    if at_ms is None:
-        return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def dollars(micros: int | None) -> float | None:
-    """Millionths of a dollar as dollars."""
-    return None if micros is None else micros / 1_000_000

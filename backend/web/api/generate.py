@@ -5,12 +5,13 @@ from __future__ import annotations
 import pydantic
 from starlette.responses import Response
 
+from backend import shown
 from backend.db.connection import Tx
 from backend.model import Kind
 from backend.steps import request
 from backend.steps.repeat import Answer
 from backend.wanted import ImageRequest, VideoRequest
-from backend.web import replies, views
+from backend.web import replies
 from backend.web.operation import Call, operation
 from backend.web.views import Generations, GenerationView
 
@@ -53,8 +54,8 @@ async def _generate(call: Call, kind: Kind) -> Response:
 
     async def work(tx: Tx) -> Answer:
         rows = await request.accept(tx, ctx, call.who, kind, call.body)
-        shown = [views.generation(ctx, row) for row in rows]
-        body = shown[0] if call.body.copies is None else {"items": shown}
+        items = [shown.generation(ctx, row) for row in rows]
+        body = items[0] if call.body.copies is None else {"items": items}
         return Answer(202, body, f"/api/v2/generations/{rows[0].id}")
 
     return await replies.once(call, work)

@@ -8,6 +8,7 @@ import pydantic
 from pydantic import Field
 from starlette.responses import Response
 
+from backend import shown
 from backend.db.connection import Tx
 from backend.db.lists import Filters
 from backend.errors import NotFound
@@ -66,7 +67,7 @@ async def list_generations(call: Call) -> Response:
 async def get_generation(call: Call) -> Response:
     """Show one generation."""
     row = await browse.generation(call.ctx, call.who, call.path["id"])
-    return replies.json_reply(views.generation(call.ctx, row))
+    return replies.json_reply(shown.generation(call.ctx, row))
 
 
 @operation("GET", "/api/v2/images/{id}", answers={200: GenerationView}, tags=["media"])
@@ -94,7 +95,7 @@ async def cancel_generation(call: Call) -> Response:
 
     async def work(tx: Tx) -> Answer:
         row = await change.cancel(tx, call.ctx, call.who, call.path["id"])
-        return Answer(200 if row.status == "canceled" else 202, views.generation(call.ctx, row))
+        return Answer(200 if row.status == "canceled" else 202, shown.generation(call.ctx, row))
 
     return await replies.once(call, work)
 
@@ -115,7 +116,7 @@ async def retry_generation(call: Call) -> Response:
 
     async def work(tx: Tx) -> Answer:
         row = await change.retry(tx, call.ctx, call.who, call.path["id"])
-        return Answer(202, views.generation(call.ctx, row), f"/api/v2/generations/{row.id}")
+        return Answer(202, shown.generation(call.ctx, row), f"/api/v2/generations/{row.id}")
 
     return await replies.once(call, work)
 
@@ -164,7 +165,7 @@ async def _of_kind(call: Call, kind: str) -> Response:
     row = await browse.generation(call.ctx, call.who, call.path["id"])
     if row.kind != kind:
         raise NotFound(f"There is no such {kind}.", code=f"{kind}_not_found")
-    return replies.json_reply(views.generation(call.ctx, row))
+    return replies.json_reply(shown.generation(call.ctx, row))
 
 
 async def _of_campaign(call: Call, kind: str) -> Response:
@@ -180,7 +181,7 @@ async def _of_client(call: Call, kind: str) -> Response:
 async def _page(call: Call, filters: Filters) -> Response:
     query: Page = call.query
     rows, cursor = await browse.generation_page(call.ctx, call.who, filters, query.cursor, query.limit)
-    return replies.json_reply(views.page([views.generation(call.ctx, row) for row in rows], cursor))
+    return replies.json_reply(views.page([shown.generation(call.ctx, row) for row in rows], cursor))
 
 
 def _filters(query: Any, **fixed: str | None) -> Filters:

@@ -1,0 +1,96 @@
+"""Generations and events as the JSON that clients are shown and told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from backend import links
+from backend.context import Context
+from backend.model import PROCESSING, Event, Generation
+
+Shown = dict[str, Any]
+
+
+def generation(ctx: Context, row: Generation) -> Shown:
+    """One generation. `url` is there exactly when it is completed."""
+    noun, done = f"{row.kind}s", row.status == "completed"
+    failure = row.failure
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "status": row.shown_status,
+        "stage": row.status,
+        "progress": row.progress,
+        "client_id": row.client_id,
+        "campaign_id": row.campaign_id,
+        "batch_id": row.batch_id,
+        "retry_of": row.retry_of,
+        "provider": row.provider,
+        "model": row.model,
+        "prompt": row.prompt,
+        "source": row.source,
+        "params": row.params,
+        "url": links.link(ctx, noun, row.id) if done else None,
+        "poster_url": links.link(ctx, noun, row.id, "poster") if done and row.poster_name else None,
+        "content_type": row.content_type,
+        "bytes": row.bytes,
+        "sha256": row.sha256,
+        "width": row.width,
+        "height": row.height,
+        "duration_s": row.duration_s,
+        "cost_usd": {"estimated": dollars(row.cost_estimated_micros), "actual": dollars(row.cost_actual_micros)},
+        "error": {"code": failure.code, "message": failure.message, "retryable": failure.retryable}
+        if failure
+        else None,
+        "metadata": row.metadata,
+        "possibly_charged": row.possibly_charged,
+        "created_at": time(row.created_at),
+        "submitted_at": time(row.submitted_at),
+        "completed_at": time(row.finished_at),
+    }
+
+
+def event(ctx: Context, one: Event, row: Generation | None) -> Shown:
+    """One event: the body of a webhook and the data of a stream. `row` is its generation.
+
+    It says the same whenever it is told: what came of the generation later is left out.
+    """
+    about = generation(ctx, _as_of(one, row)) if row else one.subject
+    return {"id": one.id, "type": one.type, "created_at": time(one.created_at), "data": about}
+
+
+def _as_of(one: Event, row: Generation) -> Generation:
+    if one.type != "generation.processing":
+        return row
+    without: dict[str, Any] = dict.fromkeys(_OF_THE_END)
+    return replace(row, status=PROCESSING, possibly_charged=False, **without)
+
+
+_OF_THE_END = (
+    "progress",
+    "file_name",
+    "poster_name",
+    "content_type",
+    "bytes",
+    "sha256",
+    "width",
+    "height",
+    "duration_s",
+    "cost_actual_micros",
+    "failure",
+    "finished_at",
+)
+
+
+def time(at_ms: int | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def dollars(micros: int | None) -> float | None:
+    """Millionths of a dollar as dollars."""
+    return None if micros is None else micros / 1_000_000
