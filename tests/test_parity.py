@@ -238,7 +238,7 @@ async def work(call: Watched) -> None:
     await call(claims.release_leases, 15)
     await call(claims.pull_in, 10**15, 1)
     await call(events.announce, (await generations.get(call.tx, id_of(2))), 16)
-    await call(events.warn, "c1", None, {"budget_usd": 1.5}, 10**12)
+    await call(events.warn, "c1", None, {"budget_usd": 1.5}, 17)
     await call(events.last_id)
     await call(events.page_after, "", 100)
     await call(dependencies.settle, id_of(9), id_of(0))
@@ -322,9 +322,13 @@ async def story(tx: Tx) -> Watched:
 
 
 def settled(answers: list[Any]) -> str:
-    """Answers without the order that a claim leaves open, and without 1 being 1.0 in a RETURNING of SQLite."""
-    lines = (f"{name} {sorted(map(repr, a)) if isinstance(a, list) else a!r}" for name, a in answers)
-    text = re.sub(r"\b(\d+)\.0\b", r"\1", "\n".join(lines))
+    """Answers without the order that a claim leaves open, 1.0 in a RETURNING of SQLite that means 1, random ids."""
+    lines = (f"{name} {sorted(map(_plain, a)) if isinstance(a, list) else _plain(a)}" for name, a in answers)
+    return "\n".join(lines)
+
+
+def _plain(answer: Any) -> str:
+    text = re.sub(r"\b(\d+)\.0\b", r"\1", repr(answer))
     return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-(?!8000-0{9})[0-9a-f]{4}-[0-9a-f]{12}", "a random id", text)
 
 
