@@ -7,6 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
+from backend import durable
 from backend.config import Settings
 from backend.errors import SettingsError
 
@@ -36,8 +37,4 @@ def _make(file: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(rough, file)
     rough.unlink()
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)  # a name is lost with the power as well as bytes are
-    finally:
-        os.close(folder)
+    durable.sync(file.parent)  # a name is lost with the power as well as bytes are

@@ -17,6 +17,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend import durable
+
 HERE = Path(__file__).parent
 CRITICAL_TABLES = frozenset(
     ("clients", "campaigns", "api_keys", "assets", "generations", "deliveries", "events", "idempotency_keys")
@@ -236,14 +238,9 @@ def _copy(connection: sqlite3.Connection, path: Path, version: int) -> Path:
     rough.unlink(missing_ok=True)
     make_private(rough)
     connection.execute("VACUUM INTO ?", (str(rough),))
-    with rough.open("rb+") as file:
-        os.fsync(file.fileno())
+    durable.sync(rough)
     rough.rename(target)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.sync(path.parent)
     return target
 
 

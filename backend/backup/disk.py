@@ -6,6 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from backend import durable
+
 CHUNK_BYTES = 1 << 20
 
 
@@ -45,16 +47,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync(path: Path) -> None:
-    """A file's bytes, or the names in a folder, survive a power loss from here on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def sync_folders(root: Path) -> None:
     """The names in a folder and in all below it survive a power loss from here on."""
     for folder, _, _ in os.walk(root, topdown=False):
-        sync(Path(folder))
+        durable.sync(Path(folder))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend import app, migrate, room
+from backend import app, durable, migrate, room
 from backend.backup import disk
 from backend.backup import manifest as manifests
 from backend.backup.manifest import DATABASE, KEY, MEDIA, Manifest
@@ -88,9 +88,9 @@ def _put_back(
         old.unlink()  # the copy that a migration makes: the backup is one
     if list(target.parent.glob(f"{rough.name}-*")):
         raise ReelhookError(f"{rough} could not be closed: run this again")
-    disk.sync(rough)
+    durable.sync(rough)
     os.rename(rough, target)
-    disk.sync(target.parent)
+    durable.sync(target.parent)
     return Restored(found, held, version, files, total, sorted(path.rpartition("/")[2] for path in damaged))
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from backend import __version__, filing, room
+from backend import __version__, durable, filing, room
 from backend.backup import disk
 from backend.backup.manifest import DATABASE, KEY, MANIFEST, MEDIA, SUMS, Manifest
 from backend.config import Settings
@@ -44,7 +44,7 @@ def take(settings: Settings, target: Path, *, media: bool = True) -> Manifest:
                 made = _fill(partial, database, storage)
                 disk.sync_folders(partial)
                 os.rename(partial, target)
-                disk.sync(target.parent)
+                durable.sync(target.parent)
         except StorageFull as error:
             raise ReelhookError(f"there is no room for the backup at {target}") from error
     return made
@@ -79,7 +79,7 @@ def _fill(partial: Path, database: Path, storage: Storage | None) -> Manifest:
     copy = partial / DATABASE
     snapshot.take(database, copy)
     snapshot.check(copy)
-    disk.sync(copy)
+    durable.sync(copy)
     with (partial / SUMS).open("x", encoding="ascii", newline="\n") as file:
         progress = _Progress(file)
         progress.note(DATABASE, disk.digest(copy))
@@ -145,7 +145,7 @@ def _copy_file(storage: Storage, partial: Path, name: str, progress: _Progress, 
 
 def _write_manifest(path: Path, made: Manifest) -> None:
     path.write_text(made.model_dump_json(indent=2) + "\n", "utf-8")
-    disk.sync(path)
+    durable.sync(path)
 
 
 def _check_target(target: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from backend import room
+from backend import durable, room
 from backend.errors import NotFound
 from backend.storage.base import CHUNK_BYTES, check_name, check_spool_name
 
@@ -100,7 +100,7 @@ class Folder:
         with room.needed():
             for spooled, _ in files:
                 os.chmod(spooled, 0o600)
-                _sync(spooled)
+                durable.sync(spooled, _sync_file)
             folders: dict[str, int] = {}
             try:
                 for spooled, name in files:
@@ -130,7 +130,7 @@ class Folder:
         path = self._root / fan
         if fan not in self._known or not path.exists():
             path.mkdir(mode=0o700, exist_ok=True)
-            _sync(self._root)  # also when it was there: another process may have made it a moment ago
+            durable.sync(self._root)  # also when it was there: another process may have made it a moment ago
             self._known.add(fan)
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
@@ -178,11 +178,3 @@ def _unlink(names: Sequence[str], folder: int) -> None:
 def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return list(entries)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        (os.fsync if path.is_dir() else _sync_file)(fd)
-    finally:
-        os.close(fd)
