@@ -14,7 +14,7 @@ import pytest
 from typer.main import get_command
 
 from backend.cli.commands import app
-from backend.cli.output import in_words, size
+from backend.cli.output import size
 from backend.cli.processes import Program, environment, free_port, setting_names
 from backend.config import Settings
 from backend.errors import ReelhookError
@@ -32,7 +32,7 @@ COMMANDS = {
     "generate": "",
     "list": "--json",
     "show": "--json",
-    "watch": "--json",
+    "watch": "--campaign --client --out --json",
     "retry": "--json",
     "cancel": "--json",
 }
@@ -95,7 +95,8 @@ def test_help_answers_in_the_blink_of_an_eye(tmp_path: Path) -> None:
         ("generate", "video", "--campaign", "c", "--prompt", "p", "--copies", "9"),
         ("worker", "--kind", "sound"),
         ("emulator", "--faults", "not-there.toml"),
-        ("watch",),
+        ("watch", "--out", "."),
+        ("watch", "--campaign", "a", "--client", "b"),
     ],
 )
 def test_wrong_usage_is_exit_status_2_and_says_nothing_on_standard_output(
@@ -211,15 +212,6 @@ def test_a_program_that_dies_early_is_told_with_its_last_words(tmp_path: Path) -
     with pytest.raises(ReelhookError, match=r"stopped before it was ready; .*emulator\.log ends with"):
         program.wait_for("(never)")
     program.stop()
-
-
-def test_a_problem_becomes_one_sentence_with_its_fields() -> None:
-    fields = [{"field": "prompt", "message": "too long"}, {"field": "copies", "message": "at most 4"}]
-    assert in_words({"detail": "Some fields are not valid.", "errors": fields}) == (
-        "Some fields are not valid: prompt: too long; copies: at most 4"
-    )
-    assert in_words({"detail": "prompt: too long", "errors": fields[:1]}) == "prompt: too long"
-    assert in_words({}) == "the service refused the request"
 
 
 def test_sizes_are_for_people() -> None:

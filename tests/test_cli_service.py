@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from emulating import until
 from PIL import Image
 
 from backend.cli.demo import Stage, on_stage
@@ -32,7 +35,7 @@ def campaign(stage: Stage) -> str:
 
     async def make() -> str:
         async with stage.address.open() as remote:
-            return str((await remote.post("/api/v2/campaigns", {"name": "Autumn"}))["id"])
+            return (await remote.create_campaign("Autumn")).id
 
     return asyncio.run(make())
 
@@ -100,6 +103,73 @@ def test_copies_come_as_a_list_and_are_found_again_by_campaign(reelhook: Run, ca
     assert shown["metadata"] == {"n": "1"}
     table = reelhook("list", "--campaign", campaign).stdout
     assert all(id in table for id in ids)
+
+
+def watching(stage: Stage, *arguments: str) -> subprocess.Popen[str]:
+    """`reelhook watch` without an end, once it listens."""
+    given = {"REELHOOK_URL": stage.address.url, "REELHOOK_API_KEY": stage.address.key or ""}
+    before = streams(stage)
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "backend.cli", "watch", *arguments],
+        env=environment({}) | given,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: streams(stage) > before)
+    return watching
+
+
+def streams(stage: Stage) -> float:
+    with urllib.request.urlopen(f"{stage.address.url}/metrics", timeout=10) as answer:
+        found = re.search(r"^reelhook_streams (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_watch_without_ids_prints_a_line_for_every_event_until_it_is_stopped(
+    number: signal.Signals, stage: Stage, reelhook: Run, campaign: str
+) -> None:
+    watch = watching(stage)
+    made = document(reelhook("generate", "image", "--campaign", campaign, "--prompt", "a kite", "--wait", "--json"))
+    assert watch.stdout is not None
+    lines = [watch.stdout.readline()]
+    while "generation.completed" not in lines[-1]:
+        lines.append(watch.stdout.readline())
+    watch.send_signal(number)
+    _, complaint = watch.communicate(timeout=30)
+    assert (watch.returncode, complaint) == (0, "")
+    ours = [line.split() for line in lines if made["id"] in line]
+    assert [words[1:4] for words in ours if words[1] != "generation.progress"] == [
+        ["generation.processing", "image", made["id"]],
+        ["generation.completed", "image", made["id"]],
+    ]
+
+
+def test_watch_of_a_campaign_is_one_document_when_it_is_stopped(stage: Stage, reelhook: Run, campaign: str) -> None:
+    watch = watching(stage, "--campaign", campaign, "--json")
+    made = document(reelhook("generate", "image", "--campaign", campaign, "--prompt", "a kite", "--wait", "--json"))
+    assert watch.stdout is not None
+    lines = [watch.stdout.readline(), watch.stdout.readline()]
+    while "generation.completed" not in lines[-1]:
+        lines.append(watch.stdout.readline())
+    watch.send_signal(signal.SIGTERM)
+    rest, complaint = watch.communicate(timeout=30)
+    assert (watch.returncode, complaint) == (0, "")
+    events = json.loads("".join(lines) + rest)["items"]
+    told = [each["type"] for each in events if each["id"] and each["data"]["id"] == made["id"]]
+    assert told == ["generation.processing", "generation.completed"]
+
+
+def test_watch_whose_reader_has_gone_ends_without_a_word(stage: Stage, reelhook: Run, campaign: str) -> None:
+    watch = watching(stage)
+    assert watch.stdout is not None and watch.stderr is not None
+    watch.stdout.close()
+    document(reelhook("generate", "image", "--campaign", campaign, "--prompt", "a kite", "--wait", "--json"))
+    assert watch.wait(30) == 0 and watch.stderr.read() == ""
+    watch.stderr.close()
 
 
 def test_a_local_file_is_uploaded_before_it_is_used(reelhook: Run, campaign: str, tmp_path: Path) -> None:

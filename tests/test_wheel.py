@@ -59,6 +59,7 @@ def command(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_the_program_reads_at_run_time(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     wanted = {"backend/schema.sql", "backend/migrations/0001_initial.sql", "backend/models.toml"}
+    wanted |= {"reelhook/client.py", "reelhook/py.typed"}
     assert wanted <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "scripts/", "data/", "demo/"))]
     assert [name for name in names if name.endswith("dist-info/licenses/LICENSE")]
@@ -67,6 +68,13 @@ def test_the_wheel_holds_what_the_program_reads_at_run_time(wheel: Path) -> None
 def test_the_installed_command_is_not_the_checkout(command: Path, tmp_path: Path) -> None:
     where = run(command.parent / "python", "-c", "import backend; print(backend.__file__)", cwd=tmp_path)
     assert str(ROOT) not in where
+
+
+def test_the_python_client_comes_with_it_and_brings_nothing_of_the_service(command: Path, tmp_path: Path) -> None:
+    program = "import sys, reelhook; reelhook.Client(); print(reelhook.__file__, *sys.modules)"
+    where, *loaded = run(command.parent / "python", "-c", program, cwd=tmp_path).split()
+    assert str(ROOT) not in where
+    assert not {"backend", "starlette", "pydantic"} & set(loaded)
 
 
 def test_the_installed_command_helps_in_an_empty_folder(command: Path, tmp_path: Path) -> None:

@@ -11,11 +11,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backend.cli.following import Generation, follow, shown, tell_failures
 from backend.cli.output import print_table, say, size
 from backend.cli.processes import Interrupts, Program, answer_of, free_port
-from backend.cli.remote import Address, Remote
+from backend.cli.remote import Address
+
+if TYPE_CHECKING:
+    from reelhook import AsyncClient
+    from reelhook import Generation as Made
 
 IMAGE = "A lighthouse on a basalt cliff at dawn, soft fog, long exposure"
 VIDEO = "A paper boat drifting down a rain-washed street, evening light"
@@ -86,28 +91,28 @@ def on_stage(folder: Path) -> Iterator[Stage]:
 async def _perform(stage: Stage) -> dict[str, Generation]:
     """Ask for everything at once and follow it; each result by its file's name, with the path as `file`."""
     async with stage.address.open() as service:
-        await service.get("/readyz")
+        await service.request("GET", "/readyz")
         asked = await _ask(service)
         with shown() as show:
-            ended = await follow(service, [generation["id"] for generation in asked.values()], show, every_s=0.25)
+            ended = await follow(service, [generation.id for generation in asked.values()], show)
         made = dict(zip(asked, ended, strict=True))
         return {
-            name: generation | {"file": await _bring(service, stage, name, generation)}
+            name: generation.raw | {"file": await _bring(service, stage, name, generation)}
             for name, generation in made.items()
         }
 
 
-async def _ask(service: Remote) -> dict[str, Generation]:
-    campaign = {"campaign_id": (await service.post("/api/v2/campaigns", {"name": "Demo"}))["id"]}
-    image = await service.post("/api/v2/generate/image", campaign | {"prompt": IMAGE, "aspect_ratio": "16:9"})
-    video = await service.post("/api/v2/generate/video", campaign | {"prompt": VIDEO})
-    moved = await service.post("/api/v2/generate/video", campaign | {"prompt": MOTION, "image_id": image["id"]})
-    start = await service.get(f"/api/v2/generations/{video['source']['image_id']}")
+async def _ask(service: AsyncClient) -> dict[str, Made]:
+    campaign = (await service.create_campaign("Demo")).id
+    image = await service.generate_image(campaign_id=campaign, prompt=IMAGE, aspect_ratio="16:9")
+    video = await service.generate_video(campaign_id=campaign, prompt=VIDEO)
+    moved = await service.generate_video(campaign_id=campaign, prompt=MOTION, image_id=image.id)
+    start = await service.generation(video.source["image_id"])
     return {"image": image, "start-image": start, "video-from-prompt": video, "video-from-image": moved}
 
 
-async def _bring(service: Remote, stage: Stage, name: str, generation: Generation) -> Path | None:
-    if generation["status"] != "completed":
+async def _bring(service: AsyncClient, stage: Stage, name: str, generation: Made) -> Path | None:
+    if generation.status != "completed":
         return None
     file = await service.download(generation, stage.folder)
     return file.rename(file.with_name(name + file.suffix))

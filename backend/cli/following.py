@@ -1,4 +1,4 @@
-"""Generations followed to their end: asked for again and again, shown as bars or as lines."""
+"""Generations followed to their end by their events, shown as bars or as lines."""
 
 from __future__ import annotations
 
@@ -7,40 +7,39 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend.cli.output import escape, say
-from backend.cli.remote import Remote
+
+if TYPE_CHECKING:
+    from reelhook import AsyncClient
+    from reelhook import Generation as Followed
 
 FINAL = ("completed", "failed", "canceled")
-EVERY_S = 1.0
 Generation = dict[str, Any]
 Show = Callable[[Generation], None]
 
 
-async def follow(service: Remote, ids: list[str], show: Show, *, every_s: float = EVERY_S) -> list[Generation]:
-    """Ask for each generation until all are final; their last state in the order of `ids`."""
-    latest: dict[str, Generation] = {}
-    while True:
-        waiting = [id for id in ids if latest.get(id, {}).get("status") not in FINAL]
-        for generation in await asyncio.gather(*(service.get(f"/api/v2/generations/{id}") for id in waiting)):
-            latest[generation["id"]] = generation
-            show(generation)
-        if all(latest[id]["status"] in FINAL for id in ids):
-            return [latest[id] for id in ids]
-        await asyncio.sleep(every_s)
+async def follow(service: AsyncClient, ids: list[str], show: Show) -> list[Followed]:
+    """Follow each generation until all are final; their last state in the order of `ids`."""
+
+    async def one(id: str) -> Followed:
+        generation = await service.generation(id)
+        show(generation.raw)
+        return await service.wait(generation, on_progress=lambda now: show(now.raw))
+
+    return await asyncio.gather(*(one(id) for id in ids))
 
 
-async def bring(service: Remote, generations: list[Generation], folder: Path | None) -> list[Generation]:
+async def bring(service: AsyncClient, ended: list[Followed], folder: Path | None) -> list[Generation]:
     """Download what is completed into the folder; each generation with the path as `file`."""
     if folder is None:
-        return generations
+        return [each.raw for each in ended]
     folder.mkdir(parents=True, exist_ok=True)
     brought = []
-    for generation in generations:
-        done = generation["status"] == "completed"
-        file = await service.download(generation, folder) if done else None
-        brought.append(generation | {"file": str(file) if file else None})
+    for each in ended:
+        file = await service.download(each, folder) if each.status == "completed" else None
+        brought.append(each.raw | {"file": str(file) if file else None})
     return brought
 
 

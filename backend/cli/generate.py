@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from backend.cli.options import DEFAULT_URL, Json, Key, Out, Url, Wait
 from backend.cli.output import print_json, say
-from backend.cli.remote import Address, Remote
+from backend.cli.remote import Address
+
+if TYPE_CHECKING:
+    from reelhook import AsyncClient
 
 app = typer.Typer(no_args_is_help=True, help="Generate an image or a video.")
 
@@ -133,18 +136,18 @@ async def _run(
     async with address.open() as service:
         if asset is not None:
             body["asset_id"] = await _asset_id(service, asset)
-        answer = await service.post(f"/api/v2/generate/{kind}", body)
+        answer = await service.request("POST", f"/api/v2/generate/{kind}", body=body)
         items = answer.get("items")
         if not wait:
             return answer, True
         ids = [each["id"] for each in items or [answer]]
         with following.shown(quiet=quiet) as show:
             ended = await following.follow(service, ids, show)
-        ended = await following.bring(service, ended, out)
-    return {"items": ended} if items else ended[0], following.tell_failures(ended)
+        made = await following.bring(service, ended, out)
+    return {"items": made} if items else made[0], following.tell_failures(made)
 
 
-async def _asset_id(service: Remote, given: str) -> str:
+async def _asset_id(service: AsyncClient, given: str) -> str:
     """The id, or the id of the file just uploaded."""
     from backend.ids import is_id
 
@@ -152,7 +155,7 @@ async def _asset_id(service: Remote, given: str) -> str:
         return given
     if not Path(given).is_file():
         raise typer.BadParameter(f"--asset {given}: neither the id of an asset nor a file")
-    return str((await service.upload(Path(given)))["id"])
+    return (await service.upload_asset(given)).id
 
 
 def _tell(answer: dict[str, Any], waited: bool, json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -13,6 +14,7 @@ from backend.cli.remote import Address
 
 Id = Annotated[str, typer.Argument(metavar="ID")]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...")]
+Some = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Those to follow; without, every event.")]
 Status = Literal["pending", "processing", "completed", "failed", "canceled"]
 
 
@@ -32,7 +34,7 @@ def list_(
     """List generations, the newest first."""
     query: dict[str, object] = {"kind": kind, "status": status, "campaign_id": campaign, "client_id": client}
     query |= {"model": model, "q": q, "limit": limit, "cursor": cursor}
-    page = asyncio.run(_get(Address(url, key), "/api/v2/generations", query))
+    page = asyncio.run(_ask(Address(url, key), "GET", "/api/v2/generations", query))
     if json:
         return print_json(page)
     print_table(("id", "kind", "status", "created", "size", "prompt"), [_row(each) for each in page["items"]])
@@ -42,18 +44,38 @@ def list_(
 
 def show(id: Id, json: Json = False, url: Url = DEFAULT_URL, key: Key = None) -> None:
     """Show everything about one generation."""
-    generation = asyncio.run(_get(Address(url, key), f"/api/v2/generations/{id}", {}))
+    generation = asyncio.run(_show(Address(url, key), id))
     if json:
         return print_json(generation)
     print_table(("field", "value"), [(name, value) for name, value in generation.items() if value not in (None, {})])
 
 
-def watch(ids: Ids, out: Out = None, json: Json = False, url: Url = DEFAULT_URL, key: Key = None) -> None:
-    """Show generations live until all are finished."""
+def watch(
+    ids: Some = None,
+    campaign: Annotated[str | None, typer.Option(metavar="ID", help="Without ids: what happens in this one.")] = None,
+    client: Annotated[str | None, typer.Option(metavar="ID", help="Without ids: what this one's does.")] = None,
+    out: Out = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Show generations live until all are finished; without ids every event, until it is stopped."""
+    if ids:
+        return _follow(ids, out, json, Address(url, key))
+    if out:
+        raise typer.BadParameter("--out goes with ids")
+    if campaign and client:
+        raise typer.BadParameter("give --campaign or --client, not both")
+    from backend.cli import happening
+
+    happening.tell(Address(url, key), campaign, client, json=json)
+
+
+def _follow(ids: list[str], out: Path | None, json: bool, address: Address) -> None:
     from backend.cli import following
 
     async def run() -> list[dict[str, Any]]:
-        async with Address(url, key).open() as service:
+        async with address.open() as service:
             with following.shown(quiet=json) as show:
                 ended = await following.follow(service, list(dict.fromkeys(ids)), show)
             return await following.bring(service, ended, out)
@@ -65,29 +87,35 @@ def retry(
     id: Id, wait: Wait = False, out: Out = None, json: Json = False, url: Url = DEFAULT_URL, key: Key = None
 ) -> None:
     """Ask for a failed or canceled generation again: a new one that names the old."""
-    new = asyncio.run(_post(Address(url, key), f"/api/v2/generations/{id}/retry"))
+    new = asyncio.run(_change(Address(url, key), "retry", id))
     if wait or out:
-        return watch([new["id"]], out, json, url, key)
+        return _follow([new["id"]], out, json, Address(url, key))
     print_json(new) if json else typer.echo(new["id"])
 
 
 def cancel(ids: Ids, json: Json = False, url: Url = DEFAULT_URL, key: Key = None) -> None:
     """Stop generations that are not finished."""
-    stopped = [asyncio.run(_post(Address(url, key), f"/api/v2/generations/{id}/cancel")) for id in ids]
+    stopped = [asyncio.run(_change(Address(url, key), "cancel", id)) for id in ids]
     if json:
         return print_json({"items": stopped})
     for generation in stopped:
         typer.echo(f"{generation['id']} {generation['status']}")
 
 
-async def _get(address: Address, path: str, query: dict[str, object]) -> Any:
+async def _ask(address: Address, method: str, path: str, query: dict[str, object]) -> Any:
     async with address.open() as service:
-        return await service.get(path, **query)
+        return await service.request(method, path, query=query)
 
 
-async def _post(address: Address, path: str) -> Any:
+async def _show(address: Address, id: str) -> dict[str, Any]:
     async with address.open() as service:
-        return await service.post(path)
+        return (await service.generation(id)).raw
+
+
+async def _change(address: Address, verb: Literal["cancel", "retry"], id: str) -> dict[str, Any]:
+    async with address.open() as service:
+        changed = await (service.cancel(id) if verb == "cancel" else service.retry(id))
+        return changed.raw
 
 
 def _end(ended: list[dict[str, Any]], json: bool) -> None:

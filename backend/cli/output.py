@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -37,14 +37,6 @@ def escape(cell: object) -> str:
 
     text = json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict) else "" if cell is None else str(cell)
     return escape_markup("".join(char if char.isprintable() else " " for char in text))
-
-
-def in_words(problem: Mapping[str, Any]) -> str:
-    """A problem+json as one sentence with the fields that are wrong."""
-    detail = str(problem.get("detail") or problem.get("title") or "the service refused the request")
-    fields = [f"{each.get('field')}: {each.get('message')}" for each in problem.get("errors") or []]
-    missing = [field for field in fields if field not in detail]
-    return f"{detail.rstrip('.')}: {'; '.join(missing)}" if missing else detail
 
 
 def size(count: int | None) -> str:

@@ -1,0 +1,157 @@
+"""The wire, for asyncio. The same words as `_sync`: a change belongs into both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from reelhook import _calls, _files, _wire
+from reelhook._address import Address
+from reelhook._calls import Call
+from reelhook._following import ENDS, SILENCE_S, Feed, Waiting
+from reelhook._patience import Patience
+from reelhook.errors import ReelhookError, Unreachable
+from reelhook.models import Event, Generation
+
+T = TypeVar("T")
+
+
+class AsyncWire:
+    """Calls, files and streams of one service, each repeated as far as that is safe."""
+
+    def __init__(self, address: Address, timeout: float, patience_s: float, fail_fast: bool) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._patience_s = patience_s
+        self._fail_fast = fail_fast
+        self._http = httpx.AsyncClient(**_wire.options(timeout))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    async def send(self, call: Call[T], within_s: float = float("inf")) -> T:
+        """The answer to a call, perhaps with less patience than usual."""
+        patience = self._patience(within_s)
+        while True:
+            try:
+                return await self._send_once(call, within_s)
+            except ReelhookError as error:
+                if patience.is_done(call.method, error):
+                    return call.read(None)
+                await asyncio.sleep(patience.pause_s(error))
+
+    async def fetch(self, generation: Generation, to: str | Path | None) -> Path:
+        """The finished file, checked and in its place."""
+        with closing(_files.Part(generation, to)) as part:
+            patience, size = self._patience(), 0
+            while True:
+                try:
+                    await self._fetch_some(_calls.data_path(generation), part)
+                    return part.finish()
+                except Unreachable as error:
+                    if part.is_whole:
+                        return part.finish()
+                    if part.size > size:
+                        patience, size = self._patience(), part.size
+                    await asyncio.sleep(patience.pause_s(error))
+                except ReelhookError as error:
+                    await asyncio.sleep(patience.pause_s(error))
+
+    async def events(self, path: str, last_event_id: str | None, generation_id: str | None) -> AsyncGenerator[Event]:
+        """Events, over any number of connections; those of one generation end with it."""
+        feed, had_ended = Feed(last_event_id, self._patience()), False
+        while True:
+            async with aclosing(self._connect(path, feed, SILENCE_S)) as chunks:
+                async for events in chunks:
+                    for event in events:
+                        yield event
+                        if generation_id and event.type in ENDS:
+                            return
+            if feed.lost is None and generation_id:
+                if feed.is_over or had_ended:  # before this connection, which told all there was
+                    return
+                had_ended = (await self.send(_calls.generation(generation_id))).is_final
+            await asyncio.sleep(feed.pause_s())
+
+    async def wait(self, waiting: Waiting) -> None:
+        """Follow a generation's events to its end; ask for it when there is no stream."""
+        feed = Feed(None, self._patience())
+        while not await self._listen(feed, waiting):
+            # Whatever ended the stream: asking tells whether the service, the key or the generation is gone.
+            waiting.check()
+            try:
+                if waiting.is_over(await self.send(_calls.generation(waiting.id), waiting.left_s)):
+                    return
+            except Unreachable:
+                waiting.check()
+                raise
+            await asyncio.sleep(waiting.pause_s())
+
+    async def _listen(self, feed: Feed, waiting: Waiting) -> bool:
+        """Follow one connection; whether it told the end."""
+        silence_s = waiting.silence_s
+        path = _calls.events_path(waiting.id, None, None)
+        async with aclosing(self._connect(path, feed, silence_s)) as chunks:
+            async for events in chunks:
+                if waiting.take(events):
+                    return True
+                if waiting.must_leave(silence_s):
+                    return False
+        return False
+
+    async def _connect(self, path: str, feed: Feed, silence_s: float) -> AsyncGenerator[list[Event]]:
+        """The events of each chunk, none in a heartbeat, until the connection ends; `feed.lost` says why."""
+        url = self._address.url + path
+        headers = self._address.headers_for(url) | feed.headers()
+        timeout = _wire.timeouts(silence_s)
+        feed.lost = None
+        try:
+            async with self._open(url, headers, timeout) as response:
+                if response.status_code >= 300:
+                    _wire.refuse(response, await response.aread())
+                feed.open(response.status_code, response.headers)
+                self._fail_fast = False
+                async for chunk in response.aiter_raw():
+                    yield feed.take(chunk)
+        except ReelhookError as error:
+            feed.lost = error
+
+    async def _send_once(self, call: Call[T], within_s: float) -> T:
+        timeout = _wire.timeouts(_wire.UPLOAD_S if call.file else self._timeout, within_s)
+        with ExitStack() as opened:
+            file = opened.enter_context(call.file.open("rb")) if call.file else None
+            with _wire.mapped(self._address.url):
+                response = await self._http.request(**_wire.request(self._address, call, file), timeout=timeout)
+        self._fail_fast = False
+        return _calls.answer(call, response.status_code, response.headers, response.content)
+
+    async def _fetch_some(self, path: str, part: _files.Part) -> None:
+        """As much as comes. Redirects are followed by hand: the key must not go along."""
+        target: str | None = self._address.url + path
+        hops = 0
+        while target:
+            headers = _wire.file_headers(self._address, target, part.headers())
+            async with self._open(target, headers, _wire.timeouts(self._timeout)) as response:
+                target = _wire.redirected(response, hops)
+                hops += 1
+                if target is None:
+                    if response.status_code >= 300:
+                        _wire.refuse(response, await response.aread())
+                    part.open(response.status_code, response.headers)
+                    async for chunk in response.aiter_raw():
+                        await asyncio.to_thread(part.write, chunk)
+
+    @asynccontextmanager
+    async def _open(self, url: str, headers: dict[str, str], timeout: httpx.Timeout) -> AsyncIterator[httpx.Response]:
+        with _wire.mapped(url):
+            async with self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
+                yield response
+
+    def _patience(self, within_s: float = float("inf")) -> Patience:
+        return Patience(min(self._patience_s, within_s), fail_fast=self._fail_fast)

@@ -1,0 +1,217 @@
+"""The routes: what each method sends and what it makes of the answer. Pure, so both clients share it."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from reelhook import models
+from reelhook.errors import BadAnswer, InvalidArgument, api_error
+from reelhook.models import Asset, Campaign, Generation, Json, Page, WebhookEndpoint
+
+T = TypeVar("T")
+API = "/api/v2"
+PAGE = 100  # the most a list gives at once
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request, and how its JSON is read."""
+
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    query: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    file: Path | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_json: bool = True
+
+
+def get(path: str, read: Callable[[Any], T], query: Mapping[str, Any] | None = None) -> Call[T]:
+    """A question; values that are None are left out."""
+    return Call("GET", path, read, query=_query(query or {}))
+
+
+def post(path: str, body: Mapping[str, Any], read: Callable[[Any], T], key: str | None = None) -> Call[T]:
+    """A POST with an Idempotency-Key, so that sending it again after a lost answer does nothing twice."""
+    return Call("POST", path, read, body=body, headers=_once(key))
+
+
+def delete(path: str) -> Call[None]:
+    """A removal."""
+    return Call("DELETE", path, _nothing)
+
+
+def any_request(method: str, path: str, query: Mapping[str, Any] | None, body: Mapping[str, Any] | None) -> Call[Any]:
+    """A route without a method of its own; its JSON as it is."""
+    headers = _once(None) if method == "POST" else {}
+    return Call(method, path, lambda raw: raw, query=_query(query or {}), body=body, headers=headers)
+
+
+def generate(kind: str, wanted: Mapping[str, Any]) -> Call[Generation | list[Generation]]:
+    """Ask for an image or a video: one generation, or a list when `copies` was given."""
+    body = {name: value for name, value in wanted.items() if value is not None and name != "idempotency_key"}
+    return post(f"{API}/generate/{kind}", body, _one_or_copies, wanted.get("idempotency_key"))
+
+
+def generation(id: str) -> Call[Generation]:
+    """Show one."""
+    return get(f"{API}/generations/{segment(id)}", models.generation)
+
+
+def generations(query: Mapping[str, Any], path: str = f"{API}/generations") -> Call[Page[Generation]]:
+    """One page of generations."""
+    return get(path, models.page(models.generation), query)
+
+
+def of_campaign(id: str, kind: str, query: Mapping[str, Any]) -> Call[Page[Generation]]:
+    """One page of a campaign's images or videos."""
+    return generations(query, f"{API}/campaigns/{segment(id)}/generated-{kind}s")
+
+
+def change(id: str, verb: str) -> Call[Generation]:
+    """Cancel or retry one."""
+    return post(f"{API}/generations/{segment(id)}/{verb}", {}, models.generation)
+
+
+def delete_generation(id: str) -> Call[None]:
+    """Remove one with its files."""
+    return delete(f"{API}/generations/{segment(id)}")
+
+
+def campaigns(query: Mapping[str, Any]) -> Call[Page[Campaign]]:
+    """One page of campaigns."""
+    return get(f"{API}/campaigns", models.page(models.campaign), query)
+
+
+def create_campaign(wanted: Mapping[str, Any]) -> Call[Campaign]:
+    """A new campaign."""
+    return post(f"{API}/campaigns", _given(wanted), models.campaign)
+
+
+def assets(query: Mapping[str, Any]) -> Call[Page[Asset]]:
+    """One page of assets."""
+    return get(f"{API}/assets", models.page(models.asset), query)
+
+
+def upload_asset(path: Path, client_id: str | None) -> Call[Asset]:
+    """A file from this machine."""
+    query = _query({"client_id": client_id})
+    return Call("POST", f"{API}/assets", models.asset, query=query, file=path, headers=_once(None))
+
+
+def webhook_endpoints(query: Mapping[str, Any]) -> Call[Page[WebhookEndpoint]]:
+    """One page of webhook endpoints."""
+    return get(f"{API}/webhook-endpoints", models.page(models.webhook_endpoint), query)
+
+
+def create_webhook_endpoint(wanted: Mapping[str, Any]) -> Call[WebhookEndpoint]:
+    """A new webhook endpoint; the answer has its secret."""
+    return post(f"{API}/webhook-endpoints", _given(wanted), models.webhook_endpoint)
+
+
+def usage(
+    group_by: str, since: date | str | None, until: date | str | None, campaign_id: str | None, client_id: str | None
+) -> Call[Json]:
+    """What was made and what it cost."""
+    query = {"group_by": group_by, "from": since, "to": until, "campaign_id": campaign_id, "client_id": client_id}
+    return get(f"{API}/usage", dict, query)
+
+
+def events_path(generation_id: str | None, campaign_id: str | None, client_id: str | None) -> str:
+    """The stream of one thing, or of all the key may see. Raises InvalidArgument for more than one."""
+    given = {"generations": generation_id, "campaigns": campaign_id, "clients": client_id}
+    those = [(noun, id) for noun, id in given.items() if id is not None]
+    if len(those) > 1:
+        raise InvalidArgument("give at most one of generation_id, campaign_id, client_id")
+    return f"{API}/{those[0][0]}/{segment(those[0][1])}/events" if those else f"{API}/events"
+
+
+def data_path(generation: Generation) -> str:
+    """Where its bytes are; not `url`, which may name another address than the one this program uses."""
+    return f"{API}/{generation.kind}s/{segment(generation.id)}/data"
+
+
+def poster(generation: Generation) -> Call[bytes]:
+    """A small JPEG of it."""
+    return Call("GET", f"{API}/{generation.kind}s/{segment(generation.id)}/poster", bytes, is_json=False)
+
+
+def answer(call: Call[T], status: int, headers: Mapping[str, str], content: bytes) -> T:
+    """What the service said. Raises ApiError for a refusal, BadAnswer for what is not Reelhook's."""
+    try:
+        document = json.loads(content) if content else None
+    except (ValueError, RecursionError):
+        document = BadAnswer
+    if status >= 400:
+        problem = document if isinstance(document, dict) else {"detail": f"the service answered {status}"}
+        raise api_error(status, problem, retry_after_s(headers.get("retry-after")))
+    if status < 300 and not call.is_json:
+        return call.read(content)
+    try:
+        if status >= 300 or document is BadAnswer:
+            raise ValueError(status)
+        return call.read(document)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise BadAnswer(
+            f"{call.method} {call.path} was answered {status} with something else: is it Reelhook?"
+        ) from None
+
+
+def retry_after_s(text: str | None) -> float | None:
+    """Seconds to wait, from a number or a date; None when nothing that can be read was said."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def segment(id: str) -> str:
+    """An id as one part of a path. Raises InvalidArgument for what no id looks like: it could name another route."""
+    if not id or not id.isascii() or not id.replace("-", "").replace("_", "").isalnum():
+        raise InvalidArgument(f"{id!r} is not an id")
+    return id
+
+
+def _one_or_copies(raw: Json) -> Generation | list[Generation]:
+    if "items" in raw:
+        return [models.generation(each) for each in raw["items"]]
+    return models.generation(raw)
+
+
+def _nothing(raw: object) -> None:
+    return None
+
+
+def _once(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
+
+
+def _given(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _query(given: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _text(value) for name, value in given.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidArgument("give times with a time zone")
+        return value.isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value).lower() if isinstance(value, bool) else str(value)

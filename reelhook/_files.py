@@ -1,0 +1,97 @@
+"""A finished file on its way to this machine: written aside, gone on with after a drop, checked, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from reelhook import _calls
+from reelhook.errors import BadAnswer, DownloadFailed
+from reelhook.models import Generation
+
+EXTENSIONS = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+}
+REDIRECTS = (301, 302, 303, 307, 308)
+MOST_HOPS = 3
+
+
+class Part:
+    """The bytes that are there so far, under a name of their own beside the target. Blocking: it is a file."""
+
+    def __init__(self, generation: Generation, to: str | Path | None) -> None:
+        if generation.status != "completed" or generation.sha256 is None:
+            raise DownloadFailed(
+                f"{generation.kind} {generation.id} is {generation.status}: there is no file to download"
+            )
+        self._generation = generation
+        self._target = _target(generation, Path(to) if to is not None else Path())
+        self._path = self._target.with_name(f"{self._target.name}.{secrets.token_hex(4)}.part")
+        self._file = self._path.open("xb")
+        self._tag: str | None = None
+        self._begin()
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there."""
+        return self._size
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing."""
+        return self._size == self._generation.bytes
+
+    def headers(self) -> dict[str, str]:
+        """What asks for the rest."""
+        return {"Range": f"bytes={self._size}-", "If-Range": self._tag} if self._size and self._tag else {}
+
+    def open(self, status: int, headers: Mapping[str, str]) -> None:
+        """An answer begins: the rest, or everything again."""
+        if status == 200:
+            self._begin()
+        elif status != 206 or not re.match(rf"bytes {self._size}-", headers.get("content-range", "")):
+            raise BadAnswer(f"the file of {self._generation.id} was answered {status} with another part")
+        tag = headers.get("etag")
+        self._tag = tag if tag and not tag.startswith("W/") else None
+
+    def write(self, chunk: bytes) -> None:
+        """Some more bytes. Raises DownloadFailed for more than there should be."""
+        self._file.write(chunk)
+        self._digest.update(chunk)
+        self._size += len(chunk)
+        if self._generation.bytes is not None and self._size > self._generation.bytes:
+            raise DownloadFailed(f"the file of {self._generation.id} has more bytes than were stored")
+
+    def finish(self) -> Path:
+        """Put it in its place if it is what was stored. Raises DownloadFailed."""
+        found = self._digest.hexdigest()
+        if found != self._generation.sha256:
+            raise DownloadFailed(f"the file of {self._generation.id} did not arrive as it was stored: try again")
+        self._file.close()
+        self._path.replace(self._target)
+        return self._target
+
+    def close(self) -> None:
+        """Leave nothing that is not finished."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+
+def _target(generation: Generation, to: Path) -> Path:
+    if not to.is_dir():
+        return to
+    return to / (_calls.segment(generation.id) + EXTENSIONS.get(generation.content_type or "", ""))

@@ -1,0 +1,111 @@
+"""What both clients tell httpx, and what its errors mean here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, BinaryIO
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from reelhook import _calls, _files
+from reelhook._address import Address
+from reelhook._calls import Call
+from reelhook.errors import BadAnswer, Unanswered, Unreachable
+
+CONNECT_S = 10.0
+UPLOAD_S = 600.0  # a large asset is decoded before it is answered
+
+
+def options(timeout: float) -> dict[str, Any]:
+    """For httpx.Client and AsyncClient: no proxy from the environment, no redirect followed, no bound on streams."""
+    return {
+        "trust_env": False,
+        "verify": _trust(),
+        "timeout": timeouts(timeout),
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        "headers": {"User-Agent": f"reelhook-python/{_version()}", "Accept-Encoding": "identity"},
+    }
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """One for all clients of a program: making one takes longer than a call."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def timeouts(read_s: float, within_s: float = float("inf")) -> httpx.Timeout:
+    """Seconds for one read or write, and for a connection; at most `within_s`."""
+    read_s = max(0.01, min(read_s, within_s))
+    return httpx.Timeout(read_s, connect=min(CONNECT_S, read_s))
+
+
+def request(address: Address, call: Call[Any], file: BinaryIO | None) -> dict[str, Any]:
+    """The arguments of a request for this call; the file's bytes are read while they are sent."""
+    url = address.url + call.path
+    headers = address.headers_for(url) | dict(call.headers)
+    parts: dict[str, Any] = {"method": call.method, "url": url, "params": dict(call.query) or None, "headers": headers}
+    if file is not None and call.file is not None:
+        parts["files"] = {"file": (call.file.name, file, "application/octet-stream")}
+    elif call.body is not None:
+        headers["Content-Type"] = "application/json"
+        parts["content"] = json.dumps(call.body, allow_nan=False).encode()
+    return parts
+
+
+@contextmanager
+def mapped(url: str) -> Iterator[None]:
+    """httpx's errors as ours. What was raised before a request left is told from what may have arrived."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        raise Unreachable(f"no service answers at {_shown(url)}: {error}".rstrip(": ")) from error
+    except (httpx.TransportError, httpx.StreamError) as error:
+        raise Unanswered(f"the service at {_shown(url)} gave no complete answer") from error
+    except (httpx.InvalidURL, httpx.HTTPError) as error:
+        raise BadAnswer(f"{_shown(url)} cannot be asked") from error
+
+
+def redirected(response: httpx.Response, hops: int) -> str | None:
+    """Where the bytes are instead, for a redirect. Raises BadAnswer when it leads nowhere."""
+    if response.status_code not in _files.REDIRECTS:
+        return None
+    try:
+        target: str = urljoin(str(response.url), response.headers.get("location", ""))
+        leads_somewhere = urlsplit(target).scheme in ("http", "https")
+    except ValueError:
+        leads_somewhere = False
+    if hops >= _files.MOST_HOPS or not leads_somewhere:
+        raise BadAnswer("the file's address leads in circles or nowhere")
+    return target
+
+
+def refuse(response: httpx.Response, content: bytes) -> None:
+    """Raise what a status of 400 and above means."""
+    if response.status_code >= 400:
+        asked = response.request
+        read: Call[None] = Call(asked.method, urlsplit(str(asked.url)).path, lambda raw: None)
+        _calls.answer(read, response.status_code, response.headers, content)
+
+
+def file_headers(address: Address, url: str, more: Mapping[str, str]) -> dict[str, str]:
+    """The key goes to the service alone, never to the store it redirects to."""
+    return address.headers_for(url) | dict(more)
+
+
+def _shown(url: str) -> str:
+    """The address alone: a query may hold a signature."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("reelhook")
+    except importlib.metadata.PackageNotFoundError:  # a copy of the source
+        return "0"
