@@ -210,9 +210,11 @@ CREATE TABLE webhook_endpoints (  -- where a client wants to be told
   failing_since BIGINT,         -- the first failure since the last success
   disabled_at BIGINT,
   disabled_reason TEXT,
-  created_at BIGINT NOT NULL
+  created_at BIGINT NOT NULL,
+  deleted_at BIGINT             -- gone for everybody at once; its deliveries go in small bites
 );
 CREATE INDEX webhook_endpoints_by_client ON webhook_endpoints (client_id, id);
+CREATE INDEX webhook_endpoints_deleted ON webhook_endpoints (id) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE webhook_deliveries (  -- what is told to whom: written with its event, or made by a replay or a test
   id TEXT PRIMARY KEY,
@@ -239,6 +241,7 @@ CREATE INDEX webhook_deliveries_by_client ON webhook_deliveries (client_id, id);
 CREATE INDEX webhook_deliveries_by_endpoint ON webhook_deliveries (endpoint_id, id) WHERE endpoint_id IS NOT NULL;
 CREATE INDEX webhook_deliveries_by_generation ON webhook_deliveries (generation_id) WHERE generation_id IS NOT NULL;
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (target, due_at) WHERE status = 'pending';
+CREATE INDEX webhook_deliveries_leased ON webhook_deliveries (client_id, target) WHERE lease_owner IS NOT NULL;
 
 CREATE TABLE webhook_attempts ( -- each try and what the receiver said
   delivery_id TEXT NOT NULL REFERENCES webhook_deliveries (id) ON DELETE CASCADE,
@@ -275,6 +278,7 @@ CREATE TABLE usage_days (       -- what was finished, by the day it was asked fo
   actual_micros BIGINT NOT NULL,
   PRIMARY KEY (client_id, campaign_id, day, kind, provider, model, key_id, status, deleted)
 );
+CREATE INDEX usage_days_by_day ON usage_days (day);
 
 CREATE TABLE idempotency_keys (
   scope TEXT NOT NULL,          -- the client, or the admin key: one caller never meets another's

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from backend.errors import InvalidInput
 from backend.model import Kind
+
+PRICES = ("per_output", "per_second", "per_predict_second")  # by the list, by the film's length, by the time it runs
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Model:
     kind: Kind
     cancel_after_s: int
     fallback_prompt: str
-    price: Mapping[str, Any]
+    price: Mapping[str, Any]  # one of PRICES, with what belongs to it
     inputs: Mapping[str, Input]
     references: References | None = None
     end_image: Mapping[str, Any] | None = None
@@ -51,6 +54,8 @@ class Model:
     start_image_aspect_ratio: str | None = None
     default: bool = False
     retired: bool = False
+    checked_at: date | None = None  # when and where the price and the rest were looked up
+    source: str = ""
 
     def check(self, name: str, value: Any) -> None:
         """Raise InvalidInput unless this model takes `value` for our field `name`."""
@@ -87,12 +92,22 @@ class Model:
         return inputs
 
     def cost_micros(self, params: Mapping[str, Any]) -> int:
-        """The list price of one output with these params, in millionths of a dollar."""
+        """What one output with these params should cost, in millionths of a dollar: exact where there is a list price.
+
+        A model that is billed by the time it runs is estimated by how long it typically does.
+        """
         if "per_output" in self.price:
             return round(float(self.price["per_output"]) * 1_000_000)
+        if "per_predict_second" in self.price:
+            return round(float(self.price["per_predict_second"]) * float(self.price["typical_s"]) * 1_000_000)
         rate = self.price["per_second"]
         per_second = rate[self.value(params, self.price["by"])] if "by" in self.price else rate
         return round(float(per_second) * int(self.value(params, "duration")) * 1_000_000)
+
+    def billed_micros(self, predict_s: float | None) -> int | None:
+        """What the provider bills for this run, however it ended; None where the list price or nothing is billed."""
+        rate = self.price.get("per_predict_second")
+        return None if rate is None or predict_s is None else round(float(rate) * predict_s * 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,9 @@ def parse(text: str) -> Catalog:
 
 
 def _model(name: str, fields: dict[str, Any]) -> Model:
-    known = {key: value for key, value in fields.items() if key not in ("checked_at", "source", "inputs", "references")}
+    known = {key: value for key, value in fields.items() if key not in ("inputs", "references")}
+    if sum(kind in fields["price"] for kind in PRICES) != 1:
+        raise ValueError(f"{name} needs one price of {', '.join(PRICES)}")
     inputs = {ours: _input(one) for ours, one in fields.get("inputs", {}).items()}
     references = References(**fields["references"]) if "references" in fields else None
     return Model(name=name, inputs=inputs, references=references, **known)

@@ -4,6 +4,7 @@ ReelhookError
 ├── Problem                 a client is told, as problem+json
 │   ├── InvalidJson         400
 │   ├── Unauthorized        401
+│   ├── BudgetExceeded      402
 │   ├── Forbidden           403
 │   ├── NotFound            404
 │   ├── NotAllowed          405
@@ -15,6 +16,7 @@ ReelhookError
 │   ├── BadRange            416
 │   ├── InvalidInput        422, with the fields that are wrong
 │   ├── TooManyRequests     429, with Retry-After
+│   ├── ProviderFailed      502
 │   ├── Unavailable         503, with Retry-After
 │   └── OutOfSpace          507
 ├── WrongStatus             a row moved meanwhile: somebody else was faster
@@ -81,6 +83,12 @@ class Unauthorized(Problem):
     """A valid API key is needed: send it as 'Authorization: Bearer sk_...' or 'X-API-Key'."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class BudgetExceeded(Problem):
+    """The budget does not reach for this: nothing was accepted."""
+
+    status, code, title = 402, "budget_exceeded", "Payment required"
 
 
 class Forbidden(Problem):
@@ -152,6 +160,12 @@ class TooManyRequests(Problem):
     """Too many requests: wait and try again."""
 
     status, code, title = 429, "rate_limited", "Too many requests"
+
+
+class ProviderFailed(Problem):
+    """The provider did not make this."""
+
+    status, code, title = 502, "provider_failed", "Bad gateway"
 
 
 class Unavailable(Problem):

@@ -67,6 +67,7 @@ async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome,
     theirs: dict[str, Any] = {"provider_id": outcome.provider_id, "submitted_at": generation.submitted_at or now}
     if outcome.state == "running":
         return await _keep_running(tx, ctx, generation, outcome, owner, theirs)
+    theirs |= _bill(ctx, generation, outcome)
     if outcome.state == "succeeded" and outcome.outputs:
         theirs |= {"outputs": list(outcome.outputs), "outputs_expire_at": outcome.outputs_expire_at, "polls": 0}
         told = generation.shown_status == SHOWN[STORING]
@@ -78,6 +79,13 @@ async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome,
         return "canceled"
     await generations.move(tx, generation.id, FAILED, now=now, failure=failure, **theirs)
     return "failed"
+
+
+def _bill(ctx: Context, generation: Generation, outcome: Outcome) -> dict[str, int]:
+    """What the provider says it bills, kept from this moment on: also a run that failed, if its time is billed."""
+    model = ctx.catalog.models.get(generation.model)
+    billed = model.billed_micros(outcome.predict_s) if model else None
+    return {} if billed is None else {"cost_actual_micros": billed}
 
 
 async def _keep_running(

@@ -134,6 +134,23 @@ class Generation:
         both = (self.source, self.source.get("end_image") or {})
         return sorted({one[name] for one in both for name in SOURCE_NAMES if name in one})
 
+    @property
+    def reserved_micros(self) -> int:
+        """What is kept of the budgets for it while it is unfinished."""
+        return self.cost_estimated_micros or 0
+
+    @property
+    def spent_micros(self) -> int:
+        """What it is counted with when it has ended: what was billed, else the estimate if it was or may have been."""
+        if self.cost_actual_micros is not None:
+            return self.cost_actual_micros
+        return self.reserved_micros if self.status == COMPLETED or self.possibly_charged else 0
+
+    @property
+    def media_ms(self) -> int:
+        """How long its film is. The small number breaks ties as SQL does on both databases."""
+        return round((self.duration_s or 0.0) * 1000 + 0.001)
+
 
 EVENT_TYPES = (
     "generation.processing",
@@ -165,7 +182,8 @@ class Outcome:
     """A provider's word about one prediction, in our terms.
 
     `outputs` are URLs or data URIs. `outputs_expire_at` is in milliseconds. A status we do not know
-    is `running`: the deadline ends it, not a guess. `webhook` is where it reports to, if the provider says so.
+    is `running`: the deadline ends it, not a guess. `webhook` is where it reports to, if the provider says so,
+    `predict_s` how long it ran: what models without a list price are billed by.
     """
 
     provider_id: str
@@ -175,6 +193,7 @@ class Outcome:
     progress: float | None = None
     failure: Failure | None = None
     webhook: str | None = None
+    predict_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +205,7 @@ class Caller:
     admin: bool = False
     image_limit: str | None = None
     video_limit: str | None = None
+    campaign_id: str | None = None  # of requests that name none
 
     @property
     def only_client(self) -> str | None:
@@ -199,21 +219,27 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A customer of the agency; keys, campaigns and assets belong to one."""
+    """A customer of the agency; keys, campaigns and assets belong to one. Money is in millionths of a dollar."""
 
     id: str
     name: str
     created_at: int
+    budget_micros: int | None = None
+    reserved_micros: int = 0
+    spent_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """What generations are made for and counted by."""
+    """What generations are made for and counted by. Money is in millionths of a dollar."""
 
     id: str
     client_id: str
     name: str
     created_at: int
+    budget_micros: int | None = None
+    reserved_micros: int = 0
+    spent_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +257,7 @@ class ApiKey:
     created_at: int
     expires_at: int | None
     revoked_at: int | None
+    campaign_id: str | None = None  # of requests that name none
 
 
 @dataclass(frozen=True, slots=True)

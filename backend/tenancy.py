@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from backend.db import assets, clients, generations
+from backend.db import assets, clients, generations, webhook_deliveries, webhook_endpoints
 from backend.db.connection import Tx
 from backend.errors import InvalidInput, NotFound
 from backend.model import Asset, Caller, Campaign, Client, Generation
+from backend.outbound import Endpoint, Outgoing
 
 
 async def generation(tx: Tx, caller: Caller, id: str) -> Generation:
@@ -37,6 +38,22 @@ async def asset(tx: Tx, caller: Caller, id: str) -> Asset:
     row = await assets.get(tx, id)
     if row is None or not caller.sees(row.client_id) or await clients.get(tx, row.client_id) is None:
         raise NotFound("There is no such asset.", code="asset_not_found")
+    return row
+
+
+async def endpoint(tx: Tx, caller: Caller, id: str) -> Endpoint:
+    """Raises NotFound."""
+    row = await webhook_endpoints.get(tx, id)
+    if row is None or not caller.sees(row.client_id):
+        raise NotFound("There is no such webhook endpoint.", code="webhook_endpoint_not_found")
+    return row
+
+
+async def outgoing(tx: Tx, caller: Caller, id: str) -> Outgoing:
+    """A webhook delivery. Raises NotFound."""
+    row = await webhook_deliveries.get(tx, id)
+    if row is None or not caller.sees(row.client_id) or await clients.get(tx, row.client_id) is None:
+        raise NotFound("There is no such webhook delivery.", code="webhook_delivery_not_found")
     return row
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Any
 
 FINAL = ("completed", "failed", "canceled")
 LOST, PAID_TWICE, STUCK = "lost", "paid twice", "stuck"
-UNTRUE, BACKWARDS, DAMAGED = "untrue", "backwards", "damaged"
+UNTRUE, BACKWARDS, DAMAGED, MISCOUNTED = "untrue", "backwards", "damaged", "miscounted"
 
 # From where a status may be entered: written out here again, so that a wrong table in the product is noticed.
 FORWARD = {
@@ -65,6 +65,8 @@ def findings(
         found += _of_creates(rows, _deleted(connection), ledger)
         found += _of_events(rows, connection.execute("SELECT * FROM events ORDER BY created_at, id").fetchall())
         found += _of_moves(connection)
+        found += _of_letters(connection)
+        found += of_money(connection)
         if finished:
             found += _of_ends(rows, connection)
             found += _of_results(rows, ledger)
@@ -146,12 +148,67 @@ def _of_moves(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(BACKWARDS, f"{row['subject']} {row['id']} went from {row['was']} to {row['now']}")
 
 
+def of_money(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Every balance and every day is what the rows add up to; what was deleted is spent all the same."""
+    reserved, spent, days = Counter[str](), Counter[str](), defaultdict(lambda: [0, 0, 0, 0, 0])
+    for row in connection.execute("SELECT * FROM generations"):
+        estimated, charged = row["cost_estimated_micros"] or 0, _charged(row)
+        for owner in (row["client_id"], row["campaign_id"]):
+            if row["status"] in FINAL:
+                spent[owner] += charged
+            else:
+                reserved[owner] += estimated
+        if row["status"] in FINAL:
+            where = (row["client_id"], row["campaign_id"], row["created_at"] // 86_400_000, row["kind"])
+            where += (row["provider"], row["model"], row["key_id"] or "", row["status"])
+            more = (1, round((row["duration_s"] or 0) * 1000 + 0.001), row["bytes"] or 0, estimated, charged)
+            days[where] = [was + one for was, one in zip(days[where], more, strict=True)]
+    kept = {tuple(row)[:8]: list(row)[9:] for row in connection.execute("SELECT * FROM usage_days WHERE deleted = 0")}
+    for where in kept.keys() | days.keys():
+        if kept.get(where, [0] * 5) != days.get(where, [0] * 5):
+            yield Finding(MISCOUNTED, f"{where} is {kept.get(where)} and adds up to {days.get(where)}")
+    for row in connection.execute("SELECT * FROM usage_days WHERE deleted = 1"):
+        spent.update({row["client_id"]: row["actual_micros"], row["campaign_id"]: row["actual_micros"]})
+    for owner, *balance in connection.execute("SELECT owner_id, reserved_micros, settled_micros FROM balances"):
+        if balance != [reserved.pop(owner, 0), spent.pop(owner, 0)]:
+            yield Finding(MISCOUNTED, f"the balance of {owner} is {balance}: not what its rows add up to")
+    there = {row["id"] for row in connection.execute("SELECT id FROM campaigns UNION ALL SELECT id FROM clients")}
+    for owner in (reserved.keys() | spent.keys()) & there:  # who is gone has no balance any more
+        yield Finding(MISCOUNTED, f"{owner} has no balance")
+
+
+def _charged(row: Row) -> int:
+    """What it counts for, said here again: what was billed, else the estimate of what was or may have been."""
+    if row["cost_actual_micros"] is not None:
+        return int(row["cost_actual_micros"])
+    counted = row["status"] == "completed" or row["possibly_charged"]
+    return int(row["cost_estimated_micros"] or 0) if counted else 0
+
+
+def _of_letters(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """What happened while an endpoint listened has a delivery, told or still to be told."""
+    untold = connection.execute(
+        """
+        SELECT events.id AS event, webhook_endpoints.id AS endpoint FROM events JOIN webhook_endpoints
+        ON webhook_endpoints.client_id = events.client_id AND webhook_endpoints.created_at < events.created_at
+        WHERE disabled_at IS NULL AND deleted_at IS NULL
+        AND (webhook_endpoints.events = '[]' OR INSTR(webhook_endpoints.events, '"' || events.type || '"'))
+        AND NOT EXISTS (SELECT 1 FROM webhook_deliveries
+                        WHERE event_id = events.id AND endpoint_id = webhook_endpoints.id)
+        """
+    )
+    for row in untold:
+        yield Finding(LOST, f"event {row['event']} was never to be told to endpoint {row['endpoint']}")
+
+
 def _of_ends(rows: dict[str, Row], connection: sqlite3.Connection) -> Iterator[Finding]:
     for id, row in rows.items():
         if row["status"] not in FINAL:
             yield Finding(STUCK, f"{id} is still {row['status']}")
         if row["lease_owner"] is not None:
             yield Finding(STUCK, f"{id} is still held by {row['lease_owner']}")
+    for row in connection.execute("SELECT id FROM webhook_deliveries WHERE lease_owner IS NOT NULL"):
+        yield Finding(STUCK, f"webhook delivery {row['id']} is still held by somebody")
     for row in connection.execute("SELECT id FROM deliveries WHERE handled_at IS NULL"):
         yield Finding(STUCK, f"delivery {row['id']} was never handled")
 

@@ -13,6 +13,8 @@ from api_service import Service, form, png, running
 
 from backend.steps import tidy
 
+MONEY = ("budget_usd", "spent_usd", "reserved_usd")
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
@@ -24,7 +26,7 @@ def test_a_client_is_made_shown_renamed_and_listed(service: Service) -> None:
     made = service.ask("POST", "/api/v2/clients", {"name": "  Ängström & Söhne  "})
     client = made.json()
     assert (made.status, made.headers["location"]) == (201, f"/api/v2/clients/{client['id']}")
-    assert set(client) == {"id", "name", "created_at"} and client["name"] == "Ängström & Söhne"
+    assert set(client) == {"id", "name", *MONEY, "created_at"} and client["name"] == "Ängström & Söhne"
     assert datetime.fromisoformat(client["created_at"]).tzinfo == UTC
     path = made.headers["location"]
     assert service.ask("GET", path).json() == client
@@ -38,7 +40,8 @@ def test_a_campaign_belongs_to_the_keys_client_or_to_the_one_an_admin_names(serv
     made = service.ask("POST", "/api/v2/campaigns", {"name": "Spring"}, key=who.key)
     campaign = made.json()
     assert (made.status, made.headers["location"]) == (201, f"/api/v2/campaigns/{campaign['id']}")
-    assert set(campaign) == {"id", "client_id", "name", "created_at"} and campaign["client_id"] == who.client_id
+    assert set(campaign) == {"id", "client_id", "name", *MONEY, "created_at"}
+    assert campaign["client_id"] == who.client_id
     assert service.ask("POST", "/api/v2/campaigns", {"name": "x"}).status == 422
     theirs = service.ask("POST", "/api/v2/campaigns", {"name": "x", "client_id": other.client_id})
     assert theirs.json()["client_id"] == other.client_id
@@ -143,6 +146,7 @@ def test_a_key_is_shown_once_and_listed_without_its_text(service: Service) -> No
         "admin": False,
         "image_rate_limit": "7/minute",
         "video_rate_limit": None,
+        "campaign_id": None,
         "created_at": key["created_at"],
         "expires_at": expires,
         "revoked_at": None,

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from auditor import witness
@@ -71,6 +72,23 @@ def _clone(service: Gateway, template: str, count: int) -> None:
                 assert source and target
                 target.parent.mkdir(exist_ok=True)
                 target.hardlink_to(source)
+        _count(connection, row, count)
+
+
+def _count(connection: sqlite3.Connection, row: dict[str, Any], count: int) -> None:
+    """What was not made by the service was not counted by it."""
+    connection.execute(
+        """
+        UPDATE usage_days SET generations = generations * :times, media_ms = media_ms * :times, bytes = bytes * :times,
+          estimated_micros = estimated_micros * :times, actual_micros = actual_micros * :times
+        WHERE campaign_id = :campaign_id AND kind = :kind
+        """,
+        {"times": count + 1, "campaign_id": row["campaign_id"], "kind": row["kind"]},
+    )
+    spent = {"spent": count * row["cost_actual_micros"], "campaign": row["campaign_id"], "client": row["client_id"]}
+    connection.execute(
+        "UPDATE balances SET settled_micros = settled_micros + :spent WHERE owner_id IN (:campaign, :client)", spent
+    )
 
 
 def killed_when(service: Gateway, smaller: Callable[[], int]) -> int:

@@ -102,6 +102,21 @@ def test_stopped_at_the_provider_is_canceled(status: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("metrics", "seconds"),
+    [
+        ({"predict_time": 2.5, "total_time": 9}, 2.5),
+        ({"predict_time": 0}, 0.0),
+        *(({"predict_time": odd}, None) for odd in (-1, 1e300, float("nan"), float("inf"), True, "2.5", None, [1])),
+        *((odd, None) for odd in (None, [], {}, "2.5")),
+    ],
+)
+@pytest.mark.parametrize("status", ["succeeded", "failed", "canceled"])
+def test_how_long_it_ran_is_believed_when_it_can_be_true(status: str, metrics: object, seconds: float | None) -> None:
+    prediction = {"id": "p", "status": status, "output": "https://a/1.png", "metrics": metrics}
+    assert answers.outcome(prediction, 0, HOUR_MS).predict_s == seconds
+
+
+@pytest.mark.parametrize(
     ("error", "code", "retryable"),
     [
         ("The input or output was flagged as sensitive. (E005)", "moderated", False),

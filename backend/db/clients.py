@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
+from backend.db import webhook_endpoints
 from backend.db.connection import Row, Tx
 from backend.model import Campaign, Client
 
+_COLUMNS = (
+    "id, name, created_at, budget_micros, COALESCE(reserved_micros, 0) AS reserved, "
+    "COALESCE(settled_micros, 0) AS spent"
+)
+
 
 def _client(row: Row) -> Client:
-    return Client(row["id"], row["name"], row["created_at"])
+    return Client(row["id"], row["name"], row["created_at"], row["budget_micros"], row["reserved"], row["spent"])
 
 
 def _campaign(row: Row) -> Campaign:
-    return Campaign(row["id"], row["client_id"], row["name"], row["created_at"])
+    money = (row["budget_micros"], row["reserved"], row["spent"])
+    return Campaign(row["id"], row["client_id"], row["name"], row["created_at"], *money)
 
 
 async def insert(tx: Tx, client: Client) -> None:
     """A new client."""
     await tx.run(
-        "INSERT INTO clients (id, name, created_at) VALUES (:id, :name, :created_at)",
+        "INSERT INTO clients (id, name, created_at, budget_micros) VALUES (:id, :name, :created_at, :budget_micros)",
         id=client.id,
         name=client.name,
         created_at=client.created_at,
+        budget_micros=client.budget_micros,
     )
 
 
 async def get(tx: Tx, id: str) -> Client | None:
     """One client, or None."""
-    row = await tx.one("SELECT id, name, created_at FROM clients WHERE id = :id AND deleted_at IS NULL", id=id)
+    row = await tx.one(
+        f"SELECT {_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id WHERE id = :id AND deleted_at IS NULL",  # noqa: S608
+        id=id,
+    )
     return _client(row) if row else None
 
 
 async def first_named(tx: Tx, name: str) -> Client | None:
     """The oldest client of this name, or None."""
     row = await tx.one(
-        "SELECT id, name, created_at FROM clients WHERE name = :name AND deleted_at IS NULL ORDER BY id LIMIT 1",
+        f"""
+        SELECT {_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
+        WHERE name = :name AND deleted_at IS NULL ORDER BY id LIMIT 1
+        """,  # noqa: S608
         name=name,
     )
     return _client(row) if row else None
@@ -42,10 +56,10 @@ async def first_named(tx: Tx, name: str) -> Client | None:
 async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) -> list[Client]:
     """Newest first; with `client_id` that one alone."""
     rows = await tx.all(
-        """
-        SELECT id, name, created_at FROM clients
+        f"""
+        SELECT {_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
         WHERE deleted_at IS NULL AND id < :cursor AND id >= :first AND id <= :last ORDER BY id DESC LIMIT :limit
-        """,
+        """,  # noqa: S608
         cursor=cursor or "~",
         first=client_id or "",
         last=client_id or "~",
@@ -59,30 +73,57 @@ async def rename(tx: Tx, id: str, name: str) -> None:
     await tx.run("UPDATE clients SET name = :name WHERE id = :id", id=id, name=name)
 
 
+async def set_budget(tx: Tx, id: str, micros: int | None) -> None:
+    """What the client's work may cost in all; None: no limit."""
+    await tx.run("UPDATE clients SET budget_micros = :micros WHERE id = :id", id=id, micros=micros)
+
+
 async def mark_deleted(tx: Tx, id: str, now: int) -> None:
     """The client, its campaigns and its keys are gone for everybody from this commit on."""
     await tx.run("UPDATE clients SET deleted_at = :now WHERE id = :id", id=id, now=now)
     await tx.run("UPDATE campaigns SET deleted_at = :now WHERE client_id = :id AND deleted_at IS NULL", id=id, now=now)
     await tx.run("UPDATE api_keys SET revoked_at = :now WHERE client_id = :id AND revoked_at IS NULL", id=id, now=now)
+    await webhook_endpoints.mark_deleted_of(tx, id, now)
 
 
 async def insert_campaign(tx: Tx, campaign: Campaign) -> None:
     """A new campaign."""
     await tx.run(
-        "INSERT INTO campaigns (id, client_id, name, created_at) VALUES (:id, :client_id, :name, :created_at)",
+        """
+        INSERT INTO campaigns (id, client_id, name, created_at, budget_micros)
+        VALUES (:id, :client_id, :name, :created_at, :budget_micros)
+        """,
         id=campaign.id,
         client_id=campaign.client_id,
         name=campaign.name,
         created_at=campaign.created_at,
+        budget_micros=campaign.budget_micros,
     )
 
 
 async def get_campaign(tx: Tx, id: str) -> Campaign | None:
     """One campaign, or None."""
     row = await tx.one(
-        "SELECT id, client_id, name, created_at FROM campaigns WHERE id = :id AND deleted_at IS NULL", id=id
+        f"""
+        SELECT client_id, {_COLUMNS} FROM campaigns LEFT JOIN balances ON owner_id = id
+        WHERE id = :id AND deleted_at IS NULL
+        """,  # noqa: S608
+        id=id,
     )
     return _campaign(row) if row else None
+
+
+async def campaign_named(tx: Tx, client_id: str, name: str) -> Campaign | None:
+    """The oldest campaign of the client with this name, or None."""
+    row = await tx.one(
+        """
+        SELECT id FROM campaigns
+        WHERE client_id = :client_id AND name = :name AND deleted_at IS NULL ORDER BY id LIMIT 1
+        """,
+        client_id=client_id,
+        name=name,
+    )
+    return await get_campaign(tx, row["id"]) if row else None
 
 
 async def page_of_campaigns(tx: Tx, client_id: str | None, cursor: str | None, limit: int) -> list[Campaign]:
@@ -90,7 +131,7 @@ async def page_of_campaigns(tx: Tx, client_id: str | None, cursor: str | None, l
     of_client = "client_id = :client_id AND" if client_id else ""
     rows = await tx.all(
         f"""
-        SELECT id, client_id, name, created_at FROM campaigns
+        SELECT client_id, {_COLUMNS} FROM campaigns LEFT JOIN balances ON owner_id = id
         WHERE {of_client} deleted_at IS NULL AND id < :cursor ORDER BY id DESC LIMIT :limit
         """,  # noqa: S608
         cursor=cursor or "~",
@@ -103,6 +144,11 @@ async def page_of_campaigns(tx: Tx, client_id: str | None, cursor: str | None, l
 async def rename_campaign(tx: Tx, id: str, name: str) -> None:
     """A new name."""
     await tx.run("UPDATE campaigns SET name = :name WHERE id = :id", id=id, name=name)
+
+
+async def set_campaign_budget(tx: Tx, id: str, micros: int | None) -> None:
+    """What the campaign's work may cost in all; None: no limit."""
+    await tx.run("UPDATE campaigns SET budget_micros = :micros WHERE id = :id", id=id, micros=micros)
 
 
 async def mark_campaign_deleted(tx: Tx, id: str, now: int) -> None:
@@ -153,16 +199,26 @@ async def deleted_with_rows(tx: Tx, limit: int) -> list[str]:
 
 
 async def forget_deleted_campaigns(tx: Tx, limit: int) -> int:
-    """Remove the rows of deleted campaigns that nothing belongs to any more; how many."""
-    return await tx.run(
+    """Remove the rows of deleted campaigns that nothing belongs to any more; how many. No key names one after that."""
+    await tx.run(
+        """
+        UPDATE api_keys SET campaign_id = NULL WHERE campaign_id IN (
+          SELECT id FROM campaigns WHERE deleted_at IS NOT NULL)
+        """
+    )
+    rows = await tx.all(
         """
         DELETE FROM campaigns WHERE id IN (
           SELECT id FROM campaigns WHERE deleted_at IS NOT NULL
           AND NOT EXISTS (SELECT 1 FROM generations WHERE generations.campaign_id = campaigns.id)
           ORDER BY id LIMIT :limit)
+        RETURNING id
         """,
         limit=limit,
     )
+    for row in rows:
+        await tx.run("DELETE FROM balances WHERE owner_id = :id", id=row["id"])
+    return len(rows)
 
 
 async def forget_deleted(tx: Tx, limit: int) -> int:
@@ -172,6 +228,8 @@ async def forget_deleted(tx: Tx, limit: int) -> int:
         SELECT id FROM clients WHERE deleted_at IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM campaigns WHERE campaigns.client_id = clients.id)
         AND NOT EXISTS (SELECT 1 FROM assets WHERE assets.client_id = clients.id)
+        AND NOT EXISTS (SELECT 1 FROM webhook_deliveries WHERE webhook_deliveries.client_id = clients.id)
+        AND NOT EXISTS (SELECT 1 FROM webhook_endpoints WHERE webhook_endpoints.client_id = clients.id)
         AND NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE idempotency_keys.scope = 'client:' || clients.id)
         ORDER BY id LIMIT :limit
         """,
@@ -179,5 +237,6 @@ async def forget_deleted(tx: Tx, limit: int) -> int:
     )
     for row in rows:
         await tx.run("DELETE FROM api_keys WHERE client_id = :id", id=row["id"])
+        await tx.run("DELETE FROM balances WHERE owner_id = :id", id=row["id"])
         await tx.run("DELETE FROM clients WHERE id = :id", id=row["id"])
     return len(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from backend.db import dependencies, events, sources
+from backend.db import balances, dependencies, events, sources, usage
 from backend.db.connection import Row, Tx
 from backend.errors import WrongStatus
 from backend.logs import redact
@@ -36,7 +36,11 @@ def read(row: Row) -> Generation:
 
 
 async def insert(tx: Tx, generation: Generation) -> None:
-    """A new row, as it is; what it starts from is in use from now on."""
+    """A new row, as it is; what it starts from is in use from now on, and its estimate is reserved.
+
+    Raises BudgetExceeded.
+    """
+    await balances.reserve(tx, generation)
     await tx.run(_INSERT, **{name: _write(getattr(generation, name, None)) for name in _NAMES})
     await sources.insert(tx, generation.id, generation.source_ids)
 
@@ -89,6 +93,9 @@ async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bo
     if row is None:
         return None
     moved = read(row)
+    if to in FINAL:
+        await balances.settle(tx, moved, now)
+        await usage.add(tx, moved)
     if moved.source and to in _DONE_WITH_SOURCES:
         await sources.release(tx, id)
     if not told:
@@ -176,8 +183,15 @@ async def unsent(tx: Tx, limit: int) -> list[Generation]:
 
 
 async def delete(tx: Tx, id: str) -> None:
-    """The row and all that hangs on it, except its bytes."""
-    await tx.run("DELETE FROM generations WHERE id = :id", id=id)
+    """The row and all that hangs on it, except its bytes and what it cost."""
+    row = await tx.one(f"DELETE FROM generations WHERE id = :id RETURNING {COLUMNS}", id=id)  # noqa: S608
+    if row is None:
+        return
+    gone = read(row)
+    if gone.status in FINAL:
+        await usage.mark_deleted(tx, gone)
+    else:
+        await balances.release(tx, gone)
 
 
 async def _release(tx: Tx, source: Generation, now: int) -> None:

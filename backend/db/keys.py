@@ -5,20 +5,21 @@ from __future__ import annotations
 from backend.db.connection import Row, Tx
 from backend.model import ApiKey
 
-_COLUMNS = "id, client_id, name, prefix, hash, admin, image_limit, video_limit, created_at, expires_at, revoked_at"
+_COLUMNS = """id, client_id, name, prefix, hash, admin, image_limit, video_limit, created_at, expires_at, revoked_at,
+  campaign_id"""
+_NAMES = [name.strip() for name in _COLUMNS.split(",")]
 
 
 def _read(row: Row) -> ApiKey:
-    fields = {name: row[name] for name in _COLUMNS.split(", ")}
+    fields = {name: row[name] for name in _NAMES}
     return ApiKey(**{**fields, "admin": bool(fields["admin"])})
 
 
 async def insert(tx: Tx, key: ApiKey) -> None:
     """A new key; only its hash is kept."""
-    names = _COLUMNS.split(", ")
     await tx.run(
-        f"INSERT INTO api_keys ({_COLUMNS}) VALUES ({', '.join(':' + name for name in names)})",  # noqa: S608
-        **{name: getattr(key, name) for name in names if name != "admin"},
+        f"INSERT INTO api_keys ({_COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})",  # noqa: S608
+        **{name: getattr(key, name) for name in _NAMES if name != "admin"},
         admin=int(key.admin),
     )
 

@@ -50,6 +50,29 @@ async def page(tx: Tx, filters: Filters, cursor: str | None, limit: int) -> tupl
     return [read(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else last
 
 
+async def page_up(tx: Tx, filters: Filters, after: str | None, limit: int) -> tuple[list[Generation], str | None]:
+    """As `page`, oldest first: up to `limit` rows after the id `after`."""
+    wheres, params = _indexed(filters, None)
+    if after:
+        params["floor"] = max(str(params["floor"]), f"{after}0")  # ids are of one length: the next there can be
+    ahead = await tx.one(
+        f"SELECT id FROM generations WHERE {' AND '.join(wheres)} ORDER BY id LIMIT 1 OFFSET :scan",  # noqa: S608
+        **params,
+        scan=SCAN - 1,
+    )
+    if ahead:
+        wheres, params = [*wheres, "id <= :last"], params | {"last": ahead["id"]}
+    more, values = _unindexed(filters)
+    rows = await tx.all(
+        f"SELECT {COLUMNS} FROM generations WHERE {' AND '.join(wheres + more)} ORDER BY id LIMIT :limit",  # noqa: S608
+        **params,
+        **values,
+        limit=limit + 1,
+    )
+    last = ahead["id"] if ahead else None
+    return [read(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else last
+
+
 async def _end_of_scan(tx: Tx, wheres: list[str], params: dict[str, object]) -> str | None:
     """The last id that may be looked at, if there are so many; found in the index alone."""
     row = await tx.one(

@@ -16,21 +16,20 @@ class Repeat:
     body: str | None
     location: str | None
     running_until: int | None
+    created_at: int
 
 
 async def get(tx: Tx, scope: str, key: str) -> Repeat | None:
     """What is known of this key in this scope."""
     row = await tx.one(
         """
-        SELECT request_hash, status, body, location, running_until FROM idempotency_keys
+        SELECT request_hash, status, body, location, running_until, created_at FROM idempotency_keys
         WHERE scope = :scope AND key = :key
         """,
         scope=scope,
         key=key,
     )
-    return (
-        Repeat(row["request_hash"], row["status"], row["body"], row["location"], row["running_until"]) if row else None
-    )
+    return Repeat(**{name: row[name] for name in Repeat.__dataclass_fields__}) if row else None
 
 
 async def put(
@@ -61,6 +60,16 @@ async def put(
         body=body,
         location=location,
         running_until=running_until,
+        now=now,
+    )
+
+
+async def renew(tx: Tx, scope: str, key: str, now: int) -> None:
+    """The answer is kept as if it had been given now."""
+    await tx.run(
+        "UPDATE idempotency_keys SET created_at = :now WHERE scope = :scope AND key = :key",
+        scope=scope,
+        key=key,
         now=now,
     )
 

@@ -13,9 +13,11 @@ CREATE TABLE webhook_endpoints (
   failing_since BIGINT,
   disabled_at BIGINT,
   disabled_reason TEXT,
-  created_at BIGINT NOT NULL
+  created_at BIGINT NOT NULL,
+  deleted_at BIGINT
 );
 CREATE INDEX webhook_endpoints_by_client ON webhook_endpoints (client_id, id);
+CREATE INDEX webhook_endpoints_deleted ON webhook_endpoints (id) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE webhook_deliveries (
   id TEXT PRIMARY KEY,
@@ -42,6 +44,7 @@ CREATE INDEX webhook_deliveries_by_client ON webhook_deliveries (client_id, id);
 CREATE INDEX webhook_deliveries_by_endpoint ON webhook_deliveries (endpoint_id, id) WHERE endpoint_id IS NOT NULL;
 CREATE INDEX webhook_deliveries_by_generation ON webhook_deliveries (generation_id) WHERE generation_id IS NOT NULL;
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (target, due_at) WHERE status = 'pending';
+CREATE INDEX webhook_deliveries_leased ON webhook_deliveries (client_id, target) WHERE lease_owner IS NOT NULL;
 
 CREATE TABLE webhook_attempts (
   delivery_id TEXT NOT NULL REFERENCES webhook_deliveries (id) ON DELETE CASCADE,

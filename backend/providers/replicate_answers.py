@@ -12,6 +12,7 @@ from backend.http import Answer
 from backend.model import Failure, Outcome
 
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
+LONGEST_RUN_S = 1_000_000
 _PERCENT = re.compile(r"(\d{1,3})%\|")
 
 
@@ -24,7 +25,8 @@ def outcome(prediction: Any, now_ms: int, lifetime_ms: int) -> Outcome:
     if not isinstance(id, str) or not _ID.fullmatch(id):
         raise BadAnswer("the prediction has no id")
     found = _outcome(id, prediction, now_ms, lifetime_ms)
-    return replace(found, webhook=webhook if isinstance(webhook, str) else None)
+    webhook = webhook if isinstance(webhook, str) else None
+    return replace(found, webhook=webhook, predict_s=_seconds(member(prediction, "metrics", "predict_time")))
 
 
 def _outcome(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int) -> Outcome:
@@ -126,6 +128,13 @@ def _progress(logs: object) -> float | None:
     """The last percentage in the logs, from 0 to 1."""
     found = _PERCENT.findall(logs[-2000:]) if isinstance(logs, str) else []
     return min(int(found[-1]), 100) / 100 if found else None
+
+
+def _seconds(told: object) -> float | None:
+    """A time that can be true: what is billed by it must not be nonsense."""
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= LONGEST_RUN_S:
+        return None
+    return float(told)
 
 
 def time_ms(text: object) -> int | None:

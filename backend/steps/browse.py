@@ -10,14 +10,18 @@ from typing import Any, Protocol, TypeVar
 
 from backend import tenancy
 from backend.context import Context
-from backend.db import assets, clients, keys, lists, operations
+from backend.db import assets, clients, feed, keys, lists, operations, webhook_deliveries, webhook_endpoints
 from backend.db.connection import Tx
+from backend.db.feed import Topic
 from backend.db.lists import Filters
+from backend.db.webhook_deliveries import Wanted
 from backend.errors import InvalidInput, Unavailable
 from backend.ids import is_id
 from backend.model import IN_FLIGHT, SHOWN, ApiKey, Asset, Caller, Campaign, Client, Generation
+from backend.outbound import ANSWER_BYTES, Attempt, Endpoint, Outgoing
 
 MOST_SCANS = 10
+LISTED_CHARACTERS = 1_000  # of each receiver's answer in a list
 WORKER_SILENT_MS = 30_000
 OVERDUE_S = 120
 _NO_STAGE = "none"  # of two that exclude each other: no row is in it
@@ -36,6 +40,11 @@ async def generation(ctx: Context, caller: Caller, id: str) -> Generation:
     return await ctx.db.read(lambda tx: tenancy.generation(tx, caller, id))
 
 
+async def has_events(ctx: Context, topic: Topic, after: str) -> bool:
+    """Whether there is an event of the topic after this id."""
+    return bool(await ctx.db.read(lambda tx: feed.page(tx, topic, after, 1)))
+
+
 async def generation_page(
     ctx: Context, caller: Caller, filters: Filters, cursor: str | None, limit: int
 ) -> tuple[list[Generation], str | None]:
@@ -43,14 +52,22 @@ async def generation_page(
 
     Rare matches are looked for through a bounded part of the list; the page then goes on by its cursor.
     """
-    before, found = read_cursor(cursor), list[Generation]()
-    for _ in range(MOST_SCANS):
-        rest, start = limit - len(found), before
-        more, before = await ctx.db.read(lambda tx, start=start, rest=rest: lists.page(tx, filters, start, rest))  # type: ignore[misc]
-        found += more
-        if before is None or len(found) == limit:
-            break
+    found, before = await generations_from(ctx, filters, read_cursor(cursor), limit)
     return found, write_cursor(before)
+
+
+async def generations_from(
+    ctx: Context, filters: Filters, start: str | None, limit: int, *, oldest_first: bool = False
+) -> tuple[list[Generation], str | None]:
+    """The same by ids: the page beyond the id `start`, and the id to go on from, None at the end."""
+    ask, found = lists.page_up if oldest_first else lists.page, list[Generation]()
+    for _ in range(MOST_SCANS):
+        rest, here = limit - len(found), start
+        more, start = await ctx.db.read(lambda tx, here=here, rest=rest: ask(tx, filters, here, rest))  # type: ignore[misc]
+        found += more
+        if start is None or len(found) == limit:
+            break
+    return found, start
 
 
 def stages_of(status: str | None, stage: str | None = None) -> tuple[str, ...]:
@@ -103,12 +120,49 @@ async def key_page(ctx: Context, cursor: str | None, limit: int) -> tuple[list[A
     return _page(await ctx.db.read(lambda tx: keys.page(tx, before, limit + 1)), limit)
 
 
+async def endpoint(ctx: Context, caller: Caller, id: str) -> Endpoint:
+    """One webhook endpoint the caller sees. Raises NotFound."""
+    return await ctx.db.read(lambda tx: tenancy.endpoint(tx, caller, id))
+
+
+async def endpoint_page(
+    ctx: Context, caller: Caller, cursor: str | None, limit: int
+) -> tuple[list[Endpoint], str | None]:
+    """Webhook endpoints, newest first."""
+    before = read_cursor(cursor)
+    return _page(await ctx.db.read(lambda tx: webhook_endpoints.page(tx, caller.only_client, before, limit + 1)), limit)
+
+
+async def outgoing(ctx: Context, caller: Caller, id: str) -> tuple[Outgoing, list[Attempt]]:
+    """One webhook delivery the caller sees, with its attempts. Raises NotFound."""
+
+    async def work(tx: Tx) -> tuple[Outgoing, list[Attempt]]:
+        row = await tenancy.outgoing(tx, caller, id)
+        return row, (await webhook_deliveries.attempts_of(tx, [id], ANSWER_BYTES))[id]
+
+    return await ctx.db.read(work)
+
+
+async def outgoing_page(
+    ctx: Context, wanted: Wanted, cursor: str | None, limit: int
+) -> tuple[list[Outgoing], dict[str, list[Attempt]], str | None]:
+    """Webhook deliveries, newest first, the attempts of each, and the cursor of the next page."""
+    before = read_cursor(cursor)
+
+    async def work(tx: Tx) -> tuple[list[Outgoing], dict[str, list[Attempt]], str | None]:
+        rows, after = await webhook_deliveries.page(tx, wanted, before, limit)
+        return rows, await webhook_deliveries.attempts_of(tx, [row.id for row in rows], LISTED_CHARACTERS), after
+
+    rows, attempts, after = await ctx.db.read(work)
+    return rows, attempts, write_cursor(after)
+
+
 @dataclass(frozen=True)
 class Workload:
     """What is unfinished by status, how late the most overdue row is, who is paused, what may have been paid.
 
-    `set_aside` is what nobody could work on. `stuck_s` is how late it is for no good reason: a row of the queue may
-    wait while many are in flight.
+    `set_aside` is what nobody could work on; `untold` are webhook deliveries still to be made. `stuck_s` is how
+    late it is for no good reason: a row of the queue may wait while many are in flight.
     """
 
     unfinished: dict[str, int]
@@ -117,6 +171,8 @@ class Workload:
     paused: frozenset[str]
     possibly_charged: int
     set_aside: int
+    untold: int
+    disabled_endpoints: int
 
 
 async def workload(ctx: Context) -> Workload:
@@ -132,7 +188,8 @@ async def workload(ctx: Context) -> Workload:
         paused = frozenset(await operations.pauses(tx, now))
         stuck_s = begun if busy else max(queued, begun)
         charged, aside = await operations.possibly_charged(tx), await operations.set_aside(tx)
-        return Workload(counts, max(queued, begun), stuck_s, paused, charged, aside)
+        untold, disabled = await webhook_deliveries.count_pending(tx), await webhook_endpoints.count_disabled(tx)
+        return Workload(counts, max(queued, begun), stuck_s, paused, charged, aside, untold, disabled)
 
     return await ctx.db.read(work)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from backend import backlog, filing, tenancy
 from backend.context import Context
-from backend.db import dependencies, generations, operations, sources
+from backend.db import balances, dependencies, generations, operations, sources
 from backend.db.connection import Tx
 from backend.errors import Conflict, NotFound
 from backend.model import (
@@ -47,7 +47,8 @@ async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
 async def retry(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
     """A new generation with the same request, which names the old one. A source that failed is retried too.
 
-    Raises Conflict unless the old one failed or was canceled, TooManyRequests when too much is unfinished.
+    Raises Conflict unless the old one failed or was canceled, TooManyRequests when too much is unfinished,
+    BudgetExceeded when it costs more than is left.
     """
     old = await tenancy.generation(tx, caller, id)
     if old.status not in FINAL or old.status == COMPLETED:
@@ -67,6 +68,7 @@ async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation, depth: i
     except NotFound as gone:
         raise Conflict("Something it starts from was deleted.", code="not_retryable") from gone
     row = _fresh(ctx, caller, old, source, WAITING if missing else QUEUED)
+    await balances.admit(tx, row.client_id, row.campaign_id, row.reserved_micros)
     await generations.insert(tx, row)
     for source_id in missing:
         await dependencies.insert(tx, row.id, source_id)

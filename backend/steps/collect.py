@@ -99,7 +99,6 @@ async def _finish(
 ) -> None:
     name, poster_name = filing.result(row.id, media.extension(found.content_type)), filing.poster(row.id)
     await ctx.storage.keep_all([(spooled, name), (poster, poster_name)])
-    model = ctx.catalog.models.get(row.model)
     fields: dict[str, Any] = {
         "file_name": name,
         "poster_name": poster_name,
@@ -109,11 +108,19 @@ async def _finish(
         "width": found.width,
         "height": found.height,
         "duration_s": found.duration_s,
-        "cost_actual_micros": model.cost_micros(row.params) if model else row.cost_estimated_micros,
+        "cost_actual_micros": _cost_micros(ctx, row),
         "progress": 1.0,
     }
     if not await lifecycle.move(ctx, row, COMPLETED, worker, **fields):
         await ctx.db.write(lambda tx: _leave(tx, ctx, row.id, [name, poster_name]))
+
+
+def _cost_micros(ctx: Context, row: Generation) -> int | None:
+    """What the provider billed by its own word, else the list price, else what was estimated."""
+    if row.cost_actual_micros is not None:
+        return row.cost_actual_micros
+    model = ctx.catalog.models.get(row.model)
+    return model.cost_micros(row.params) if model else row.cost_estimated_micros
 
 
 async def _leave(tx: Tx, ctx: Context, id: str, names: list[str]) -> None:

@@ -9,12 +9,13 @@ import bcrypt
 
 from backend import tenancy
 from backend.context import Context
-from backend.db import clients, keys, sources
+from backend.db import balances, clients, keys, sources
 from backend.db.connection import Tx
 from backend.errors import Conflict, InvalidInput, NotFound
 from backend.model import ApiKey, Caller, Campaign, Client
 
 DEV_CLIENT = "dev"
+DEV_CAMPAIGN = "default"
 COST = 10  # keys have 256 random bits: the hash only has to survive a leak
 
 
@@ -26,9 +27,18 @@ class NewKey:
     text: str
 
 
-async def add_client(tx: Tx, ctx: Context, name: str) -> Client:
-    """A new client."""
-    made = Client(ctx.new_id(), name, ctx.now())
+@dataclass(frozen=True)
+class Change:
+    """What becomes of a client or a campaign: None leaves its name; the budget changes when `has_budget`."""
+
+    name: str | None = None
+    has_budget: bool = False
+    budget_micros: int | None = None
+
+
+async def add_client(tx: Tx, ctx: Context, name: str, budget_micros: int | None = None) -> Client:
+    """A new client; its budget is in millionths of a dollar, None for no limit."""
+    made = Client(ctx.new_id(), name, ctx.now(), budget_micros)
     await clients.insert(tx, made)
     return made
 
@@ -38,11 +48,26 @@ async def dev_client(tx: Tx, ctx: Context) -> Client:
     return await clients.first_named(tx, DEV_CLIENT) or await add_client(tx, ctx, DEV_CLIENT)
 
 
-async def rename_client(tx: Tx, caller: Caller, id: str, name: str) -> Client:
-    """Raises NotFound."""
+async def dev_campaign(tx: Tx, ctx: Context, client_id: str) -> Campaign:
+    """The campaign of dev mode's requests that name none."""
+    found = await clients.campaign_named(tx, client_id, DEV_CAMPAIGN)
+    if found is None:
+        found = Campaign(ctx.new_id(), client_id, DEV_CAMPAIGN, ctx.now())
+        await clients.insert_campaign(tx, found)
+    return found
+
+
+async def change_client(tx: Tx, ctx: Context, caller: Caller, id: str, change: Change) -> Client:
+    """Another name, another budget, or both. Raises NotFound."""
     found = await tenancy.client(tx, caller, id)
-    await clients.rename(tx, id, name)
-    return replace(found, name=name)
+    if change.name is not None:
+        await clients.rename(tx, id, change.name)
+        found = replace(found, name=change.name)
+    if change.has_budget:
+        await clients.set_budget(tx, id, change.budget_micros)
+        await balances.begin_anew(tx, id, None, ctx.now())
+        found = replace(found, budget_micros=change.budget_micros)
+    return found
 
 
 async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
@@ -53,19 +78,27 @@ async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     await clients.mark_deleted(tx, id, ctx.now())
 
 
-async def add_campaign(tx: Tx, ctx: Context, caller: Caller, name: str, client_id: str | None) -> Campaign:
+async def add_campaign(
+    tx: Tx, ctx: Context, caller: Caller, name: str, client_id: str | None, budget_micros: int | None = None
+) -> Campaign:
     """A new campaign of the caller's client; an admin says whose. Raises InvalidInput, NotFound."""
     owner = await tenancy.owner(tx, caller, client_id)
-    made = Campaign(ctx.new_id(), owner, name, ctx.now())
+    made = Campaign(ctx.new_id(), owner, name, ctx.now(), budget_micros)
     await clients.insert_campaign(tx, made)
     return made
 
 
-async def rename_campaign(tx: Tx, caller: Caller, id: str, name: str) -> Campaign:
-    """Raises NotFound."""
+async def change_campaign(tx: Tx, ctx: Context, caller: Caller, id: str, change: Change) -> Campaign:
+    """Another name, another budget, or both. Raises NotFound."""
     found = await tenancy.campaign(tx, caller, id)
-    await clients.rename_campaign(tx, id, name)
-    return replace(found, name=name)
+    if change.name is not None:
+        await clients.rename_campaign(tx, id, change.name)
+        found = replace(found, name=change.name)
+    if change.has_budget:
+        await clients.set_campaign_budget(tx, id, change.budget_micros)
+        await balances.begin_anew(tx, found.client_id, id, ctx.now())
+        found = replace(found, budget_micros=change.budget_micros)
+    return found
 
 
 async def delete_campaign(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
@@ -86,8 +119,12 @@ def make_key(
     expires_at: int | None = None,
     image_limit: str | None = None,
     video_limit: str | None = None,
+    campaign_id: str | None = None,
 ) -> NewKey:
-    """A key that is not stored yet; takes 60 ms of a core for bcrypt, so call it in a thread. No client: admin."""
+    """A key that is not stored yet; takes 60 ms of a core for bcrypt, so call it in a thread. No client: admin.
+
+    `campaign_id` is the campaign of requests that name none.
+    """
     text = "sk_" + secrets.token_urlsafe(32)
     digest = bcrypt.hashpw(text.encode(), bcrypt.gensalt(COST)).decode()
     row = ApiKey(
@@ -102,15 +139,19 @@ def make_key(
         created_at=ctx.now(),
         expires_at=expires_at,
         revoked_at=None,
+        campaign_id=campaign_id,
     )
     return NewKey(row, text)
 
 
 async def add_key(tx: Tx, made: NewKey) -> ApiKey:
-    """Store its hash. Raises InvalidInput when there is no such client."""
-    client_id = made.row.client_id
+    """Store its hash. Raises InvalidInput when there is no such client, or no such campaign of it."""
+    client_id, campaign_id = made.row.client_id, made.row.campaign_id
     if client_id is not None and await clients.get(tx, client_id) is None:
         raise InvalidInput.of("client_id", "there is no such client")
+    campaign = await clients.get_campaign(tx, campaign_id) if campaign_id is not None else None
+    if campaign_id is not None and (campaign is None or client_id not in (None, campaign.client_id)):
+        raise InvalidInput.of("campaign_id", "there is no such campaign of this client")
     await keys.insert(tx, made.row)
     return made.row
 

@@ -17,11 +17,15 @@ RUNNING_MS = 600_000  # a long request that a crash cut off may be made again af
 
 @dataclass(frozen=True)
 class Idempotency:
-    """A request's name: who asks (`scope`), the key it was given, and the SHA-256 of method, path and body."""
+    """A request's name: who asks (`scope`), the key it was given, and the SHA-256 of method, path and body.
+
+    `is_meant` tells of a kept answer's body and time whether this request repeats it; without it each one is.
+    """
 
     scope: str
     key: str
     request_hash: str
+    is_meant: Callable[[Any, int], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,16 @@ async def finish(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], 
     return await ctx.db.write(transaction)
 
 
+async def look(ctx: Context, repeat: Idempotency) -> Answer | None:
+    """The answer that was kept, if there is one: before work that would be for nothing. Raises as `once`."""
+    return await ctx.db.read(lambda tx: _kept(tx, ctx, repeat))
+
+
+async def renew(ctx: Context, repeat: Idempotency) -> None:
+    """The sender was told to come again: his time begins anew."""
+    await ctx.db.write(lambda tx: repeats.renew(tx, repeat.scope, repeat.key, ctx.now()))
+
+
 async def abandon(ctx: Context, repeat: Idempotency | None) -> None:
     """The work failed: the key is free again."""
     if repeat:
@@ -96,7 +110,10 @@ async def _kept(tx: Tx, ctx: Context, repeat: Idempotency) -> Answer | None:
         if (known.running_until or 0) > ctx.now():
             raise Conflict("The first request with this key is still running.", code="idempotency_key_running")
         return None
-    return Answer(known.status, json.loads(known.body or "null"), known.location, replayed=True)
+    body = json.loads(known.body or "null")
+    if repeat.is_meant and not repeat.is_meant(body, known.created_at):
+        return None
+    return Answer(known.status, body, known.location, replayed=True)
 
 
 async def _keep(tx: Tx, ctx: Context, repeat: Idempotency, answer: Answer) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
-from backend import backlog, tenancy
+from backend import backlog, targets, tenancy
 from backend.catalog import Model
 from backend.context import Context
-from backend.db import assets, clients, dependencies, generations
+from backend.db import assets, balances, clients, dependencies, generations
 from backend.db.connection import Tx
-from backend.errors import BlockedAddress, InvalidInput, NotFound, OutOfSpace
-from backend.http import check_target
+from backend.errors import InvalidInput, NotFound, OutOfSpace
 from backend.model import ACTIVE, COMPLETED, QUEUED, WAITING, Caller, Campaign, Generation, Kind
 from backend.wanted import VideoRequest, Wanted
 
@@ -28,7 +26,7 @@ async def ensure_room(ctx: Context) -> None:
 
 
 async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wanted) -> list[Generation]:
-    """The rows of one request: as many as `copies`. Raises NotFound, InvalidInput, TooManyRequests.
+    """The rows of one request: as many as `copies`. Raises NotFound, InvalidInput, TooManyRequests, BudgetExceeded.
 
     A video of a prompt alone gets a start image first, as a generation of its own that it waits for.
     """
@@ -36,16 +34,19 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wante
     if wanted.client_id not in (None, campaign.client_id):
         raise InvalidInput.of("client_id", "does not agree with the campaign and the key")
     model = choose_model(ctx, kind, wanted.provider, wanted.model)
-    check_webhook_url(ctx, wanted.webhook_url)
+    targets.check(ctx, wanted.webhook_url, "webhook_url")
     first = _row(ctx, caller, campaign, model, wanted)
     missing = await check_sources(tx, caller, campaign.client_id, model, first.source)
-    makes_start_image = bool(model.references and model.references.required and not _images(first.source))
-    if makes_start_image:
-        start = await _start_image(tx, ctx, caller, campaign, model, wanted)
-        first = replace(first, source={"image_id": start.id, **first.source})
-        missing.append(start.id)
+    starts = []
+    if model.references and model.references.required and not _images(first.source):
+        starts = [_start_image(ctx, caller, campaign, model, wanted)]
+        first = replace(first, source={"image_id": starts[0].id, **first.source})
+        missing.append(starts[0].id)
     rows = [first] + [_copy(ctx, first) for _ in range((wanted.copies or 1) - 1)]
-    await backlog.admit(tx, ctx, campaign.client_id, len(rows) + makes_start_image)
+    await balances.admit(tx, campaign.client_id, campaign.id, sum(row.reserved_micros for row in starts + rows))
+    await backlog.admit(tx, ctx, campaign.client_id, len(starts + rows))
+    for start in starts:
+        await generations.insert(tx, start)
     batch_id = ctx.new_id() if wanted.copies else None
     for row in rows:
         await keep(tx, replace(row, batch_id=batch_id), missing)
@@ -67,22 +68,6 @@ def choose_model(ctx: Context, kind: Kind, provider: str | None, name: str | Non
     return model
 
 
-def check_webhook_url(ctx: Context, url: str | None) -> None:
-    """Raise InvalidInput for what can never be a webhook's address; where a name leads is checked when it is called."""
-    try:
-        if url is not None:
-            check_target(url, ctx.settings.allow_networks)
-    except BlockedAddress as error:
-        raise InvalidInput.of("webhook_url", error.message) from error
-    if url is not None and _origin(url) in map(_origin, (ctx.settings.client_url, ctx.settings.public_url)):
-        raise InvalidInput.of("webhook_url", "is this service itself")
-
-
-def _origin(url: str) -> tuple[str | None, int]:
-    parts = urlsplit(url)
-    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-
-
 async def check_sources(tx: Tx, caller: Caller, client_id: str, model: Model, source: dict[str, Any]) -> list[str]:
     """The unfinished generations among the sources. Raises NotFound, InvalidInput for what can't be used."""
     _check_numbers(model, source)
@@ -97,16 +82,13 @@ async def keep(tx: Tx, row: Generation, missing: list[str]) -> None:
         await dependencies.insert(tx, row.id, source_id)
 
 
-async def _start_image(
-    tx: Tx, ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: Wanted
-) -> Generation:
+def _start_image(ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: Wanted) -> Generation:
     image_model = ctx.catalog.default("image", model.provider) or choose_model(ctx, "image", None, None)
     shape = wanted.aspect_ratio or model.start_image_aspect_ratio
     if shape:
         image_model.check("aspect_ratio", shape)
     row = _blank(ctx, caller, campaign, image_model, wanted, {}, {"aspect_ratio": shape} if shape else {})
-    await generations.insert(tx, replace(row, webhook_url=None))
-    return row
+    return replace(row, webhook_url=None)
 
 
 def _row(ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: Wanted) -> Generation:

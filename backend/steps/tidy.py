@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from backend import filing
 from backend.context import Context
-from backend.db import assets, clients, deliveries, events, generations, operations, repeats, restores
+from backend.db import (
+    assets,
+    clients,
+    deliveries,
+    events,
+    generations,
+    operations,
+    repeats,
+    restores,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 from backend.db.connection import Tx
 from backend.ids import floor_id, is_id
 
@@ -28,9 +39,11 @@ async def tidy(ctx: Context) -> None:
         forget_answers,
         forget_events,
         forget_deliveries,
+        forget_told,
         empty_campaigns,
         empty_clients,
         forget_campaigns,
+        forget_endpoints,
         forget_clients,
         empty_trash,
     ):
@@ -63,6 +76,17 @@ async def forget_deliveries(ctx: Context) -> int:
     return await ctx.db.write(lambda tx: deliveries.prune(tx, before, BITE))
 
 
+async def forget_told(ctx: Context) -> int:
+    """Forget a bite of what clients were told longer than HISTORY_DAYS ago, or nobody is to be told; how many."""
+    before = _history_begins(ctx)
+
+    async def work(tx: Tx) -> int:
+        old = await webhook_deliveries.prune(tx, before, BITE)
+        return max(old, await webhook_deliveries.forget_of_deleted(tx, BITE))
+
+    return await ctx.db.write(work)
+
+
 async def empty_campaigns(ctx: Context) -> int:
     """Remove a bite of what belonged to deleted campaigns; how much."""
 
@@ -93,6 +117,11 @@ async def empty_clients(ctx: Context) -> int:
 async def forget_campaigns(ctx: Context) -> int:
     """Remove a bite of the deleted campaigns that are empty; how many."""
     return await ctx.db.write(lambda tx: clients.forget_deleted_campaigns(tx, BITE))
+
+
+async def forget_endpoints(ctx: Context) -> int:
+    """Remove a bite of the deleted webhook endpoints whose deliveries are gone; how many."""
+    return await ctx.db.write(lambda tx: webhook_endpoints.forget_deleted(tx, BITE))
 
 
 async def forget_clients(ctx: Context) -> int:

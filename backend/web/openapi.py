@@ -11,8 +11,8 @@ from typing import Any
 from backend import __version__
 from backend.errors import Problem
 from backend.web.operation import Answer, Operation
-from backend.web.problems import MEDIA_TYPE
-from backend.web.schemas import Model, ProblemView, Schema, Schemas
+from backend.web.problems import DIALECTS, OURS, Dialect, dialect
+from backend.web.schemas import Model, Schema, Schemas
 
 _ABOUT = (
     "Generate images and videos with AI providers. Nothing accepted is lost, nothing is paid twice. "
@@ -57,7 +57,10 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     queries = [made.query for made in shown if made.query]
     schemas = Schemas(
         [*(made.body for made in shown if made.body), *queries],
-        [answer for made in shown for answer in made.answers.values() if isinstance(answer, type)],
+        [
+            *(answer for made in shown for answer in made.answers.values() if isinstance(answer, type)),
+            *(spoken.view for spoken in (OURS, *DIALECTS.values())),
+        ],
     )
     parameters = schemas.drop_queries(queries)
     paths: dict[str, dict[str, Any]] = {}
@@ -72,7 +75,11 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "components": {
             "schemas": dict(sorted(schemas.definitions.items())),
             "headers": _HEADERS,
-            "responses": {f"Problem{status}": _problem(status, schemas) for status in _TITLES},
+            "responses": {
+                f"{spoken.name}{status}": _problem(spoken, status, schemas)
+                for spoken in (OURS, *DIALECTS.values())
+                for status in dict.fromkeys(map(spoken.status, _TITLES))
+            },
             "securitySchemes": _SECURITY_SCHEMES,
         },
     }
@@ -102,8 +109,9 @@ def _operation(made: Operation, schemas: Schemas, queries: Mapping[Model, list[S
     if made.body or made.accepts:
         required = made.body is None or bool(made.body.model_fields)
         shown["requestBody"] = {"required": required, "content": _body(made, schemas)}
-    for status in sorted(_error_statuses(made) - set(made.answers)):
-        shown["responses"][str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
+    spoken = dialect(made.path)
+    for status in sorted(set(map(spoken.status, _error_statuses(made))) - set(made.answers)):
+        shown["responses"][str(status)] = {"$ref": f"#/components/responses/{spoken.name}{status}"}
     return shown
 
 
@@ -117,6 +125,7 @@ def _body(made: Operation, schemas: Schemas) -> Schema:
     content: Schema = {"application/json": {"schema": schemas.taken(made.body)}} if made.body else {}
     file = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {"file": file}, "required": ["file"], "additionalProperties": False}
+    form = dict(made.form) if made.form else form
     return content | {media_type: {"schema": form} for media_type in made.accepts}
 
 
@@ -130,6 +139,7 @@ def _answer(made: Operation, status: int, kind: Answer, schemas: Schemas) -> Sch
         shown["content"] = {kind: {} if kind.endswith("json") else {"schema": {"type": "string"}}}
     elif kind is not None:
         shown["content"] = {"application/json": {"schema": schemas.given(kind)}}
+        shown["content"] |= {other: {"schema": {"type": "string"}} for other in made.gives if status == 200}
     return shown
 
 
@@ -144,10 +154,10 @@ def _error_statuses(made: Operation) -> set[int]:
     return found
 
 
-def _problem(status: int, schemas: Schemas) -> Schema:
+def _problem(spoken: Dialect, status: int, schemas: Schemas) -> Schema:
     """An error; only the statuses a client may wait on carry Retry-After."""
     names = ["X-Request-Id", *(["Retry-After"] if status in (429, 503, 507) else [])]
-    content = {MEDIA_TYPE: {"schema": schemas.given(ProblemView)}}
+    content = {spoken.media_type: {"schema": schemas.given(spoken.view)}}
     return {"description": _TITLES[status], "headers": _references(names), "content": content}
 
 

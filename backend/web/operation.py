@@ -71,6 +71,8 @@ class Options(TypedDict, total=False):
     cap_bytes: int
     in_schema: bool
     accepts: Sequence[str]
+    form: Mapping[str, Any] | None
+    gives: Sequence[str]
     errors: Sequence[int]
 
 
@@ -92,6 +94,8 @@ class Operation:
     cap_bytes: int = bodies.CAP_BYTES
     in_schema: bool = True
     accepts: Sequence[str] = ()
+    form: Mapping[str, Any] | None = None
+    gives: Sequence[str] = ()
     errors: Sequence[int] = ()
 
     @property
@@ -122,7 +126,9 @@ def operation(
 
     `idempotent` (every POST with a caller, unless said otherwise) reads Idempotency-Key. `head` lets
     HEAD ask what GET answers. `accepts` names further media types of the body, which the handler
-    reads itself. `errors` are documented statuses beyond those every operation of its kind has.
+    reads itself; `form` is the JSON schema of a form that is more than one file. `gives` names further media
+    types of the answer 200. `errors` are documented
+    statuses beyond those every operation of its kind has.
     Path parameters whose names are `id` or end in `_id` must be ids, or the answer is 404.
     """
     repeatable = method == "POST" and options.get("auth") != "none" if idempotent is None else idempotent

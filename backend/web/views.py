@@ -10,7 +10,7 @@ import pydantic
 from backend import links
 from backend.context import Context
 from backend.model import ApiKey, Asset, Campaign, Client
-from backend.shown import Shown, time
+from backend.shown import Shown, dollars, time
 
 
 class View(pydantic.BaseModel):
@@ -82,10 +82,13 @@ class Generations(View):
 
 
 class ClientView(View):
-    """A client."""
+    """A client. Dollars: its budget, what was spent of it, and what is reserved for what is unfinished."""
 
     id: str
     name: str
+    budget_usd: float | None
+    spent_usd: float
+    reserved_usd: float
     created_at: str
 
 
@@ -97,11 +100,14 @@ class ClientList(View):
 
 
 class CampaignView(View):
-    """A campaign of a client."""
+    """A campaign of a client. Dollars: its budget, what was spent of it, what is reserved for what is unfinished."""
 
     id: str
     client_id: str
     name: str
+    budget_usd: float | None
+    spent_usd: float
+    reserved_usd: float
     created_at: str
 
 
@@ -146,6 +152,7 @@ class KeyView(View):
     admin: bool
     image_rate_limit: str | None
     video_rate_limit: str | None
+    campaign_id: str | None
     created_at: str
     expires_at: str | None
     revoked_at: str | None
@@ -166,12 +173,21 @@ class KeyList(View):
 
 def client(row: Client) -> Shown:
     """One client."""
-    return {"id": row.id, "name": row.name, "created_at": time(row.created_at)}
+    return {"id": row.id, "name": row.name, **_money(row), "created_at": time(row.created_at)}
 
 
 def campaign(row: Campaign) -> Shown:
     """One campaign."""
-    return {"id": row.id, "client_id": row.client_id, "name": row.name, "created_at": time(row.created_at)}
+    named = {"id": row.id, "client_id": row.client_id, "name": row.name}
+    return {**named, **_money(row), "created_at": time(row.created_at)}
+
+
+def _money(row: Client | Campaign) -> Shown:
+    return {
+        "budget_usd": dollars(row.budget_micros),
+        "spent_usd": dollars(row.spent_micros),
+        "reserved_usd": dollars(row.reserved_micros),
+    }
 
 
 def asset(ctx: Context, row: Asset) -> Shown:
@@ -191,6 +207,7 @@ def key(row: ApiKey) -> Shown:
         "admin": row.admin,
         "image_rate_limit": row.image_limit,
         "video_rate_limit": row.video_limit,
+        "campaign_id": row.campaign_id,
         "created_at": time(row.created_at),
         "expires_at": time(row.expires_at),
         "revoked_at": time(row.revoked_at),

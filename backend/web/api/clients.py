@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 from starlette.responses import Response
 
 from backend.db.connection import Tx
@@ -19,16 +19,43 @@ from backend.web.views import CampaignList, CampaignView, ClientList, ClientView
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
 
-class Named(Strict):
-    """A name."""
+Budget = Annotated[float, Field(ge=0, le=1_000_000_000)]
+MEANT = "US dollars that accepted work may cost in all, to millionths; null: no limit"
+
+
+class ClientBody(Strict):
+    """A client to be made."""
 
     name: Name
+    budget_usd: Budget | None = Field(None, description=MEANT)
 
 
-class CampaignBody(Named):
+class CampaignBody(ClientBody):
     """A campaign to be made; an admin says whose it is."""
 
     client_id: Annotated[str, Field(max_length=64)] | None = None
+
+
+class ChangeBody(Strict):
+    """What is to be another: the name, the budget, or both; what is not given stays."""
+
+    name: Name | None = None
+    budget_usd: Budget | None = Field(None, description=MEANT)
+
+    @model_validator(mode="after")
+    def _something(self) -> ChangeBody:
+        if self.name is None and "budget_usd" not in self.model_fields_set:
+            raise ValueError("give name or budget_usd")
+        return self
+
+    @property
+    def change(self) -> own.Change:
+        """The same in our terms."""
+        return own.Change(self.name, "budget_usd" in self.model_fields_set, _micros(self.budget_usd))
+
+
+def _micros(usd: float | None) -> int | None:
+    return None if usd is None else round(usd * 1_000_000)
 
 
 @operation("GET", "/api/v2/clients", query=Page, answers={200: ClientList}, tags=["clients"])
@@ -38,12 +65,12 @@ async def list_clients(call: Call) -> Response:
     return replies.json_reply(views.page([views.client(row) for row in rows], cursor))
 
 
-@operation("POST", "/api/v2/clients", body=Named, answers={201: ClientView}, auth="admin", tags=["clients"])
+@operation("POST", "/api/v2/clients", body=ClientBody, answers={201: ClientView}, auth="admin", tags=["clients"])
 async def create_client(call: Call) -> Response:
     """Add a client."""
 
     async def work(tx: Tx) -> Answer:
-        row = await own.add_client(tx, call.ctx, call.body.name)
+        row = await own.add_client(tx, call.ctx, call.body.name, _micros(call.body.budget_usd))
         return Answer(201, views.client(row), f"/api/v2/clients/{row.id}")
 
     return await replies.once(call, work)
@@ -55,10 +82,11 @@ async def get_client(call: Call) -> Response:
     return replies.json_reply(views.client(await browse.client(call.ctx, call.who, call.path["id"])))
 
 
-@operation("PATCH", "/api/v2/clients/{id}", body=Named, answers={200: ClientView}, auth="admin", tags=["clients"])
-async def rename_client(call: Call) -> Response:
-    """Rename a client."""
-    row = await call.ctx.db.write(lambda tx: own.rename_client(tx, call.who, call.path["id"], call.body.name))
+@operation("PATCH", "/api/v2/clients/{id}", body=ChangeBody, answers={200: ClientView}, auth="admin", tags=["clients"])
+async def change_client(call: Call) -> Response:
+    """Give a client another name or budget."""
+    id, change = call.path["id"], call.body.change
+    row = await call.ctx.db.write(lambda tx: own.change_client(tx, call.ctx, call.who, id, change))
     return replies.json_reply(views.client(row))
 
 
@@ -83,7 +111,8 @@ async def create_campaign(call: Call) -> Response:
     """Add a campaign."""
 
     async def work(tx: Tx) -> Answer:
-        row = await own.add_campaign(tx, call.ctx, call.who, call.body.name, call.body.client_id)
+        wanted, budget = call.body, _micros(call.body.budget_usd)
+        row = await own.add_campaign(tx, call.ctx, call.who, wanted.name, wanted.client_id, budget)
         return Answer(201, views.campaign(row), f"/api/v2/campaigns/{row.id}")
 
     return await replies.once(call, work)
@@ -95,10 +124,11 @@ async def get_campaign(call: Call) -> Response:
     return replies.json_reply(views.campaign(await browse.campaign(call.ctx, call.who, call.path["id"])))
 
 
-@operation("PATCH", "/api/v2/campaigns/{id}", body=Named, answers={200: CampaignView}, tags=["campaigns"])
-async def rename_campaign(call: Call) -> Response:
-    """Rename a campaign."""
-    row = await call.ctx.db.write(lambda tx: own.rename_campaign(tx, call.who, call.path["id"], call.body.name))
+@operation("PATCH", "/api/v2/campaigns/{id}", body=ChangeBody, answers={200: CampaignView}, tags=["campaigns"])
+async def change_campaign(call: Call) -> Response:
+    """Give a campaign another name or budget."""
+    id, change = call.path["id"], call.body.change
+    row = await call.ctx.db.write(lambda tx: own.change_campaign(tx, call.ctx, call.who, id, change))
     return replies.json_reply(views.campaign(row))
 
 

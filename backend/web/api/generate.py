@@ -27,7 +27,7 @@ class Accepted(pydantic.RootModel[GenerationView | Generations]):
     answers={202: Accepted},
     tags=["generate"],
     limit="image",
-    errors=[404, 507],
+    errors=[402, 404, 507],
 )
 async def generate_image(call: Call) -> Response:
     """Make an image from a prompt, an asset, an image or a frame of a video."""
@@ -41,7 +41,7 @@ async def generate_image(call: Call) -> Response:
     answers={202: Accepted},
     tags=["generate"],
     limit="video",
-    errors=[404, 507],
+    errors=[402, 404, 507],
 )
 async def generate_video(call: Call) -> Response:
     """Make a video from an image; with a prompt alone its start image is generated first."""

@@ -106,7 +106,7 @@ async def cancel_generation(call: Call) -> Response:
     body=Nothing,
     answers={202: GenerationView},
     tags=["generations"],
-    errors=[409, 507],
+    errors=[402, 409, 507],
 )
 async def retry_generation(call: Call) -> Response:
     """Make the same request anew: a new generation that names the old one. It counts as a request of its kind."""

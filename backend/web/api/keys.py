@@ -35,6 +35,9 @@ class KeyBody(Strict):
     admin: bool = False
     image_rate_limit: Rate | None = None
     video_rate_limit: Rate | None = None
+    campaign_id: Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="of requests to /v1 that name none"
+    )
     expires_at: Moment | None = None
 
     @field_validator("image_rate_limit", "video_rate_limit")
@@ -79,6 +82,7 @@ async def create_key(call: Call) -> Response:
         expires_at=expires_at,
         image_limit=body.image_rate_limit,
         video_limit=body.video_rate_limit,
+        campaign_id=body.campaign_id,
     )
 
     async def work(tx: Tx) -> Answer:
