@@ -19,7 +19,7 @@ import structlog
 from backend import catalog, datakey, diskfault
 from backend.config import Settings, is_loopback
 from backend.context import Context, now_ms
-from backend.db import claims
+from backend.db import claims, webhook_claims
 from backend.db.connection import SqliteDb, sqlite_path
 from backend.errors import ReelhookError, SettingsError
 from backend.http import Http
@@ -111,6 +111,7 @@ def check_dev_mode(settings: Settings, host: str) -> None:
 async def serve(settings: Settings, host: str, port: int, *, with_worker: bool = True) -> None:
     """Run the service until it is told to stop. Prints one line when it is ready."""
     check_dev_mode(settings, host)
+    server.raise_file_limit()
     with only_process(sqlite_path(settings.database_url), "serve") as alone:
         listener = await asyncio.to_thread(_listen, host, port)
         port = listener.getsockname()[1]
@@ -182,6 +183,7 @@ async def _background(
     if worker and alone:
         await ctx.storage.sweep(0)  # before anybody writes there
         await ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now()))
+        await ctx.db.write(lambda tx: webhook_claims.release_leases(tx, ctx.now()))
     tasks = [asyncio.create_task(_after_start(ctx, alone and worker is not None))]
     if worker:
         tasks.append(asyncio.create_task(_keep_working(worker, stop)))

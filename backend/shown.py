@@ -65,6 +65,8 @@ def _as_of(one: Event, row: Generation) -> Generation:
     if one.type != "generation.processing":
         return row
     without: dict[str, Any] = dict.fromkeys(_OF_THE_END)
+    if row.submitted_at is not None and row.submitted_at > one.created_at:
+        without["submitted_at"] = None  # it was unclear then, and adopted later
     return replace(row, status=PROCESSING, possibly_charged=False, **without)
 
 

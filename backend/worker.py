@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -15,7 +16,8 @@ from backend.context import Context
 from backend.db import claims, operations
 from backend.db.connection import Tx
 from backend.model import FAILED, PROCESSING, QUEUED, STORING, SUBMITTING, UNCLEAR, Failure, Generation
-from backend.steps import collect, receive, submit, tidy, watch
+from backend.outbound import Outgoing
+from backend.steps import announce, collect, receive, submit, tidy, watch
 
 LEASE_MS = 30_000
 BEAT_S = 8.0
@@ -27,7 +29,8 @@ MOST_ATTEMPTS = 5
 log = structlog.get_logger("backend.worker")
 
 
-Work = Callable[[Generation], Awaitable[None]]
+Row = Generation | Outgoing  # what is claimed, and worked on under a lease
+Work = Callable[[Any], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Lane:
     """
 
     name: str
-    claim: Callable[[int], Awaitable[list[Generation]]]
-    work: Callable[[list[Generation]], Work]
+    claim: Callable[[int], Awaitable[Sequence[Row]]]
+    work: Callable[[list[Any]], Work]
     most: int
     together: bool = False
 
@@ -100,6 +103,12 @@ class Worker:
             Lane("unclear", due(UNCLEAR), lambda rows: watch.look_for(ctx, rows, me), 200, together=True),
             Lane("poll", due(PROCESSING), lambda _: lambda row: watch.poll(ctx, row, me), 32),
             Lane("collect", due(STORING), lambda _: lambda row: collect.store(ctx, row, me), 40),
+            Lane(
+                "tell",
+                lambda limit: announce.claim(ctx, me, limit),
+                lambda _: lambda row: announce.send(ctx, row),
+                100,
+            ),
         ]
 
     async def _tend(self, lane: Lane) -> None:
@@ -108,7 +117,7 @@ class Worker:
             bell.clear()
             room = lane.room(len(tasks))
             rows = await self._claim(lane, room) if room else []
-            work = lane.work(rows)
+            work = lane.work(list(rows))
             for row in rows:
                 task = asyncio.create_task(self._do(lane, row, work))
                 tasks.add(task)
@@ -119,7 +128,7 @@ class Worker:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _claim(self, lane: Lane, room: int) -> list[Generation]:
+    async def _claim(self, lane: Lane, room: int) -> Sequence[Row]:
         try:
             return await lane.claim(room)
         except Exception:  # a database that is busy or full must not end the loop
@@ -127,16 +136,21 @@ class Worker:
             await _wait(self.stopping, 1.0)
             return []
 
-    async def _do(self, lane: Lane, row: Generation, work: Work) -> None:
-        """One row. Whatever goes wrong, its lease ends by itself and it is tried again, five times at most."""
-        self.holding.add(row.id)
+    async def _do(self, lane: Lane, row: Row, work: Work) -> None:
+        """One row. Whatever goes wrong, its lease ends by itself and it is tried again, five times at most.
+
+        A webhook delivery has a lease that outlasts its attempt, and a schedule of its own.
+        """
+        if isinstance(row, Generation):
+            self.holding.add(row.id)
         try:
-            if row.attempts > MOST_ATTEMPTS:
+            if isinstance(row, Generation) and row.attempts > MOST_ATTEMPTS:
                 await self._set_aside(row)
             else:
                 await work(row)
         except Exception:
-            log.exception("row_failed", lane=lane.name, generation_id=row.id, attempts=row.attempts)
+            id = row.id if isinstance(row, Generation) else row.generation_id
+            log.exception("row_failed", lane=lane.name, generation_id=id, attempts=row.attempts)
         finally:
             self.holding.discard(row.id)
 
@@ -187,6 +201,7 @@ class Worker:
 
     async def _tidy(self) -> None:
         await watch.heed_the_clock(self.ctx)
+        await announce.heed_the_clock(self.ctx)
         await tidy.tidy(self.ctx)
 
     async def _give_up(self) -> None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from backend.db import webhook_deliveries
 from backend.db.connection import Row, Tx
 from backend.ids import after, floor_id
 from backend.model import Event, Generation
@@ -24,12 +25,14 @@ async def announce(tx: Tx, generation: Generation, now: int) -> None:
         return
     type = f"generation.{generation.shown_status}"
     event = Event("", generation.id, generation.client_id, generation.campaign_id, type, None, now)
-    await _insert(tx, event)
+    if told := await _insert(tx, event):
+        await webhook_deliveries.owe(tx, told, generation.webhook_url)
 
 
 async def warn(tx: Tx, client_id: str, campaign_id: str | None, subject: dict[str, Any], now: int) -> None:
     """One event about the budget of a client, or of one campaign of it."""
-    await _insert(tx, Event("", None, client_id, campaign_id, "budget.warning", subject, now))
+    if told := await _insert(tx, Event("", None, client_id, campaign_id, "budget.warning", subject, now)):
+        await webhook_deliveries.owe(tx, told, None)
 
 
 async def _insert(tx: Tx, event: Event) -> Event | None:

@@ -1,7 +1,7 @@
 """Traps in the service: it kills itself at the n-th time it comes by a place, once; no place is in the product.
 
 Places are the borders of its steps: `commit` of the database, `create` `ask` `cancel` `upload` at the provider,
-`store` of an output, its `file`, a provider's `word`.
+`store` of an output, its `file`, a provider's `word`, a `letter` to a client.
 """
 
 from __future__ import annotations

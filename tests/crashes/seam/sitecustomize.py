@@ -24,6 +24,7 @@ PLACES = {
     "cancel": ("backend.providers.replicate", "Replicate", "cancel"),
     "store": ("backend.steps.collect", "", "store"),
     "file": ("backend.storage.folder", "Folder", "keep_all"),
+    "letter": ("backend.http.client", "Http", "send"),
     "word": ("backend.steps.receive", "", "_believe_bite"),
 }
 HOUSEHOLD = ("backend.steps.tidy", "backend.worker")  # commits that are in no generation's life

@@ -1,0 +1,92 @@
+"""Events together with the generations they are about, as they are read to be told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from backend.db.connection import Row, Tx
+from backend.db.generations import COLUMNS, read
+from backend.model import Event, Generation
+
+_EVENT = ("id", "generation_id", "client_id", "campaign_id", "type", "subject", "created_at")
+_COLUMNS = ", ".join((*(f"events.{name}" for name in _EVENT), *(f"generations.{name}" for name in COLUMNS.split(", "))))
+_SUBJECT = _EVENT.index("subject")
+_WHOSE = {
+    "all": "",
+    "client": "AND events.client_id = :whose",
+    "campaign": "AND events.campaign_id = :whose",
+    "generation": "AND events.generation_id = :whose",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What somebody listens to: everything, or one client, campaign or generation."""
+
+    kind: Literal["all", "client", "campaign", "generation"] = "all"
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a generation that a provider has is known to be, 0 to 1."""
+
+    id: str
+    client_id: str
+    campaign_id: str
+    progress: float
+
+
+async def page(tx: Tx, topic: Topic, after: str, limit: int) -> list[tuple[Event, Generation | None]]:
+    """The topic's next events after this id, oldest first, each with its generation.
+
+    What happened in a campaign that was deleted is left out.
+    """
+    condition = _WHOSE[topic.kind]
+    rows = await tx.all(
+        f"""
+        SELECT {_COLUMNS} FROM events LEFT JOIN generations ON generations.id = events.generation_id
+        WHERE events.id > :after {condition} AND NOT EXISTS (
+          SELECT 1 FROM campaigns WHERE campaigns.id = events.campaign_id AND campaigns.deleted_at IS NOT NULL)
+        ORDER BY events.id LIMIT :limit
+        """,  # noqa: S608
+        after=after,
+        limit=limit,
+        **({"whose": topic.id} if topic.id else {}),
+    )
+    return [_read(row) for row in rows]
+
+
+async def named(tx: Tx, ids: Sequence[str]) -> list[Generation]:
+    """The generations of these ids that there are."""
+    names = {f"id{number}": id for number, id in enumerate(ids)}
+    if not names:
+        return []
+    rows = await tx.all(
+        f"SELECT {COLUMNS} FROM generations WHERE id IN ({', '.join(':' + name for name in names)}) ORDER BY id",  # noqa: S608
+        **names,
+    )
+    return [read(row) for row in rows]
+
+
+async def standings(tx: Tx, limit: int) -> list[Standing]:
+    """What providers have now and tell the progress of."""
+    rows = await tx.all(
+        """
+        SELECT id, client_id, campaign_id, progress FROM generations
+        WHERE status = 'processing' AND status IN ('submitting', 'unclear', 'processing', 'storing')
+        AND progress IS NOT NULL LIMIT :limit
+        """,
+        limit=limit,
+    )
+    return [Standing(row["id"], row["client_id"], row["campaign_id"], row["progress"]) for row in rows]
+
+
+def _read(row: Row) -> tuple[Event, Generation | None]:
+    """By position: the columns of both tables have the same names."""
+    values = list(row[: len(_EVENT)])
+    values[_SUBJECT] = json.loads(values[_SUBJECT]) if values[_SUBJECT] else None
+    return Event(*values), read(row[len(_EVENT) :]) if row[len(_EVENT)] is not None else None

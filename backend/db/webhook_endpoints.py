@@ -1,0 +1,188 @@
+"""Where clients want to be told, and the secrets that sign for them."""
+
+from __future__ import annotations
+
+import json
+
+from backend.db.connection import Row, Tx
+from backend.outbound import Endpoint
+
+_COLUMNS = (
+    "id, client_id, url, events, secret, old_secret, old_secret_until, failing_since, disabled_at, disabled_reason, "
+    "created_at"
+)
+_NAMES = _COLUMNS.split(", ")
+
+
+def _read(row: Row) -> Endpoint:
+    fields = {name: row[name] for name in _NAMES}
+    return Endpoint(**{**fields, "events": tuple(json.loads(fields["events"]))})
+
+
+async def insert(tx: Tx, endpoint: Endpoint) -> None:
+    """A new endpoint."""
+    await tx.run(
+        f"INSERT INTO webhook_endpoints ({_COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})",  # noqa: S608
+        **{name: getattr(endpoint, name) for name in _NAMES if name != "events"},
+        events=json.dumps(endpoint.events),
+    )
+
+
+async def get(tx: Tx, id: str) -> Endpoint | None:
+    """One endpoint, or None."""
+    row = await tx.one(
+        f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE id = :id AND deleted_at IS NULL",  # noqa: S608
+        id=id,
+    )
+    return _read(row) if row else None
+
+
+async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) -> list[Endpoint]:
+    """Newest first, of one client or of all."""
+    of_client = "client_id = :client_id AND" if client_id else ""
+    rows = await tx.all(
+        f"""
+        SELECT {_COLUMNS} FROM webhook_endpoints
+        WHERE {of_client} deleted_at IS NULL AND id < :cursor ORDER BY id DESC LIMIT :limit
+        """,  # noqa: S608
+        cursor=cursor or "~",
+        limit=limit,
+        **({"client_id": client_id} if client_id else {}),
+    )
+    return [_read(row) for row in rows]
+
+
+async def count(tx: Tx, client_id: str) -> int:
+    """How many a client has."""
+    row = await tx.one(
+        "SELECT COUNT(*) AS n FROM webhook_endpoints WHERE client_id = :client_id AND deleted_at IS NULL",
+        client_id=client_id,
+    )
+    return int(row["n"]) if row else 0
+
+
+async def count_disabled(tx: Tx) -> int:
+    """How many are disabled, of all clients."""
+    row = await tx.one(
+        "SELECT COUNT(*) AS n FROM webhook_endpoints WHERE disabled_at IS NOT NULL AND deleted_at IS NULL"
+    )
+    return int(row["n"]) if row else 0
+
+
+async def listening(tx: Tx, client_id: str) -> list[Endpoint]:
+    """Those of a client that are told, whatever they want to hear of."""
+    rows = await tx.all(
+        f"""
+        SELECT {_COLUMNS} FROM webhook_endpoints
+        WHERE client_id = :client_id AND disabled_at IS NULL AND deleted_at IS NULL ORDER BY id
+        """,  # noqa: S608
+        client_id=client_id,
+    )
+    return [_read(row) for row in rows]
+
+
+async def change(tx: Tx, id: str, url: str, events: tuple[str, ...]) -> None:
+    """Another address, other events."""
+    await tx.run(
+        "UPDATE webhook_endpoints SET url = :url, events = :events WHERE id = :id",
+        id=id,
+        url=url,
+        events=json.dumps(events),
+    )
+
+
+async def rotate(tx: Tx, id: str, secret: str, until: int) -> None:
+    """A new secret; the present one signs too until then."""
+    await tx.run(
+        """
+        UPDATE webhook_endpoints SET old_secret = secret, old_secret_until = :until, secret = :secret WHERE id = :id
+        """,
+        id=id,
+        secret=secret,
+        until=until,
+    )
+
+
+async def enable(tx: Tx, id: str) -> None:
+    """It is told again; what it failed before is forgotten."""
+    await tx.run(
+        """
+        UPDATE webhook_endpoints SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL WHERE id = :id
+        """,
+        id=id,
+    )
+
+
+async def disable(tx: Tx, id: str, now: int, reason: str) -> bool:
+    """It is told nothing more; whether it was until now."""
+    changed = await tx.run(
+        """
+        UPDATE webhook_endpoints SET disabled_at = :now, disabled_reason = :reason
+        WHERE id = :id AND disabled_at IS NULL AND deleted_at IS NULL
+        """,
+        id=id,
+        now=now,
+        reason=reason,
+    )
+    return changed == 1
+
+
+async def note_failure(tx: Tx, id: str, now: int) -> int:
+    """It failed; since when it has failed without one success."""
+    row = await tx.one(
+        "UPDATE webhook_endpoints SET failing_since = COALESCE(failing_since, :now) WHERE id = :id "
+        "RETURNING failing_since",
+        id=id,
+        now=now,
+    )
+    return int(row["failing_since"]) if row else now
+
+
+async def note_success(tx: Tx, id: str) -> None:
+    """It works: what it failed before counts no more."""
+    await tx.run(
+        "UPDATE webhook_endpoints SET failing_since = NULL WHERE id = :id AND failing_since IS NOT NULL", id=id
+    )
+
+
+async def mark_deleted(tx: Tx, id: str, now: int) -> None:
+    """Gone for everybody from this commit on."""
+    await tx.run("UPDATE webhook_endpoints SET deleted_at = :now WHERE id = :id", id=id, now=now)
+
+
+async def mark_deleted_of(tx: Tx, client_id: str, now: int) -> None:
+    """All of a client are gone for everybody from this commit on."""
+    await tx.run(
+        "UPDATE webhook_endpoints SET deleted_at = :now WHERE client_id = :client_id AND deleted_at IS NULL",
+        client_id=client_id,
+        now=now,
+    )
+
+
+async def forget_deleted(tx: Tx, limit: int) -> int:
+    """Remove the rows of deleted endpoints that have no deliveries any more; how many."""
+    return await tx.run(
+        """
+        DELETE FROM webhook_endpoints WHERE id IN (
+          SELECT id FROM webhook_endpoints WHERE deleted_at IS NOT NULL
+          AND NOT EXISTS (SELECT 1 FROM webhook_deliveries WHERE webhook_deliveries.endpoint_id = webhook_endpoints.id)
+          ORDER BY id LIMIT :limit)
+        """,
+        limit=limit,
+    )
+
+
+async def client_secret(tx: Tx, client_id: str) -> str | None:
+    """What signs for a request's own `webhook_url`; None until it is first needed."""
+    row = await tx.one("SELECT webhook_secret FROM clients WHERE id = :id", id=client_id)
+    return row["webhook_secret"] if row else None
+
+
+async def keep_client_secret(tx: Tx, client_id: str, fresh: str) -> str | None:
+    """The client's secret: the one it has, or this one from now on. None when there is no such client."""
+    row = await tx.one(
+        "UPDATE clients SET webhook_secret = COALESCE(webhook_secret, :fresh) WHERE id = :id RETURNING webhook_secret",
+        id=client_id,
+        fresh=fresh,
+    )
+    return row["webhook_secret"] if row else None

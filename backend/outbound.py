@@ -1,0 +1,127 @@
+"""What clients are told by webhook, where, and when it is tried again. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import base64
+import random
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
+TEST = "webhook.test"  # the type of what somebody asks to be sent; no event
+
+# How long after each failed attempt the next one comes; after the tenth there is none.
+SCHEDULE_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+JITTER = 0.2  # up to so much later: what failed together is not tried together
+LONGEST_RETRY_AFTER_MS = 86_400_000
+LONGEST_WAIT_MS = int(SCHEDULE_S[-1] * (1 + JITTER) * 1000)
+PATIENCE_MS = 5 * 86_400_000  # an endpoint that fails so long is disabled
+ROTATION_MS = 86_400_000  # both secrets sign for a day
+ANSWER_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a client wants to be told. `events` are types; none means all. Times are milliseconds."""
+
+    id: str
+    client_id: str
+    url: str
+    events: tuple[str, ...]
+    secret: str
+    old_secret: str | None
+    old_secret_until: int | None
+    failing_since: int | None
+    disabled_at: int | None
+    disabled_reason: str | None
+    created_at: int
+
+    def wants(self, type: str) -> bool:
+        """Whether events of this type are sent to it."""
+        return not self.events or type in self.events
+
+    def signing(self, now: int) -> list[str]:
+        """The secrets that sign now, the present one first."""
+        rotating = self.old_secret and (self.old_secret_until or 0) > now
+        return [self.secret, self.old_secret] if rotating and self.old_secret else [self.secret]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One delivery: an event, or a test, for one endpoint or for a generation's own `webhook_url`.
+
+    `target` is what shares a queue. `attempts` counts claims; those that came to an end are `Attempt`s.
+    """
+
+    id: str
+    event_id: str
+    type: str
+    subject: dict[str, Any] | None
+    generation_id: str | None
+    client_id: str
+    endpoint_id: str | None
+    url: str
+    target: str
+    replay_of: str | None
+    status: str
+    attempts: int
+    event_at: int
+    created_at: int
+    due_at: int
+    lease_owner: str | None
+    finished_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try: what the receiver answered, or in our words why there is no answer."""
+
+    delivery_id: str
+    number: int
+    began_at: int
+    duration_ms: int
+    status_code: int | None
+    answer: str | None
+    error: str | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the receiver has it: it said so with a 2xx."""
+        return self.status_code is not None and 200 <= self.status_code < 300
+
+
+def new_secret() -> str:
+    """A fresh secret of 32 random bytes in the Standard Webhooks form."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def wait_ms(tries: int, at_least_ms: int = 0) -> int | None:
+    """How long after the failed try of this number (from 1) the next one comes; None after the last."""
+    if tries > len(SCHEDULE_S):
+        return None
+    planned = SCHEDULE_S[tries - 1] * 1000 * (1 + random.uniform(0, JITTER))
+    return int(max(planned, at_least_ms))
+
+
+def retry_after_ms(text: str | None, now: int) -> int:
+    """What a Retry-After asks for, in seconds or as a date, at most a day; 0 when it says nothing we understand."""
+    if text is None:
+        return 0
+    if re.fullmatch(r"[0-9]{1,12}", text):
+        return min(int(text) * 1000, LONGEST_RETRY_AFTER_MS)
+    try:
+        at = parsedate_to_datetime(text)
+        wanted = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000 - now
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0
+    return int(min(max(wanted, 0), LONGEST_RETRY_AFTER_MS))
+
+
+def kept_answer(body: bytes) -> str:
+    """An answer as text that any database holds, at most 64 kB of it."""
+    text = body[:ANSWER_BYTES].decode("utf-8", "replace").replace("\x00", "\ufffd")
+    return text.encode()[:ANSWER_BYTES].decode("utf-8", "ignore")

@@ -1,0 +1,223 @@
+"""Step 6: clients are told by webhook, at least once, each event under one id."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from standardwebhooks import Webhook
+
+from backend import __version__, shown
+from backend.context import Context
+from backend.db import clients, generations, webhook_claims, webhook_deliveries, webhook_endpoints
+from backend.db.connection import Tx
+from backend.errors import NetworkError
+from backend.http import Answer
+from backend.model import Event
+from backend.outbound import (
+    DELIVERED,
+    FAILED,
+    LONGEST_WAIT_MS,
+    PATIENCE_MS,
+    Attempt,
+    Outgoing,
+    kept_answer,
+    new_secret,
+    retry_after_ms,
+    wait_ms,
+)
+
+TOTAL_S = 15.0  # for one attempt, from the look-up of the name to the last byte that is read
+LEASE_MS = 60_000  # longer than any attempt, so that nobody needs to extend it
+MOST_CLAIMS = 50  # of one delivery; only ends of the process make so many
+BITE = 200
+GONE = 410
+
+log = structlog.get_logger("backend.announce")
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What is sent where, and the secrets that sign it."""
+
+    url: str
+    body: bytes
+    secrets: list[str]
+
+
+async def claim(ctx: Context, worker: str, limit: int) -> list[Outgoing]:
+    """Deliveries that are due, under a lease; what nobody listens for any more has failed."""
+    now = ctx.now()
+    due = await ctx.db.read(lambda tx: webhook_claims.due_targets(tx, now))
+    if not due:
+        return []
+
+    async def work(tx: Tx) -> list[Outgoing]:
+        for target in due:
+            if target.closed:
+                await webhook_deliveries.fail_pending(tx, target.name, now, BITE)
+        open = [target for target in due if not target.closed]
+        return await webhook_claims.claim_fairly(tx, open, owner=worker, now=now, until=now + LEASE_MS, limit=limit)
+
+    return await ctx.db.write(work)
+
+
+async def heed_the_clock(ctx: Context) -> int:
+    """After a clock was put back nothing waits longer than its schedule says; how many would have."""
+    now = ctx.now()
+    return await ctx.db.write(lambda tx: webhook_claims.pull_in(tx, now + LONGEST_WAIT_MS, now))
+
+
+async def send(ctx: Context, delivery: Outgoing) -> None:
+    """One attempt of a delivery that was claimed, and what follows from it."""
+    letter = await _write(ctx, delivery)
+    if letter is None or delivery.attempts > MOST_CLAIMS:
+        why = "nobody listens any more" if letter is None else "it could not be sent, fifty times"
+        await _end(ctx, delivery, why)
+        return
+    attempt, asked_ms = await _try(ctx, delivery, letter)
+    end = await ctx.db.write(lambda tx: _settle(tx, ctx, delivery, letter.url, attempt, asked_ms))
+    if end.failed:
+        why = attempt.error or f"status {attempt.status_code}"
+        log.warning("webhook_failed", **_about(delivery), tries=end.tries, why=why)
+    if end.disabled:
+        names = {"endpoint_id": delivery.endpoint_id, "client_id": delivery.client_id}
+        log.warning("endpoint_disabled", **names, why=end.disabled)
+
+
+async def _try(ctx: Context, delivery: Outgoing, letter: Letter) -> tuple[Attempt, int]:
+    """Send it once; what came of it, and for how many milliseconds the receiver asks to be left alone."""
+    began_at, clock = ctx.now(), time.monotonic()
+    answer: Answer | None = None
+    error = None
+    try:
+        answer = await ctx.http.send(
+            letter.url, content=letter.body, headers=_headers(ctx, delivery, letter), total_s=TOTAL_S
+        )
+    except NetworkError as failed:  # its message is ours: nothing of what an inner host may have said
+        error = failed.message
+    attempt = Attempt(
+        delivery_id=delivery.id,
+        number=delivery.attempts,
+        began_at=began_at,
+        duration_ms=int((time.monotonic() - clock) * 1000),
+        status_code=answer.status if answer else None,
+        answer=kept_answer(answer.body) if answer else None,
+        error=error,
+    )
+    return attempt, retry_after_ms(answer.headers.get("retry-after"), ctx.now()) if answer else 0
+
+
+async def _write(ctx: Context, delivery: Outgoing) -> Letter | None:
+    """The letter as of now; None when nobody is to have it any more."""
+
+    async def look(tx: Tx) -> tuple[str, list[str | None], bytes] | None:
+        row = await generations.get(tx, delivery.generation_id) if delivery.generation_id else None
+        gone = delivery.generation_id is not None and row is None
+        if gone or await clients.get(tx, delivery.client_id) is None:
+            return None
+        event = Event(
+            delivery.event_id,
+            delivery.generation_id,
+            delivery.client_id,
+            None,
+            delivery.type,
+            delivery.subject,
+            delivery.event_at,
+        )
+        body = json.dumps(shown.event(ctx, event, row), ensure_ascii=False, separators=(",", ":")).encode()
+        if delivery.endpoint_id is None:
+            return delivery.url, [await webhook_endpoints.client_secret(tx, delivery.client_id)], body
+        endpoint = await webhook_endpoints.get(tx, delivery.endpoint_id)
+        if endpoint is None or endpoint.disabled_at is not None:
+            return None
+        return endpoint.url, [*endpoint.signing(ctx.now())], body
+
+    found = await ctx.db.read(look)
+    if found is None:
+        return None
+    url, secrets, body = found
+    known = [secret or await _client_secret(ctx, delivery.client_id) for secret in secrets]
+    return Letter(url, body, [secret for secret in known if secret])
+
+
+async def _client_secret(ctx: Context, client_id: str) -> str | None:
+    fresh = new_secret()
+    return await ctx.db.write(lambda tx: webhook_endpoints.keep_client_secret(tx, client_id, fresh))
+
+
+def _headers(ctx: Context, delivery: Outgoing, letter: Letter) -> dict[str, str]:
+    """Standard Webhooks: the id stays, the time is this attempt's, every secret signs the exact bytes."""
+    at = datetime.fromtimestamp(ctx.now() // 1000, UTC)  # the library stamps any other zone wrongly
+    signatures = [Webhook(secret).sign(delivery.event_id, at, letter.body.decode()) for secret in letter.secrets]
+    return {
+        "content-type": "application/json",
+        "user-agent": f"reelhook/{__version__}",
+        "webhook-id": delivery.event_id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(signatures),
+    }
+
+
+@dataclass(frozen=True)
+class End:
+    """What an attempt led to: whether it was the last, and why its endpoint was disabled, if it was."""
+
+    tries: int
+    failed: bool = False
+    disabled: str | None = None
+
+
+async def _settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: Attempt, asked_ms: int) -> End:
+    """Keep the attempt and what follows from it, unless another worker has the delivery by now."""
+    now = ctx.now()
+    tries = await webhook_deliveries.count_attempts(tx, delivery.id) + 1
+    later_ms = None if attempt.status_code == GONE else wait_ms(tries, asked_ms)
+    if attempt.succeeded or later_ms is None:
+        status = DELIVERED if attempt.succeeded else FAILED
+        ours = await webhook_deliveries.finish(tx, delivery, status, url=url, now=now)
+    else:
+        ours = await webhook_deliveries.postpone(tx, delivery, url=url, due_at=now + later_ms)
+    if not ours:
+        return End(tries)
+    await webhook_deliveries.keep_attempt(tx, attempt)
+    disabled = None
+    if delivery.endpoint_id and attempt.succeeded:
+        await webhook_endpoints.note_success(tx, delivery.endpoint_id)
+    elif delivery.endpoint_id:
+        disabled = await _blame(tx, delivery.endpoint_id, attempt, now)
+    return End(tries, later_ms is None and not attempt.succeeded, disabled)
+
+
+async def _blame(tx: Tx, endpoint_id: str, attempt: Attempt, now: int) -> str | None:
+    """Disable an endpoint that wants no more, or has failed for too long: why; its other deliveries have failed too."""
+    since = await webhook_endpoints.note_failure(tx, endpoint_id, now)
+    if attempt.status_code == GONE:
+        reason = "It answered 410 Gone."
+    elif now - since >= PATIENCE_MS:
+        reason = "Every attempt of five days failed."
+    else:
+        return None
+    if not await webhook_endpoints.disable(tx, endpoint_id, now, reason):
+        return None
+    await webhook_deliveries.fail_pending(tx, endpoint_id, now, BITE)  # the rest as it becomes due
+    return reason
+
+
+async def _end(ctx: Context, delivery: Outgoing, why: str) -> None:
+    """It has failed without an attempt."""
+    now = ctx.now()
+    if await ctx.db.write(lambda tx: webhook_deliveries.finish(tx, delivery, FAILED, url=delivery.url, now=now)):
+        log.warning("webhook_failed", **_about(delivery), tries=0, why=why)
+
+
+def _about(delivery: Outgoing) -> dict[str, object]:
+    return {
+        "delivery_id": delivery.id,
+        "endpoint_id": delivery.endpoint_id,
+        "client_id": delivery.client_id,
+        "generation_id": delivery.generation_id,
+    }

@@ -1,0 +1,63 @@
+"""Webhook deliveries: what was sent where, what the receivers answered, and the same once more."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from starlette.responses import Response
+
+from backend.db.connection import Tx
+from backend.db.webhook_deliveries import Wanted
+from backend.steps import browse, subscribe
+from backend.steps.repeat import Answer
+from backend.wanted import Nothing
+from backend.web import replies, views, webhook_views
+from backend.web.api.generations import Page
+from backend.web.operation import Call, operation
+from backend.web.webhook_views import OutgoingList, OutgoingView
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class OutgoingQuery(Page):
+    """Filters of the list of deliveries."""
+
+    endpoint_id: Name | None = None
+    generation_id: Name | None = None
+    status: Literal["pending", "delivered", "failed"] | None = None
+    type: Name | None = None
+
+
+@operation("GET", "/api/v2/webhook-deliveries", query=OutgoingQuery, answers={200: OutgoingList}, tags=["webhooks"])
+async def list_webhook_deliveries(call: Call) -> Response:
+    """List webhook deliveries with their attempts, newest first."""
+    query = call.query
+    wanted = Wanted(call.who.only_client, query.endpoint_id, query.generation_id, query.status, query.type)
+    rows, attempts, cursor = await browse.outgoing_page(call.ctx, wanted, query.cursor, query.limit)
+    return replies.json_reply(views.page([webhook_views.outgoing(row, attempts[row.id]) for row in rows], cursor))
+
+
+@operation("GET", "/api/v2/webhook-deliveries/{id}", answers={200: OutgoingView}, tags=["webhooks"])
+async def get_webhook_delivery(call: Call) -> Response:
+    """Show one webhook delivery with its attempts and the whole of each kept answer."""
+    row, attempts = await browse.outgoing(call.ctx, call.who, call.path["id"])
+    return replies.json_reply(webhook_views.outgoing(row, attempts))
+
+
+@operation(
+    "POST",
+    "/api/v2/webhook-deliveries/{id}/replay",
+    body=Nothing,
+    answers={202: OutgoingView},
+    tags=["webhooks"],
+    errors=[409],
+)
+async def replay_webhook_delivery(call: Call) -> Response:
+    """Send the same event once more, now, under the same `webhook-id`."""
+
+    async def work(tx: Tx) -> Answer:
+        made = await subscribe.replay(tx, call.ctx, call.who, call.path["id"])
+        return Answer(202, webhook_views.outgoing(made, []), f"/api/v2/webhook-deliveries/{made.id}")
+
+    return await replies.once(call, work)
