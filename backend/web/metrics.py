@@ -27,11 +27,14 @@ def count(method: str, route: str, status: int, seconds: float) -> None:
     SECONDS.labels(known, route).observe(seconds)
 
 
+STREAMS = Gauge("reelhook_streams", "Open event streams")
 UNFINISHED = Gauge("reelhook_generations", "Unfinished generations", ("stage",))
 LATE = Gauge("reelhook_oldest_due_seconds", "How late the most overdue row is")
 PAUSED = Gauge("reelhook_provider_paused", "1 while a provider is left alone", ("provider",))
 CHARGED = Gauge("reelhook_possibly_charged", "Failed generations that may have been paid")
 ASIDE = Gauge("reelhook_set_aside", "Failed generations that nobody could work on")
+UNTOLD = Gauge("reelhook_webhooks_pending", "Webhook deliveries still to be made")
+DISABLED = Gauge("reelhook_webhook_endpoints_disabled", "Webhook endpoints that are told nothing more")
 
 
 def weigh(load: Workload, providers: Iterable[str]) -> None:
@@ -43,6 +46,8 @@ def weigh(load: Workload, providers: Iterable[str]) -> None:
     LATE.set(load.late_s)
     CHARGED.set(load.possibly_charged)
     ASIDE.set(load.set_aside)
+    UNTOLD.set(load.untold)
+    DISABLED.set(load.disabled_endpoints)
 
 
 def render() -> bytes:

@@ -53,6 +53,18 @@ class BoundedProtocol(HttpToolsProtocol):
     _gone = False
     _running: RequestResponseCycle | None = None
 
+    def __init__(self, *args: Any, stopping: Callable[[], None] | None = None, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._stopping = stopping
+
+    def shutdown(self) -> None:
+        """The server stops, and waits for every answer's end: those without one are told, those not taken are cut."""
+        if self._stopping is not None:
+            self._stopping()
+        if self._watch is not None and self.loop.time() - self._taken_at >= QUIET_S:
+            self._cut()
+        super().shutdown()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
         self._line = transport

@@ -7,7 +7,9 @@ import contextlib
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -16,22 +18,34 @@ from backend.context import Context
 from backend.db import keys
 from backend.model import Caller
 from backend.steps import browse
-from backend.web import limits, media, stack, webhooks  # noqa: F401  media and webhooks register their operations
-from backend.web.api import assets, clients, generate, generations  # noqa: F401
+from backend.web import limits, mcp, media, stack, webhooks  # noqa: F401  most register their operations
+from backend.web.api import (  # noqa: F401
+    assets,
+    clients,
+    events,
+    generate,
+    generations,
+    usage,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 from backend.web.api import keys as _  # noqa: F401
 from backend.web.keyring import Keyring
+from backend.web.openai import errors, images, models, videos  # noqa: F401  each registers what is its
 from backend.web.protocol import BoundedProtocol
 from backend.web.site import Site
+from backend.web.streams import Places
 
 GRACE_S = 15
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MOST_CONNECTIONS = 2000
+MOST_FILES = 65_536  # more than is ever needed; some systems make a process with millions slow
 OWN_FILES = 400  # what the service opens besides: the database, files, connections to providers
 
 
 def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
     """The application over this context; with `dev_caller` nobody is asked for a key."""
-    settings = ctx.settings
+    settings, most = ctx.settings, _most_connections() * 3 // 4
     site = Site(
         ctx=ctx,
         keyring=Keyring(lambda prefix: ctx.db.read(lambda tx: keys.by_prefix(tx, prefix)), ctx.now),
@@ -43,6 +57,7 @@ def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
         check_signed=media.check_signed,
         readiness=lambda: browse.readiness(ctx),
         workload=lambda: browse.workload(ctx),
+        places=Places(most, most * 2 // 3),
     )
     return stack.build(site)
 
@@ -88,7 +103,7 @@ def config(app: Starlette) -> uvicorn.Config:
     """How uvicorn runs it: nothing a proxy says is believed, a stop does not wait for ever."""
     return uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=cast(type[BoundedProtocol], partial(BoundedProtocol, stopping=app.state.site.tail.stop)),
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -97,6 +112,14 @@ def config(app: Starlette) -> uvicorn.Config:
         timeout_graceful_shutdown=GRACE_S,
         limit_concurrency=_most_connections(),
     )
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it may: a connection is one, and shells give out few by default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _most_connections() -> int:

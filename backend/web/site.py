@@ -12,9 +12,11 @@ from backend.context import Context
 from backend.errors import Unauthorized
 from backend.model import Caller
 from backend.steps.browse import Workload
+from backend.tail import Tail
 from backend.web.keyring import Keyring
 from backend.web.limits import Limits
 from backend.web.peers import Network
+from backend.web.streams import Places
 
 
 def refuse_signed(_request: Request) -> None:
@@ -34,6 +36,7 @@ class Site:
     `dev_caller` is set in dev mode only: then everybody is this caller and no key is asked for.
     `check_signed` raises a Problem unless the request's signed URL is genuine and in time.
     `readiness` answers {check: {"ok": bool, "why": str | None}}; `workload` is for the metrics.
+    `places` are those of open streams, `tail` is what they hear events from.
     """
 
     ctx: Context
@@ -44,3 +47,8 @@ class Site:
     check_signed: Callable[[Request], None] = refuse_signed
     readiness: Callable[[], Awaitable[Mapping[str, Any]]] = field(default=never_ready)
     workload: Callable[[], Awaitable[Workload]] | None = None
+    places: Places = field(default_factory=Places)
+    tail: Tail = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tail", Tail(self.ctx))

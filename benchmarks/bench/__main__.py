@@ -1,4 +1,4 @@
-"""`scripts/bench [accepted] [whole] [paced] [idle] [memory] [startup] [storm]`: all of them unless some are named."""
+"""`scripts/bench [accepted] [whole] [paced] [idle] [memory] [startup] [storm] [streams]`: all unless some are named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import footprint, storm, table, throughput
+from bench import footprint, storm, streams, table, throughput
 
 MEASUREMENTS = {
     "accepted": throughput.accepted,
@@ -18,6 +18,7 @@ MEASUREMENTS = {
     "memory": footprint.memory,
     "startup": footprint.startup,
     "storm": storm.storm,
+    "streams": streams.streams,
 }
 
 
