@@ -32,12 +32,15 @@ def create(
         str | None, typer.Option(metavar="ID", help="Whose key it is; without it a new client of that name.")
     ] = None,
     admin: Annotated[bool, typer.Option("--admin", help="A key that sees all clients.")] = False,
+    campaign: Annotated[
+        str | None, typer.Option(metavar="ID", help="Of requests to /v1 that name none; its client is the key's.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a key. It is shown this once: only its hash is kept."""
     if client and admin:
         raise typer.BadParameter("an admin key belongs to no client: give --client or --admin")
-    made = asyncio.run(_with_context(lambda ctx: _create(ctx, name, client, admin)))
+    made = asyncio.run(_with_context(lambda ctx: _create(ctx, name, client, admin, campaign)))
     if json:
         return print_json({**_shown(made.row), "key": made.text})
     typer.echo(made.text)
@@ -69,16 +72,23 @@ async def _with_context(work: Callable[[Context], Awaitable[T]]) -> T:
         return await work(ctx)
 
 
-async def _create(ctx: Context, name: str, client_id: str | None, admin: bool) -> NewKey:
+async def _create(
+    ctx: Context, name: str, client_id: str | None, admin: bool, campaign_id: str | None = None
+) -> NewKey:
+    from backend import tenancy
+    from backend.model import Caller
     from backend.steps import own
 
-    made = await asyncio.to_thread(own.make_key, ctx, name, client_id)
+    made = await asyncio.to_thread(own.make_key, ctx, name, client_id, campaign_id=campaign_id)
 
     async def store(tx: Tx) -> NewKey:
         if client_id or admin:
             return replace(made, row=await own.add_key(tx, made))
-        fresh = await own.add_client(tx, ctx, name)
-        theirs = replace(made, row=replace(made.row, client_id=fresh.id, admin=False))
+        if campaign_id:
+            owner = (await tenancy.campaign(tx, Caller("operator", None, admin=True), campaign_id)).client_id
+        else:
+            owner = (await own.add_client(tx, ctx, name)).id
+        theirs = replace(made, row=replace(made.row, client_id=owner, admin=False))
         return replace(theirs, row=await own.add_key(tx, theirs))
 
     return await ctx.db.write(store)
@@ -111,6 +121,7 @@ def _shown(row: ApiKey) -> dict[str, Any]:
         "created_at": _time(row.created_at),
         "revoked_at": _time(row.revoked_at),
         "admin": row.admin,
+        "campaign_id": row.campaign_id,
     }
 
 

@@ -35,7 +35,7 @@ async def _by_key(request: Request, site: Site) -> Caller:
 
 def caller_of(row: ApiKey) -> Caller:
     """The caller a key's row stands for."""
-    return Caller(row.id, row.client_id, row.admin, row.image_limit, row.video_limit)
+    return Caller(row.id, row.client_id, row.admin, row.image_limit, row.video_limit, row.campaign_id)
 
 
 def read_key(headers: Headers) -> str:

@@ -42,7 +42,7 @@ class DevGuard:
             await self.app(scope, receive, send)
             return
         problem = Forbidden(f"Dev mode answers this machine only: {why}", code="dev_mode_local_only")
-        await problems.render(problem, scope["state"]["request_id"])(scope, receive, send)
+        await problems.render(problem, scope)(scope, receive, send)
 
 
 def _objection(scope: Scope) -> str | None:

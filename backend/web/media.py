@@ -62,7 +62,7 @@ def check_signed(request: Request) -> None:
 )
 async def image_data(call: Call) -> Response:
     """Give an image's bytes."""
-    return await _send(call, "image", "data")
+    return await send(call, "image", "data")
 
 
 @operation(
@@ -76,7 +76,7 @@ async def image_data(call: Call) -> Response:
 )
 async def image_poster(call: Call) -> Response:
     """Give a small picture of an image."""
-    return await _send(call, "image", "poster")
+    return await send(call, "image", "poster")
 
 
 @operation(
@@ -90,7 +90,7 @@ async def image_poster(call: Call) -> Response:
 )
 async def video_data(call: Call) -> Response:
     """Give a video's bytes."""
-    return await _send(call, "video", "data")
+    return await send(call, "video", "data")
 
 
 @operation(
@@ -104,7 +104,7 @@ async def video_data(call: Call) -> Response:
 )
 async def video_poster(call: Call) -> Response:
     """Give a small picture of a video."""
-    return await _send(call, "video", "poster")
+    return await send(call, "video", "poster")
 
 
 @operation(
@@ -118,7 +118,7 @@ async def video_poster(call: Call) -> Response:
 )
 async def video_frame(call: Call) -> Response:
     """Give the first or last frame of a video, once it was used as a reference."""
-    return await _send(call, "video", call.path["which"])
+    return await send(call, "video", call.path["which"])
 
 
 @operation(
@@ -132,7 +132,7 @@ async def video_frame(call: Call) -> Response:
 )
 async def asset_frame(call: Call) -> Response:
     """Give the first or last frame of a video asset, once it was used as a reference."""
-    return await _send(call, "asset", call.path["which"])
+    return await send(call, "asset", call.path["which"])
 
 
 @operation(
@@ -146,10 +146,11 @@ async def asset_frame(call: Call) -> Response:
 )
 async def asset_data(call: Call) -> Response:
     """Give an asset's bytes."""
-    return await _send(call, "asset", "data")
+    return await send(call, "asset", "data")
 
 
-async def _send(call: Call, kind: str, variant: str) -> Response:
+async def send(call: Call, kind: str, variant: str) -> Response:
+    """The bytes of the `id` in the path, whole or in part. Raises NotFound, Conflict while there are none, BadRange."""
     find = _find_asset if kind == "asset" else _find_generation
     file = await find(call.ctx, call.caller or ANYONE, call.path["id"], kind, variant)
     if await call.ctx.storage.size(file.name) is None:

@@ -122,7 +122,7 @@ class ErrorBorder:
             log.exception("request_failed", method=scope["method"], path=shown_path(scope["path"]))
             if started:
                 raise  # the server must cut the connection: half an answer may not look whole
-            response = problems.render(problems.unexpected(), scope["state"]["request_id"])
+            response = problems.render(problems.unexpected(), scope)
             await response(scope, receive, send)
 
 
@@ -133,7 +133,7 @@ def _count(scope: Scope, name: bytes) -> int:
 async def _refuse_hosts(scope: Scope, receive: Receive, send: Send) -> None:
     """Two Host headers are how a request means one thing to a proxy and another to us."""
     problem = InvalidJson("The request has more than one Host header.", code="invalid_request")
-    response = problems.render(problem, scope["state"]["request_id"])
+    response = problems.render(problem, scope)
     await response(scope, receive, send)
 
 

@@ -1,9 +1,13 @@
-"""One shape for every error: application/problem+json (RFC 9457) with a code and the request's id."""
+"""One shape for every error: application/problem+json (RFC 9457) with a code and the request's id.
+
+Routes that stand in for somebody else's have that one's shape: their dialect.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +15,7 @@ import pydantic
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from backend.errors import (
     Conflict,
@@ -28,6 +33,7 @@ from backend.errors import (
     WrongStatus,
 )
 from backend.logs import redact
+from backend.web.schemas import ProblemView
 
 MEDIA_TYPE = "application/problem+json"
 CHALLENGE = 'Bearer realm="reelhook"'
@@ -38,8 +44,43 @@ _BY_STATUS: Mapping[int, type[Problem]] = {
 }
 
 
-def render(problem: Problem, request_id: str | None) -> Response:
+@dataclass(frozen=True)
+class Dialect:
+    """How the routes below a path tell their problems: the documented answer, and what it is made by.
+
+    `status` turns our HTTP status into theirs; `tell` gives the JSON and headers of its own.
+    """
+
+    name: str
+    view: type[pydantic.BaseModel]
+    media_type: str
+    status: Callable[[int], int]
+    tell: Callable[[Problem, str | None], tuple[dict[str, Any], dict[str, str]]]
+
+
+DIALECTS: dict[str, Dialect] = {}  # by the beginning of the path; everything else is told as problem+json
+
+
+def dialect(path: str) -> Dialect:
+    """How a problem is told at this path, whether or not there is a route."""
+    return next((spoken for start, spoken in DIALECTS.items() if path.startswith(start)), OURS)
+
+
+def render(problem: Problem, scope: Scope) -> Response:
     """The answer for a problem, with Retry-After and WWW-Authenticate where they belong."""
+    spoken = dialect(scope["path"])
+    content, own = spoken.tell(problem, scope.get("state", {}).get("request_id"))
+    headers = problem.headers | own
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    if problem.status == 401:
+        headers.setdefault("WWW-Authenticate", CHALLENGE)
+    if problem.status in (408, 413):
+        headers["Connection"] = "close"  # the rest of the body is not worth waiting for
+    return Response(json.dumps(content), spoken.status(problem.status), headers, media_type=spoken.media_type)
+
+
+def _tell(problem: Problem, request_id: str | None) -> tuple[dict[str, Any], dict[str, str]]:
     content: dict[str, Any] = {
         "type": "about:blank",
         "title": problem.title,
@@ -50,14 +91,10 @@ def render(problem: Problem, request_id: str | None) -> Response:
     }
     if problem.errors is not None:
         content["errors"] = problem.errors
-    headers = dict(problem.headers)
-    if problem.retry_after is not None:
-        headers["Retry-After"] = str(problem.retry_after)
-    if problem.status == 401:
-        headers.setdefault("WWW-Authenticate", CHALLENGE)
-    if problem.status in (408, 413):
-        headers["Connection"] = "close"  # the rest of the body is not worth waiting for
-    return Response(json.dumps(content), problem.status, headers, media_type=MEDIA_TYPE)
+    return content, {}
+
+
+OURS = Dialect("Problem", ProblemView, MEDIA_TYPE, lambda status: status, _tell)
 
 
 def unexpected() -> Problem:
@@ -124,7 +161,7 @@ def problem_of(error: Exception) -> Problem | None:
 
 async def answer(request: Request, error: Exception) -> Response:
     """The exception handler for everything `HANDLERS` lists."""
-    return render(problem_of(error) or unexpected(), getattr(request.state, "request_id", None))
+    return render(problem_of(error) or unexpected(), request.scope)
 
 
 HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = dict.fromkeys(

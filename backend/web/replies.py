@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from backend.db.connection import Tx
+from backend.model import Caller
 from backend.steps import repeat
 from backend.steps.repeat import Answer, Idempotency
 from backend.web.operation import Call
@@ -17,8 +18,12 @@ from backend.web.operation import Call
 
 def json_reply(body: Any, status: int = 200) -> Response:
     """JSON, compact and in UTF-8."""
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    return Response(content, status, media_type="application/json")
+    return Response(json_text(body), status, media_type="application/json")
+
+
+def json_text(body: Any) -> bytes:
+    """What is sent of an answer."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def reply(answer: Answer) -> Response:
@@ -45,8 +50,11 @@ def name_of(call: Call, content: str = "") -> Idempotency | None:
     """What the request's Idempotency-Key stands for: this caller, this route, this body."""
     if call.idempotency_key is None:
         return None
-    who = call.who
-    scope = f"key:{who.key_id}" if who.admin else f"client:{who.client_id}"
     body = json.dumps(json.loads(call.raw), sort_keys=True) if call.raw else content
     text = f"{call.request.method}\n{call.request.scope['path']}\n{call.request.url.query}\n{body}"
-    return Idempotency(scope, call.idempotency_key, hashlib.sha256(text.encode()).hexdigest())
+    return Idempotency(scope_of(call.who), call.idempotency_key, hashlib.sha256(text.encode()).hexdigest())
+
+
+def scope_of(who: Caller) -> str:
+    """Within which an Idempotency-Key is known: a client's keys share theirs, an admin key has its own."""
+    return f"key:{who.key_id}" if who.admin else f"client:{who.client_id}"

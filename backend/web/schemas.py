@@ -37,8 +37,7 @@ class Schemas:
 
     def __init__(self, taken: Iterable[Model], given: Iterable[Model]) -> None:
         wanted: list[tuple[Model, Mode]] = [(model, "validation") for model in dict.fromkeys(taken)]
-        answers: list[Model] = [*given, ProblemView]
-        wanted += [(model, "serialization") for model in dict.fromkeys(answers)]
+        wanted += [(model, "serialization") for model in dict.fromkeys(given)]
         self._references, whole = models_json_schema(wanted, ref_template="#/components/schemas/{model}")
         self.definitions: Schema = whole.get("$defs", {})
 

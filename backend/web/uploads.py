@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -22,23 +22,34 @@ _FORM_BYTES = 64 << 10  # boundaries and part headers around the file
 async def open_file(request: Request, *, cap_bytes: int, within_s: float = WITHIN_S) -> AsyncIterator[UploadFile]:
     """The uploaded file, at its beginning; its temporary copy is gone when the block ends.
 
-    Raises TooLarge, RequestTimeout, StorageFull, InvalidInput unless there is exactly one part, named `file`, and
-    a 400 for a form that cannot be read.
+    Raises as `open_form`, and InvalidInput unless there is exactly one part, named `file`.
+    """
+    async with open_form(request, cap_bytes=cap_bytes, within_s=within_s) as form:
+        file = form.get("file")
+        if len(form.multi_items()) != 1 or not isinstance(file, UploadFile):
+            raise InvalidInput.of("file", "Send exactly one part: a file named 'file'.")
+        yield file
+
+
+@asynccontextmanager
+async def open_form(
+    request: Request, *, cap_bytes: int, within_s: float = WITHIN_S, fields: int = 8, field_bytes: int = 64 << 10
+) -> AsyncIterator[FormData]:
+    """A form with one file at most, and its texts; the file's temporary copy is gone when the block ends.
+
+    Raises TooLarge, RequestTimeout, StorageFull, and a 400 for a form that cannot be read.
     """
     bounded = Request(request.scope, _Bounded(request, cap_bytes + _FORM_BYTES).receive)
     try:
         async with asyncio.timeout(within_s):
             with room.needed():  # what is larger than a megabyte goes to a temporary file
-                form = await bounded.form(max_files=1, max_fields=8, max_part_size=64 << 10)
+                form = await bounded.form(max_files=1, max_fields=fields, max_part_size=field_bytes)
     except TimeoutError:
         raise RequestTimeout(f"The file was not complete after {within_s:g} seconds.") from None
     try:
-        file = form.get("file")
-        if len(form.multi_items()) != 1 or not isinstance(file, UploadFile):
-            raise InvalidInput.of("file", "Send exactly one part: a file named 'file'.")
-        if (file.size or 0) > cap_bytes:
+        if any(isinstance(part, UploadFile) and (part.size or 0) > cap_bytes for part in form.values()):
             raise TooLarge(f"The file is larger than {cap_bytes} bytes.")
-        yield file
+        yield form
     finally:
         await form.close()
 

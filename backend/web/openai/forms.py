@@ -1,0 +1,67 @@
+"""Forms as the SDK writes them: every field is text, `a[b]` is the field b of a, and one part may be a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import pydantic
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from backend.errors import InvalidInput
+from backend.logs import redact
+from backend.web import problems, uploads
+
+M = TypeVar("M", bound=pydantic.BaseModel)
+MOST_FIELDS = 150
+_NESTED = re.compile(r"(\w{1,40})\[(.{0,200})\]", re.DOTALL)
+_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
+
+
+@asynccontextmanager
+async def open_form(
+    request: Request, *, cap_bytes: int, field_bytes: int, file: str
+) -> AsyncIterator[tuple[dict[str, Any], UploadFile | None]]:
+    """The texts and the part named `file`, if it is one. Raises as uploads.open_form, and InvalidInput."""
+    opened = uploads.open_form(request, cap_bytes=cap_bytes, fields=MOST_FIELDS, field_bytes=field_bytes)
+    async with opened as form:
+        values: dict[str, Any] = {}
+        found: UploadFile | None = None
+        for name, value in form.multi_items():
+            if isinstance(value, str):
+                _put(values, name, value)
+            elif name == file:
+                found = value
+            else:
+                raise InvalidInput.of(_shown(name), f"A file is taken as '{file}' only.")
+        yield values, found
+
+
+def _put(values: dict[str, Any], name: str, text: str) -> None:
+    if "\0" in name or "\0" in text:
+        raise InvalidInput.of("body", "A text contains the character NUL.")
+    nested = _NESTED.fullmatch(name)
+    place, key = (values.setdefault(nested[1], {}), nested[2]) if nested else (values, name)
+    if not isinstance(place, dict) or key in place:
+        raise InvalidInput.of(_shown(name), "This field was given more than once.")
+    place[key] = text
+
+
+def _shown(name: str) -> str:
+    return redact(name[:400])[:200]
+
+
+def validated(model: type[M], values: dict[str, Any], whole: frozenset[str]) -> M:
+    """The form as the model; the fields in `whole` are numbers. Raises InvalidInput."""
+    read = {name: int(text) if name in whole and _is_whole(text) else text for name, text in values.items()}
+    try:
+        return model.model_validate(read)
+    except pydantic.ValidationError as error:
+        raise problems.from_validation(error, where="body") from None
+
+
+def _is_whole(text: object) -> bool:
+    return isinstance(text, str) and _WHOLE.fullmatch(text) is not None

@@ -1,0 +1,34 @@
+"""The models that are offered, for programs that look before they ask."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from backend.catalog import Model
+from backend.context import Context
+from backend.errors import NotFound
+from backend.web import replies
+from backend.web.openai import shapes
+from backend.web.openai.images import TAG
+from backend.web.openai.shapes import ModelList, ModelView
+from backend.web.operation import Call, operation
+
+
+@operation("GET", "/v1/models", answers={200: ModelList}, tags=[TAG])
+async def list_models(call: Call) -> Response:
+    """List the models that are offered here."""
+    return replies.json_reply({"object": "list", "data": [shapes.model(one) for one in _offered(call.ctx)]})
+
+
+@operation("GET", "/v1/models/{owner}/{name}", answers={200: ModelView}, tags=[TAG])
+async def retrieve_model(call: Call) -> Response:
+    """Show one model."""
+    name = f"{call.path['owner']}/{call.path['name']}"
+    found = next((one for one in _offered(call.ctx) if one.name == name), None)
+    if found is None:
+        raise NotFound("There is no such model.")
+    return replies.json_reply(shapes.model(found))
+
+
+def _offered(ctx: Context) -> list[Model]:
+    return [one for one in ctx.catalog.models.values() if one.provider in ctx.providers and not one.retired]

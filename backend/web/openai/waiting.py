@@ -1,0 +1,71 @@
+"""Requests that wait for their result: as long as the sender is there, and not longer than its connection may idle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from starlette.requests import ClientDisconnect, Request
+
+from backend.errors import Conflict, InvalidInput, NotFound, Problem, ProviderFailed, Unavailable
+from backend.model import ACTIVE, COMPLETED, Failure, Generation
+from backend.steps import repeat
+from backend.steps.repeat import Idempotency
+from backend.web.operation import Call
+
+WAIT_S = 120.0
+AGAIN_S = 1
+_OF_THE_INPUT = frozenset({"invalid_input", "moderated", "source_failed"})
+_PASSING = frozenset({"provider_unavailable", "rate_limited"})
+
+
+async def results(call: Call, name: Idempotency, ids: Sequence[str]) -> list[Generation]:
+    """Those of the generations that are completed, when all have ended.
+
+    Raises Unavailable while one is unfinished after WAIT_S, and the problem of the first one when none is completed.
+    """
+    rows = await _wait(call, ids)
+    if any(row.status in ACTIVE for row in rows):
+        await repeat.renew(call.ctx, name)  # who is told to come again joins, however long this took
+        raise Unavailable(
+            f"Still being made: send the same request again to go on waiting, or ask for {', '.join(ids)} later.",
+            code="still_running",
+            retry_after=AGAIN_S,
+        )
+    done = [row for row in rows if row.status == COMPLETED]
+    if not done:
+        raise problem_of(rows[0]) if rows else NotFound("It was deleted meanwhile.", code="generation_not_found")
+    return done
+
+
+async def _wait(call: Call, ids: Sequence[str]) -> list[Generation]:
+    """As the tail tells it, unless the sender leaves: then nobody is there to wait for."""
+    waiting = asyncio.ensure_future(call.site.tail.wait_for(ids, WAIT_S))
+    leaving = asyncio.ensure_future(_gone(call.request))
+    try:
+        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise ClientDisconnect
+        return waiting.result()
+    finally:
+        for task in (waiting, leaving):
+            task.cancel()
+        await asyncio.gather(waiting, leaving, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def problem_of(row: Generation) -> Problem:
+    """Why there is no result, as the answer to who waited for it."""
+    why = row.failure or Failure("canceled", "It was canceled.")
+    said = f"{why.message} (generation {row.id})"
+    if why.code == "canceled":
+        return Conflict(said, code=why.code)
+    if why.code in _OF_THE_INPUT:
+        return InvalidInput(said, code=why.code)
+    if why.code in _PASSING:
+        return Unavailable(said, code=why.code, headers={"x-should-retry": "false"})
+    return ProviderFailed(said, code=why.code)
