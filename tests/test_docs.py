@@ -31,6 +31,7 @@ from backend.web.views import GenerationView
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CHANGELOG.md", "docs/api.md", "docs/operating.md", "docs/architecture.md"]
 HOSTS = {"localhost", "example.com", "media.example.com", "api.replicate.com", "name.ngrok-free.dev"}
+HOSTS |= {"hooks.example.com"}
 
 
 def page(name: str) -> str:

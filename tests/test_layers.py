@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,15 +18,15 @@ LAYERS: list[list[str]] = [
     ["backup"],
     ["app"],
     ["web", "worker", "emulator"],
-    ["steps"],
-    ["lifecycle"],
-    ["backlog", "references", "tenancy"],
-    ["shown"],
+    ["mcp", "steps"],
+    ["lifecycle", "tail"],
+    ["backlog", "references", "targets", "tenancy"],
+    ["listener", "shown"],
     ["links"],
     ["context", "datakey"],
     ["providers"],
     ["db", "storage", "http", "media", "catalog"],
-    ["model", "errors", "config"],
+    ["model", "outbound", "errors", "config"],
 ]
 
 # Small pure modules that anything may import, and that import nothing of ours but the bottom layer.
@@ -52,6 +53,9 @@ HOMES: dict[str, set[str]] = {
     "PIL": {"media", "emulator"},
     "av": {"media", "emulator"},
     "bcrypt": {"web", "steps"},
+    "mcp": {"mcp"},
+    "mcp_types": {"mcp"},
+    "reelhook": {"cli", "mcp"},  # the Python client: the commands and the tools are built on it, the service is not
     "typer": {"cli"},
     "rich": {"cli"},
 }
@@ -287,6 +291,30 @@ RULES = [
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_house_is_in_order(rule) -> None:
     assert rule(ROOT / "backend") == []
+
+
+CLIENT_RULES = [broad_excepts, too_long, empty_names, runners_of_text, stray_sql]
+CLIENT_ENVIRONMENT_HOME = "_address"
+
+
+def needs_of_the_client(client: Path) -> set[str]:
+    """The packages it imports: whoever installs it for a program of theirs gets them all."""
+    return {
+        target.split(".")[0]
+        for name, path, tree in modules(client)
+        for target, _ in imports(name, path.name == "__init__.py", tree)
+    } - sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("rule", CLIENT_RULES, ids=lambda rule: rule.__name__)
+def test_the_python_client_is_in_order(rule) -> None:
+    assert rule(ROOT / "reelhook") == []
+
+
+def test_the_python_client_needs_httpx_alone_and_nothing_of_the_service() -> None:
+    assert needs_of_the_client(ROOT / "reelhook") == {"reelhook", "httpx"}
+    readers = environment_readers(ROOT / "reelhook")
+    assert readers and all(each.startswith(f"{CLIENT_ENVIRONMENT_HOME}.py:") for each in readers)
 
 
 # One file that breaks exactly the rule it stands beside, and one that looks like it and does not.

@@ -19,13 +19,16 @@ import asyncpg
 import pytest
 
 import backend.db
+from backend import ids
 from backend.db import (
     assets,
+    balances,
     claims,
     clients,
     deliveries,
     dependencies,
     events,
+    feed,
     generations,
     keys,
     lists,
@@ -33,13 +36,21 @@ from backend.db import (
     repeats,
     restores,
     sources,
+    usage,
+    webhook_claims,
+    webhook_deliveries,
+    webhook_endpoints,
 )
 from backend.db.connection import SqliteDb, Tx
+from backend.db.feed import Topic
 from backend.db.lists import Filters
-from backend.errors import WrongStatus
+from backend.db.webhook_claims import Target
+from backend.db.webhook_deliveries import Wanted
+from backend.errors import BudgetExceeded, WrongStatus
 from backend.ids import floor_id
 from backend.migrate import known, migrate, schema_file
-from backend.model import ApiKey, Asset, Campaign, Client, Delivery, Failure, Generation
+from backend.model import ApiKey, Asset, Campaign, Client, Delivery, Event, Failure, Generation
+from backend.outbound import Attempt, Endpoint
 
 SERVER = {"host": "127.0.0.1", "port": 5432, "user": "postgres", "database": "test"}
 
@@ -128,7 +139,7 @@ class Watched:
         self.called.add(f"{function.__module__}.{function.__name__}")
         try:
             answer = await function(self.tx, *args, **kwargs)
-        except WrongStatus as error:
+        except (WrongStatus, BudgetExceeded) as error:
             answer = str(error)
         self.answers.append((function.__name__, answer))
         return answer
@@ -153,6 +164,7 @@ async def set_up(call: Watched) -> None:
     key = ApiKey("key", "c1", "n", "prefix", "hash", False, None, "5/minute", 1, None, None)
     await call(keys.insert, key)
     await call(keys.insert, replace(key, id="admin", prefix="other", client_id=None, admin=True, expires_at=5))
+    await call(keys.insert, replace(key, id="of k2", prefix="third", client_id="c2", campaign_id="k2"))
     asset = Asset("a1", "c1", "video", None, "a1.mp4", "video/mp4", 1 << 40, "f" * 64, 640, 360, 2.5, 1)
     await call(assets.insert, asset)
     for n in range(8):
@@ -169,6 +181,8 @@ async def look(call: Watched) -> None:
         await call(finder, id)
         await call(finder, "nothing")
     await call(clients.first_named, "c1")
+    await call(clients.campaign_named, "c1", "Frühling")
+    await call(clients.campaign_named, "c2", "Sommer")
     await call(keys.by_prefix, "prefix")
     await call(keys.page, None, 10)
     for client in (None, "c1"):
@@ -205,6 +219,8 @@ async def list_all(call: Watched) -> None:
     for filters in every:
         await call(lists.page, filters, None, 3)
         await call(lists.page, filters, id_of(4), 3)
+        await call(lists.page_up, filters, None, 3)
+        await call(lists.page_up, filters, id_of(4), 3)
 
 
 async def work(call: Watched) -> None:
@@ -241,6 +257,11 @@ async def work(call: Watched) -> None:
     await call(events.warn, "c1", None, {"budget_usd": 1.5}, 17)
     await call(events.last_id)
     await call(events.page_after, "", 100)
+    for topic in (Topic(), Topic("client", "c1"), Topic("campaign", "k1"), Topic("generation", id_of(2))):
+        await call(feed.page, topic, "", 100)
+    await call(feed.named, [id_of(2), id_of(3), "nothing"])
+    await call(feed.named, [])
+    await call(feed.standings, 10)
     await call(dependencies.settle, id_of(9), id_of(0))
 
 
@@ -280,13 +301,110 @@ async def keep_going(call: Watched) -> None:
     await call(repeats.forget, "s", "k")
     await call(repeats.put, "s", "k", "h", 1, status=202, body="{}", location="/x")
     await call(repeats.put, "s", "k", "h", 1, status=202, body="[]")
+    await call(repeats.renew, "s", "k", 2)
     await call(repeats.get, "s", "k")
+    await call(repeats.renew, "s", "k", 1)
     await call(repeats.prune, 2, 3, 10)
     await call(repeats.put, "client:c1", "k", "h", 1, running_until=5)
     await call(repeats.prune, 2, 3, 10)
     for part in (deliveries, events):
         await call(part.prune, 2_000_000, 1)
         await call(part.prune, 1, 100)
+
+
+async def count_money(call: Watched) -> None:
+    await call(clients.set_budget, "c1", 500_000)
+    await call(clients.set_campaign_budget, "k1", 1_000_000)
+    for owner in (("c1", None), ("c1", "k1"), ("c2", "k2")):
+        await call(balances.begin_anew, *owner, 20)
+    await call(balances.admit, "c1", "k1", 1)
+    for micros, wanted in ((400_000, 30), (200_000, 31)):
+        await call(balances.admit, "c1", "k1", micros)
+        await call(generations.insert, made(wanted, cost_estimated_micros=micros, created_at=86_400_000 * 20_000))
+    await call(clients.get, "c1")
+    await call(clients.get_campaign, "k1")
+    await call(balances.release, made(31, cost_estimated_micros=200_000))
+    await call(balances.reserve, made(32, cost_estimated_micros=1))
+    ended = {"status": "failed", "cost_estimated_micros": 200_000, "possibly_charged": True}
+    film = {"kind": "video", "duration_s": 2.0625, "bytes": 7, "status": "completed", "cost_actual_micros": 300_000}
+    await call(balances.settle, made(30, **ended), 21)
+    for row in (made(30, **ended), made(31, **film, key_id="key"), made(32, **film, key_id="admin")):
+        await call(usage.add, row)
+        await call(usage.add, row)
+        await call(usage.mark_deleted, row)
+    days = usage.Scope(0, 30_000)
+    for group in usage.GROUPS:
+        for scope in (days, replace(days, client_id="c1"), replace(days, first=1), replace(days, campaign_id="k2")):
+            await call(usage.totals, group, scope, 100)
+        await call(usage.totals, group, days, 1)
+    await call(events.page_after, "", 100)
+    await call(clients.set_budget, "c1", None)
+    await call(clients.set_campaign_budget, "k1", None)
+
+
+async def subscribe(call: Watched) -> None:
+    listener = Endpoint(id_of(20), "c1", "http://h/ü", (), "whsec_1", None, None, None, None, None, 1)
+    await call(webhook_endpoints.insert, listener)
+    await call(webhook_endpoints.insert, replace(listener, id=id_of(21), events=("generation.failed",)))
+    await call(webhook_endpoints.insert, replace(listener, id=id_of(22), client_id="c2"))
+    await call(webhook_endpoints.get, id_of(20))
+    await call(webhook_endpoints.get, "nothing")
+    for client in (None, "c1", "c3"):
+        await call(webhook_endpoints.page, client, None, 10)
+        await call(webhook_endpoints.count, client or "c2")
+        await call(webhook_endpoints.listening, client or "c2")
+    await call(webhook_endpoints.change, id_of(21), "http://other", ())
+    await call(webhook_endpoints.rotate, id_of(21), "whsec_2", 99)
+    for reason in ("first", "second"):
+        await call(webhook_endpoints.disable, id_of(21), 5, reason)
+    await call(webhook_endpoints.count_disabled)
+    await call(webhook_endpoints.get, id_of(21))
+    await call(webhook_endpoints.enable, id_of(21))
+    for now in (5, 6):
+        await call(webhook_endpoints.note_failure, id_of(21), now)
+    await call(webhook_endpoints.note_success, id_of(21))
+    await call(webhook_endpoints.get, id_of(21))
+    for fresh in ("whsec_3", "whsec_4"):
+        await call(webhook_endpoints.client_secret, "c1")
+        await call(webhook_endpoints.keep_client_secret, "c1", fresh)
+
+
+async def tell(call: Watched) -> None:
+    event = Event(id_of(30), id_of(1), "c1", "k1", "generation.failed", None, 10)
+    await call(webhook_deliveries.owe, event, "HTTP://h:81/path")
+    warning = replace(event, id=id_of(31), generation_id=None, type="budget.warning", subject={"ü": 1.5})
+    made = webhook_deliveries.first(warning, id_of(22), "http://h", id_of(22))
+    for number in range(3):
+        await call(webhook_deliveries.insert, replace(made, id=id_of(40 + number), client_id="c2", due_at=10 + number))
+    await call(webhook_deliveries.get, id_of(40))
+    await call(webhook_deliveries.count_pending)
+    everybody = {target.name: target for target in await call(webhook_claims.due_targets, 11)}
+    targets = [everybody[id_of(22)], Target("nobody", "c9", 1, False)]
+    await call(webhook_claims.claim_fairly, targets, owner="w", now=11, until=50, limit=2)
+    claimed = (await call(webhook_claims.claim_due, id_of(22), owner="w", now=12, until=60, limit=5))[0]
+    await call(webhook_claims.claim_due, id_of(22), owner="w", now=12, until=60, limit=5)
+    await call(webhook_deliveries.postpone, claimed, url="http://new", due_at=70)
+    await call(webhook_deliveries.postpone, claimed, url="http://new", due_at=70)
+    await call(webhook_claims.pull_in, 65, 12)
+    claimed = (await call(webhook_claims.claim_due, id_of(22), owner="w", now=12, until=60, limit=5))[0]
+    for _ in range(2):
+        await call(webhook_deliveries.finish, claimed, "delivered", url="http://new", now=13)
+    for number, answer in enumerate(("grün", None)):
+        await call(webhook_deliveries.keep_attempt, Attempt(claimed.id, number, 12, 3, 200 + number, answer, None))
+    await call(webhook_deliveries.count_attempts, claimed.id)
+    await call(webhook_deliveries.attempts_of, [claimed.id, id_of(41)], 3)
+    await call(webhook_deliveries.attempts_of, [], 3)
+    await call(webhook_claims.release_leases, 14)
+    for wanted in (Wanted(), Wanted("c2", status="pending"), Wanted("c2", id_of(22), None, None, "budget.warning")):
+        await call(webhook_deliveries.page, wanted, None, 2)
+    await call(webhook_deliveries.page, Wanted("c1", None, id_of(1)), None, 9)
+    await call(webhook_deliveries.fail_pending, id_of(22), 15, 1)
+    await call(webhook_deliveries.prune, 2_000_000, 1)
+    await call(webhook_endpoints.mark_deleted, id_of(22), 16)
+    await call(webhook_deliveries.get, id_of(41))
+    await call(webhook_deliveries.forget_of_deleted, 10)
+    await call(webhook_endpoints.forget_deleted, 10)
+    await call(webhook_endpoints.mark_deleted_of, "c1", 17)
 
 
 async def take_down(call: Watched) -> None:
@@ -315,8 +433,10 @@ async def take_down(call: Watched) -> None:
 
 
 async def story(tx: Tx) -> Watched:
+    ids._last = 0  # new ids are larger than every one before: as if nobody had told this story yet
     call = Watched(tx)
-    for part in (set_up, look, list_all, work, keep_going, list_all, look, take_down):
+    parts = (set_up, look, list_all, subscribe, work, keep_going, tell, list_all, look, count_money, take_down)
+    for part in parts:
         await part(call)
     return call
 

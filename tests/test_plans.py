@@ -10,8 +10,26 @@ from typing import Any
 
 import pytest
 
-from backend.db import assets, claims, clients, deliveries, events, generations, operations, repeats, sources
+from backend.db import (
+    assets,
+    balances,
+    claims,
+    clients,
+    deliveries,
+    events,
+    feed,
+    generations,
+    operations,
+    repeats,
+    sources,
+    usage,
+    webhook_claims,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 from backend.db.connection import Tx
+from backend.db.feed import Topic
+from backend.db.webhook_deliveries import Wanted
 from backend.migrate import migrate
 
 CLAIM: dict[str, Any] = {"owner": "w", "now": 1, "until": 2, "limit": 5}
@@ -35,11 +53,18 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "unfinished of a campaign": lambda tx: clients.has_unfinished(tx, "x", "y"),
     "unfinished of a client": lambda tx: clients.has_unfinished(tx, "x"),
     "count_unfinished": lambda tx: clients.count_unfinished(tx, "x", 10),
+    "a campaign by its name": lambda tx: clients.campaign_named(tx, "x", "y"),
     "deleted_with_rows": lambda tx: clients.deleted_with_rows(tx, 10),
     "of_deleted_clients": lambda tx: assets.of_deleted_clients(tx, 10),
     "forget_deleted_campaigns": lambda tx: clients.forget_deleted_campaigns(tx, 10),
     "forget_deleted": lambda tx: clients.forget_deleted(tx, 10),
     "events to tell": lambda tx: events.page_after(tx, "x", 10),
+    "events of all": lambda tx: feed.page(tx, Topic(), "x", 10),
+    "events of a client": lambda tx: feed.page(tx, Topic("client", "x"), "x", 10),
+    "events of a campaign": lambda tx: feed.page(tx, Topic("campaign", "x"), "x", 10),
+    "events of a generation": lambda tx: feed.page(tx, Topic("generation", "x"), "x", 10),
+    "named": lambda tx: feed.named(tx, ["x", "y"]),
+    "standings": lambda tx: feed.standings(tx, 10),
     "prune events": lambda tx: events.prune(tx, 1, 10),
     "prune deliveries": lambda tx: deliveries.prune(tx, 1, 10),
     "prune answers": lambda tx: repeats.prune(tx, 1, 1, 10),
@@ -48,6 +73,29 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "without_row": lambda tx: operations.without_row(tx, ["x"]),
     "delete a generation": lambda tx: generations.delete(tx, "x"),
     "delete an asset": lambda tx: assets.delete(tx, "x"),
+    "due_targets": lambda tx: webhook_claims.due_targets(tx, 1),
+    "claim_fairly": lambda tx: webhook_claims.claim_fairly(tx, [webhook_claims.Target("e", "c", 1, False)], **CLAIM),
+    "release webhook leases": lambda tx: webhook_claims.release_leases(tx, 1),
+    "pull in webhooks": lambda tx: webhook_claims.pull_in(tx, 2, 1),
+    "listening": lambda tx: webhook_endpoints.listening(tx, "x"),
+    "fail_pending": lambda tx: webhook_deliveries.fail_pending(tx, "x", 1, 10),
+    "count_pending": webhook_deliveries.count_pending,
+    "count_attempts": lambda tx: webhook_deliveries.count_attempts(tx, "x"),
+    "attempts_of": lambda tx: webhook_deliveries.attempts_of(tx, ["x", "y"], 10),
+    "webhooks of a client": lambda tx: webhook_deliveries.page(tx, Wanted(client_id="x", status="failed"), None, 10),
+    "webhooks of an endpoint": lambda tx: webhook_deliveries.page(tx, Wanted("x", endpoint_id="y"), "z", 10),
+    "webhooks of a generation": lambda tx: webhook_deliveries.page(tx, Wanted("x", generation_id="y"), "z", 10),
+    "prune webhooks": lambda tx: webhook_deliveries.prune(tx, 1, 10),
+    "forget webhooks of deleted": lambda tx: webhook_deliveries.forget_of_deleted(tx, 10),
+    "forget endpoints": lambda tx: webhook_endpoints.forget_deleted(tx, 10),
+    "a client's page": lambda tx: clients.page(tx, None, "x", 10),
+    "a client's campaigns": lambda tx: clients.page_of_campaigns(tx, "x", "x", 10),
+    "admit to a budget": lambda tx: balances.admit(tx, "x", "y", 1),
+    "a budget begins anew": lambda tx: balances.begin_anew(tx, "x", "y", 1),
+    "usage of all by day": lambda tx: usage.totals(tx, "day", usage.Scope(1, 2), 10),
+    "usage of a client by key": lambda tx: usage.totals(tx, "key", usage.Scope(1, 2, "x"), 10),
+    "usage of a campaign, for an admin": lambda tx: usage.totals(tx, "model", usage.Scope(1, 2, None, "y"), 10),
+    "usage of a campaign": lambda tx: usage.totals(tx, "campaign", usage.Scope(1, 2, "x", "y"), 10),
 }
 PARTIAL = (
     "generations_due",
@@ -58,8 +106,11 @@ PARTIAL = (
 )
 PARTIAL += ("generations_possibly_charged", "generations_unfinished", "campaigns_deleted", "clients_deleted")
 PARTIAL += ("generations_set_aside",)
+PARTIAL += ("webhook_deliveries_due", "webhook_deliveries_leased", "webhook_endpoints_deleted")
 PARTIAL += ("sqlite_autoindex_trash",)  # everything in it is to be removed
 GROWING = ("generations", "campaigns", "clients", "assets", "events", "deliveries", "idempotency", "sources", "trash")
+GROWING += ("webhook_attempts",)
+GROWING += ("usage_days", "balances")
 
 
 class Explaining:
@@ -95,7 +146,7 @@ async def test_no_question_walks_through_what_is_finished(tmp_path: Path, name: 
     assert not any(
         "generations_by_c" in plan or "sqlite_autoindex_generations" in plan for plan in tx.plans if "<" in plan
     )
-    if name.startswith("unfinished"):
+    if name.startswith(("unfinished", "usage")):
         assert not any("generations_by_c" in plan for plan in tx.plans), tx.plans
 
 
