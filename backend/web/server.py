@@ -38,7 +38,7 @@ from backend.web.streams import Places
 
 GRACE_S = 15
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-MOST_CONNECTIONS = 2000
+MOST_CONNECTIONS = 4000
 MOST_FILES = 65_536  # more than is ever needed; some systems make a process with millions slow
 OWN_FILES = 400  # what the service opens besides: the database, files, connections to providers
 

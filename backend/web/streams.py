@@ -26,8 +26,8 @@ _ADMISSION_ENDED = (Unauthorized, Forbidden, NotFound)
 class Places:
     """How many streams may be open, and how many of them one client's; the rest of the connections is for requests."""
 
-    most: int = 1500
-    most_of_one: int = 1000
+    most: int = 3000
+    most_of_one: int = 2000
     taken: int = 0
     by_client: Counter[str] = field(default_factory=Counter)
 
