@@ -15,6 +15,7 @@ import uvicorn
 from auditor import audit
 from emulating import Provider, until
 from face import Face
+from webserving import listen
 
 from backend.app import open_context
 from backend.config import Settings
@@ -105,7 +106,7 @@ def working(
     folder: Path, provider: Provider, *, worker: bool = True, webhooks: bool = True, **more: Any
 ) -> Iterator[Workshop]:
     """A service on a free port over the database and the storage in `folder`; audited when the story is over."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    listener = listen()
     origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings = _settings(folder, provider, base_url=origin if webhooks else None, **more)
     started: list[Callable[[], None]] = []
