@@ -105,7 +105,7 @@ def unexpected() -> Problem:
 def from_validation(error: pydantic.ValidationError, *, where: str = "") -> InvalidInput:
     """A model's complaints as fields and messages; what was sent is never repeated."""
     errors = [
-        {"field": _field(where, item["loc"]), "message": item["msg"][:300]}
+        {"field": _field(where, item["loc"]), "message": item["msg"].removeprefix("Value error, ")[:300]}
         for item in error.errors(include_url=False, include_context=False, include_input=False)[:50]
     ]
     return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors[:3]), errors=errors)

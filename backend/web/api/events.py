@@ -30,7 +30,7 @@ Find = Callable[[Caller], Awaitable[Topic]]
 def _known(types: list[str]) -> list[str]:
     names = [name.strip() for given in types for name in given.split(",")]
     if not all(name in TYPES for name in names):
-        raise ValueError(f"There are these types: {', '.join(TYPES)}.")
+        raise ValueError(f"must be of {', '.join(TYPES)}")
     return names
 
 
