@@ -225,7 +225,7 @@ CREATE TABLE webhook_deliveries (  -- what is told to whom: written with its eve
   client_id TEXT NOT NULL REFERENCES clients (id),
   endpoint_id TEXT REFERENCES webhook_endpoints (id) ON DELETE CASCADE,  -- NULL: the request's own webhook_url
   url TEXT NOT NULL,
-  target TEXT NOT NULL,         -- what shares a queue: the endpoint, or the client and the host
+  target TEXT NOT NULL,         -- what shares a queue: the endpoint, or the client and a group of origins
   replay_of TEXT,
   status TEXT NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0,  -- counted before the work

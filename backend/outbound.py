@@ -19,14 +19,20 @@ SCHEDULE_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2  # up to so much later: what failed together is not tried together
 LONGEST_RETRY_AFTER_MS = 86_400_000
 LONGEST_WAIT_MS = int(SCHEDULE_S[-1] * (1 + JITTER) * 1000)
+LONGEST_LIFE_MS = LONGEST_WAIT_MS * len(SCHEDULE_S)
 PATIENCE_MS = 5 * 86_400_000  # an endpoint that fails so long is disabled
+QUIET_MS = 36 * 3_600_000  # longer than any wait: when nothing was tried for so long, its failures begin anew
 ROTATION_MS = 86_400_000  # both secrets sign for a day
+MOST_SECRETS = 5  # that sign, when one rotation follows the other: an answer that was lost is asked for again
 ANSWER_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a client wants to be told. `events` are types; none means all. Times are milliseconds."""
+    """Where a client wants to be told. `events` are types; none means all. Times are milliseconds.
+
+    `old_secret` holds several, the youngest first and parted by spaces, when it was rotated again within a day.
+    """
 
     id: str
     client_id: str
@@ -46,8 +52,8 @@ class Endpoint:
 
     def signing(self, now: int) -> list[str]:
         """The secrets that sign now, the present one first."""
-        rotating = self.old_secret and (self.old_secret_until or 0) > now
-        return [self.secret, self.old_secret] if rotating and self.old_secret else [self.secret]
+        is_rotating = (self.old_secret_until or 0) > now
+        return [self.secret, *(self.old_secret or "").split()] if is_rotating else [self.secret]
 
 
 @dataclass(frozen=True, slots=True)

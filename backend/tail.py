@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -32,6 +33,7 @@ from backend.model import FINAL, PROCESSING, Event, Generation
 LOOK_S = 1.0  # another process may have committed: its bell is not heard here
 REST_S = 0.03  # between two looks, however often the bell rings
 MOST_STANDINGS = 5_000
+CATCHING_UP = 2  # who reads what was missed at a time, and one of a topic: the database is everybody's
 PROGRESS = "generation.progress"
 FINAL_TYPES = frozenset(f"generation.{status}" for status in FINAL)
 
@@ -50,6 +52,8 @@ class Tail:
         self._last = ""
         self._progress: dict[str, float] = {}
         self._progress_at = 0.0
+        self._places = asyncio.Semaphore(CATCHING_UP)
+        self._turns: WeakValueDictionary[Topic, asyncio.Lock] = WeakValueDictionary()
         self.stopped = False
 
     @contextmanager
@@ -180,8 +184,10 @@ class Tail:
             last = await events.last_id(tx)  # first: what is committed between the two is then read twice, not never
             return await feed.page(tx, topic, after, PAGE), last
 
-        found, last = await self._ctx.db.read(work)
-        told = [self._render(event, row) for event, row in found]
+        turn = self._turns.setdefault(topic, asyncio.Lock())
+        async with turn, self._places:
+            found, last = await self._ctx.db.read(work)
+            told = [self._render(event, row) for event, row in found]
         return told, max(last, found[-1][0].id if found else "")
 
     def _render(self, event: Event, row: Generation | None) -> Told:

@@ -270,6 +270,7 @@ def test_what_cannot_be_fetched_is_told_and_leaves_nothing(
         "gopher://127.0.0.1/",
         "http://user:password@127.0.0.1/",
         "//127.0.0.1/x.png",
+        "http://xn--a/x.png",
     ],
 )
 def test_no_inner_address_is_ever_fetched(service: Service, who: Tenant, url: str) -> None:

@@ -23,10 +23,12 @@ from webserving import Answer
 from workshop import Workshop, working
 
 from backend.catalog import Model
-from backend.db import clients, events, generations
+from backend.db import clients, events, feed, generations
+from backend.db.feed import Topic
 from backend.errors import BudgetExceeded
 from backend.migrate import schema_file
 from backend.model import SUBMITTING, UNCLEAR, Campaign, Client, Failure
+from backend.steps import tidy
 
 IMAGE_USD, VIDEO_USD = 0.039, 0.289  # a video of a prompt has its start image made as well
 
@@ -217,6 +219,26 @@ def test_a_warning_comes_once_for_each_budget_and_again_after_room_was_made(serv
         ("campaign", who.campaign_id, 0.4, 0.351),
         ("client", None, 0.4, 0.351),
     ]
+
+
+def test_warnings_about_what_was_deleted_are_told_to_nobody_any_more(service: Service, who: Tenant) -> None:
+    give(service, who, IMAGE_USD)
+    service.failed(service.generate(who)["id"])
+    assert [one["scope"] for one in warnings(service)] == ["campaign"]
+    assert service.ask("DELETE", f"/api/v2/campaigns/{who.campaign_id}", key=who.key).status == 204
+    listened = Topic("client", who.client_id)
+    for _ in range(2):  # hidden at once, and not seen again when its campaign's row is gone
+        assert service.run(service.ctx.db.read(lambda tx: feed.page(tx, listened, "", 10))) == []
+        service.run(tidy.tidy(service.ctx))
+    assert warnings(service) == []
+    other = service.tenant("other")
+    give(service, other, IMAGE_USD, to="client")
+    service.failed(service.generate(other)["id"])
+    assert [one["scope"] for one in warnings(service)] == ["client"]
+    assert service.ask("DELETE", f"/api/v2/clients/{other.client_id}").status == 204
+    for _ in range(2):
+        service.run(tidy.tidy(service.ctx))
+    assert warnings(service) == []
 
 
 def test_a_budget_of_nothing_accepts_nothing_and_warns_of_nothing(service: Service, who: Tenant) -> None:

@@ -110,6 +110,9 @@ def test_an_allow_listed_network_is_allowed_however_it_is_written() -> None:
         "http://a:x/",
         "http://a:0/",
         "http://[::1/",
+        "http://xn--a/",
+        "http://xn--0x7f/",
+        "https://xn--%00-80127.0.0.1",
         "http://a/" + "x" * 2048,
     ],
 )
@@ -118,7 +121,10 @@ def test_a_malformed_url_is_refused(url: str) -> None:
         check_url(url)
 
 
-@pytest.mark.parametrize("url", ["https://example.com/a?b=c#d", "http://example.com:8080", "https://[2606::1]/ä"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.com/a?b=c#d", "http://example.com:8080", "https://[2606::1]/ä", "http://xn--bcher-kva.example/"],
+)
 def test_an_ordinary_url_passes(url: str) -> None:
     check_url(url)
 
@@ -198,3 +204,10 @@ async def test_a_name_is_resolved_once_and_the_checked_address_is_the_one_connec
         with pytest.raises(BlockingIOError):
             bait.accept()
     assert asked == ["a.example"]
+
+
+async def test_a_name_that_means_nothing_is_refused_by_whatever_goes_out(tmp_path) -> None:
+    with pytest.raises(BlockedAddress):
+        await Http().send("http://xn--a/", content=b"", headers={})
+    with pytest.raises(BlockedAddress):
+        await Http().fetch("http://xn--a/", tmp_path / "x", cap_bytes=10, total_s=2)

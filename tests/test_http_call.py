@@ -6,8 +6,11 @@ import asyncio
 import io
 import json
 import logging
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peers import OK, answering, listening, read_request
@@ -281,3 +284,30 @@ async def test_no_url_is_logged(http: Http, caplog) -> None:
         await http.call("GET", f"{base}/?signature=canary")
     assert "canary" not in caplog.text
     assert not [each for each in caplog.records if each.name.startswith("http")]
+
+
+async def test_names_whose_servers_are_silent_hold_up_no_other_name(
+    http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered, real = threading.Semaphore(0), threading.Event(), socket.getaddrinfo
+
+    def look_up(host: str, *args: Any, **more: Any) -> Any:
+        if host.endswith(".silent.example"):
+            asked.release()
+            answered.wait(60)
+        return real(host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    names = [f"http://{number}.silent.example/" for number in range(40)]
+    waiting = [asyncio.create_task(http.send(name, content=b"", headers={}, total_s=60)) for name in names]
+    try:
+        async with listening(answering(OK)) as base:
+            answer = await http.call("GET", base.replace("127.0.0.1", "localhost"), total_s=20, connect_s=20)
+        assert answer.status == 200
+        assert all(asked.acquire(timeout=20) for _ in names)  # every one of them was asked for, and waits
+        assert not any(task.done() for task in waiting)
+    finally:
+        answered.set()
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)

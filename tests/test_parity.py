@@ -301,9 +301,10 @@ async def keep_going(call: Watched) -> None:
     await call(repeats.forget, "s", "k")
     await call(repeats.put, "s", "k", "h", 1, status=202, body="{}", location="/x")
     await call(repeats.put, "s", "k", "h", 1, status=202, body="[]")
-    await call(repeats.renew, "s", "k", 2)
+    await call(repeats.renew, "s", "k", 2, "[]", "{}")
     await call(repeats.get, "s", "k")
-    await call(repeats.renew, "s", "k", 1)
+    await call(repeats.renew, "s", "k", 1, "[]", "{}")
+    await call(repeats.renew, "s", "k", 1, "{}", "[]")
     await call(repeats.prune, 2, 3, 10)
     await call(repeats.put, "client:c1", "k", "h", 1, running_until=5)
     await call(repeats.prune, 2, 3, 10)
@@ -354,7 +355,7 @@ async def subscribe(call: Watched) -> None:
         await call(webhook_endpoints.count, client or "c2")
         await call(webhook_endpoints.listening, client or "c2")
     await call(webhook_endpoints.change, id_of(21), "http://other", ())
-    await call(webhook_endpoints.rotate, id_of(21), "whsec_2", 99)
+    await call(webhook_endpoints.rotate, id_of(21), "whsec_2", "whsec_1", 99)
     for reason in ("first", "second"):
         await call(webhook_endpoints.disable, id_of(21), 5, reason)
     await call(webhook_endpoints.count_disabled)
@@ -392,6 +393,8 @@ async def tell(call: Watched) -> None:
     for number, answer in enumerate(("grün", None)):
         await call(webhook_deliveries.keep_attempt, Attempt(claimed.id, number, 12, 3, 200 + number, answer, None))
     await call(webhook_deliveries.count_attempts, claimed.id)
+    for since in (12, 13):
+        await call(webhook_deliveries.was_tried, id_of(22), since, id_of(0))
     await call(webhook_deliveries.attempts_of, [claimed.id, id_of(41)], 3)
     await call(webhook_deliveries.attempts_of, [], 3)
     await call(webhook_claims.release_leases, 14)

@@ -85,6 +85,7 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "webhooks of a client": lambda tx: webhook_deliveries.page(tx, Wanted(client_id="x", status="failed"), None, 10),
     "webhooks of an endpoint": lambda tx: webhook_deliveries.page(tx, Wanted("x", endpoint_id="y"), "z", 10),
     "webhooks of a generation": lambda tx: webhook_deliveries.page(tx, Wanted("x", generation_id="y"), "z", 10),
+    "was_tried": lambda tx: webhook_deliveries.was_tried(tx, "x", 1, "y"),
     "prune webhooks": lambda tx: webhook_deliveries.prune(tx, 1, 10),
     "forget webhooks of deleted": lambda tx: webhook_deliveries.forget_of_deleted(tx, 10),
     "forget endpoints": lambda tx: webhook_endpoints.forget_deleted(tx, 10),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from api_service import Service, Tenant, png, running
 from emulating import until
 from listening import Ear, listening
+from sse_starlette.sse import AppStatus
 
 from backend import listener as listeners
 from backend.db import events, feed, generations
 from backend.db.connection import Tx
+from backend.db.feed import Topic
 from backend.errors import Unavailable
 from backend.ids import floor_id, new_id
 from backend.model import CANCELED
@@ -266,6 +271,20 @@ def test_a_quiet_stream_beats(service: Service, who: Tenant, monkeypatch: pytest
         until(lambda: len(ear.messages) == 2)
 
 
+def test_no_library_ends_a_stream_before_its_last_word(
+    service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What sse_starlette does when any server is told to stop would cut it off in the middle."""
+    monkeypatch.setattr(AppStatus, "should_exit", False)
+    monkeypatch.setattr(streams, "BEAT_S", 0.3)
+    with hear(service, who.key) as ear:
+        uvicorn.Server(uvicorn.Config("none")).handle_exit(signal.SIGTERM, None)
+        until(lambda: ear.beats > 2)  # the library looks twice a second
+        id = end(service, who)
+        until(lambda: ("failed", id) in about(ear))
+        assert not ear.broken and not AppStatus.should_exit
+
+
 def test_a_revoked_key_hears_no_more(service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "BEAT_S", 0.05)
     with hear(service, who.key) as ear, hear(service, service.admin) as other:
@@ -396,6 +415,44 @@ def test_a_waiter_hardly_asks_the_database(service: Service, who: Tenant, monkey
     service.failed(id)
     waiting.result(20)
     assert all(later - sooner > 0.5 for sooner, later in itertools.pairwise(asked[:3]))
+
+
+def test_listeners_who_missed_something_take_turns(
+    service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred of one client that begin at the beginning are not to keep everybody from the database."""
+    made = [service.ask("POST", "/api/v2/campaigns", {"name": str(n)}, key=who.key).json()["id"] for n in range(3)]
+    for campaign_id in made:
+        end(service, who, campaign_id=campaign_id)
+    page, guard, reading, seen = feed.page, threading.Lock(), list[Topic](), list[list[Topic]]()
+
+    async def slow(tx: Tx, topic: Topic, *more: Any) -> Any:
+        if topic == Topic():  # the tail's own look
+            return await page(tx, topic, *more)
+        with guard:
+            reading.append(topic)
+            seen.append([*reading])
+        threading.Event().wait(0.02)  # in the reader's thread
+        with guard:
+            reading.remove(topic)
+        return await page(tx, topic, *more)
+
+    monkeypatch.setattr(feed, "page", slow)
+    tail = server_tail(service)
+
+    async def listen(topic: Topic) -> int:
+        count = 0
+        with tail.subscribe(topic, "") as listener:
+            while not listener.caught_up:
+                count += len(await listener.more(within_s=20))
+        return count
+
+    async def listen_all() -> list[int]:
+        return await asyncio.gather(*(listen(Topic("campaign", id)) for id in made * 5))
+
+    assert service.run(listen_all()) == [2] * 15
+    assert max(map(len, seen)) == 2
+    assert all(len(set(topics)) == len(topics) for topics in seen)
 
 
 def server_tail(service: Service) -> Any:

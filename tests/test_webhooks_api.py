@@ -100,6 +100,7 @@ def test_an_endpoint_is_listed_changed_disabled_and_removed(service: Service, wh
         {"url": "http://[::ffff:10.0.0.1]/"},
         {"url": "http://169.254.169.254/latest"},
         {"url": "http://localhost/"},
+        {"url": "http://xn--a/"},
         {"url": "https://hooks.example.com/\r\nX: y"},
         {"url": "https://hooks.example.com/" + "x" * 2048},
         {"url": 5},
@@ -262,3 +263,25 @@ def test_what_waits_and_who_is_disabled_is_counted(tmp_path: Path) -> None:
         body = service.ask("GET", "/metrics").body
         assert b"reelhook_webhooks_pending 0.0" in body and b"reelhook_webhook_endpoints_disabled 1.0" in body
         assert deliveries(service, who)[0]["status"] == "failed"
+
+
+def test_tests_of_one_key_are_counted_for_they_call_anybodys_address(service: Service, who: Tenant) -> None:
+    path = f"{ENDPOINTS}/{endpoint(service, who, 'https://hooks.example.com/')['id']}/test"
+    statuses = [service.ask("POST", path, {}, key=who.key).status for _ in range(101)]
+    assert statuses == [202] * 100 + [429]
+    again = service.ask("POST", path, {}, key=who.key)
+    assert again.json()["code"] == "rate_limited" and int(again.headers["retry-after"]) > 0
+    assert service.generate(who)["status"] == "pending", "what makes images is counted by itself"
+
+
+def test_however_many_addresses_a_client_names_they_share_a_bounded_number_of_queues(
+    service: Service, who: Tenant
+) -> None:
+    for number in range(600):
+        happen(service, who, webhook_url=f"https://host-{number}.example.com/hook")
+    rows = service.run(
+        service.ctx.db.read(
+            lambda tx: tx.all("SELECT DISTINCT target FROM webhook_deliveries WHERE client_id = :id", id=who.client_id)
+        )
+    )
+    assert 100 < len(rows) <= 256

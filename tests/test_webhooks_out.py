@@ -153,6 +153,23 @@ def test_after_a_rotation_both_secrets_verify_for_a_day_and_then_the_new_one(
         verified(made["secret"], receiver.got[1])
 
 
+def test_a_rotation_whose_answer_was_lost_leaves_the_secret_in_use_valid(
+    service: Service, who: Tenant, receiver: Receiver
+) -> None:
+    made = endpoint(service, who, receiver.url)
+    path = f"/api/v2/webhook-endpoints/{made['id']}"
+    secrets = [made["secret"]]
+    for rotations in (2, 8):
+        secrets += [service.ask("POST", f"{path}/rotate", {}, key=who.key).json()["secret"] for _ in range(rotations)]
+        happen(service, who)
+        tell(service)
+        for secret in secrets[-5:]:
+            verified(secret, receiver.got[-1])
+    assert receiver.got[-1].headers["webhook-signature"].count(",") == 5
+    shown = service.ask("GET", path, key=who.key).body.decode()
+    assert not any(secret in shown for secret in secrets)
+
+
 def test_a_failed_delivery_is_tried_ten_times_on_the_schedule_under_one_id(
     service: Service, who: Tenant, receiver: Receiver
 ) -> None:
@@ -291,6 +308,49 @@ def test_five_days_of_failures_disable_an_endpoint_and_one_success_between_them_
     assert (shown["enabled"], shown["disabled_reason"]) == (False, "Every attempt of five days failed.")
     service.ask("PATCH", f"/api/v2/webhook-endpoints/{made['id']}", {"enabled": True}, key=who.key)
     assert day(500)["enabled"]
+
+
+def test_an_old_failure_and_one_of_today_are_not_five_days(service: Service, who: Tenant, receiver: Receiver) -> None:
+    made = endpoint(service, who, receiver.url)
+    receiver.usual = status(500)
+    happen(service, who)
+    for wait_s in (*SCHEDULE_S, 30 * 86_400):
+        assert tell(service)
+        forward(service, wait_s * 1.3)
+    happen(service, who)
+    assert len(tell(service)) == 1
+    shown = show(service, who, made["id"])
+    assert shown["enabled"]
+    assert shown["failing_since"] >= deliveries(service, who)[0]["attempts"][0]["began_at"]
+
+
+def test_what_the_former_address_says_is_no_word_about_the_endpoint(
+    service: Service, who: Tenant, receiver: Receiver
+) -> None:
+    with receiving() as other:
+        made = endpoint(service, who, receiver.url)
+
+        async def move_and_be_gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.to_thread(move)
+            writer.write(status(410))
+            await writer.drain()
+
+        def move() -> None:
+            change = {"url": other.url}
+            assert service.ask("PATCH", f"/api/v2/webhook-endpoints/{made['id']}", change, key=who.key).status == 200
+
+        receiver.answers = [status(500), move_and_be_gone]
+        happen(service, who)
+        tell(service)
+        assert show(service, who, made["id"])["failing_since"]
+        forward(service, 10)
+        tell(service)
+        shown = show(service, who, made["id"])
+        assert (shown["enabled"], shown["failing_since"], shown["url"]) == (True, None, other.url)
+        forward(service, 400)
+        tell(service)
+        (sent,) = deliveries(service, who)
+        assert (sent["status"], sent["url"], len(other.got)) == ("delivered", other.url, 1)
 
 
 @pytest.mark.hazard(51)

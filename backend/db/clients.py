@@ -218,6 +218,7 @@ async def forget_deleted_campaigns(tx: Tx, limit: int) -> int:
     )
     for row in rows:
         await tx.run("DELETE FROM balances WHERE owner_id = :id", id=row["id"])
+        await tx.run("DELETE FROM events WHERE campaign_id = :id", id=row["id"])  # those about its budget
     return len(rows)
 
 
@@ -238,5 +239,6 @@ async def forget_deleted(tx: Tx, limit: int) -> int:
     for row in rows:
         await tx.run("DELETE FROM api_keys WHERE client_id = :id", id=row["id"])
         await tx.run("DELETE FROM balances WHERE owner_id = :id", id=row["id"])
+        await tx.run("DELETE FROM events WHERE client_id = :id", id=row["id"])
         await tx.run("DELETE FROM clients WHERE id = :id", id=row["id"])
     return len(rows)

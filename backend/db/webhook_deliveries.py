@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ COLUMNS = (
     "event_at, created_at, due_at, lease_owner, finished_at"
 )
 _NAMES = COLUMNS.split(", ")
+GROUPS = 256  # of the origins of one client's own webhook_urls: those of a group share a queue
 SCAN = 2_000  # rows looked at for filters no index serves; a page may end early and go on by its cursor
 _NOT_DELETED = """NOT EXISTS (
   SELECT 1 FROM webhook_endpoints
@@ -38,7 +40,7 @@ async def owe(tx: Tx, event: Event, webhook_url: str | None) -> None:
         if endpoint.wants(event.type)
     ]
     if webhook_url:
-        receivers.append((None, webhook_url, f"{event.client_id} {_origin(webhook_url)}"))
+        receivers.append((None, webhook_url, f"{event.client_id} {_group(webhook_url)}"))
     for endpoint_id, url, target in receivers:
         await insert(tx, first(event, endpoint_id, url, target))
 
@@ -66,10 +68,10 @@ def first(event: Event, endpoint_id: str | None, url: str, target: str) -> Outgo
     )
 
 
-def _origin(url: str) -> str:
-    """Scheme, host and port: what answers slowly does so for every path."""
+def _group(url: str) -> int:
+    """What answers slowly does so for every path of an origin. In groups, for each queue costs a look for work a step."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    return zlib.crc32(f"{parts.scheme}://{parts.netloc}".lower().encode()) % GROUPS
 
 
 async def insert(tx: Tx, delivery: Outgoing) -> None:
@@ -165,6 +167,22 @@ async def count_pending(tx: Tx) -> int:
     """How many are still to be told, of all clients."""
     row = await tx.one("SELECT COUNT(*) AS n FROM webhook_deliveries WHERE status = 'pending'")
     return int(row["n"]) if row else 0
+
+
+async def was_tried(tx: Tx, endpoint_id: str, since: int, floor: str) -> bool:
+    """Whether an attempt to tell this endpoint was made since then, of a delivery made after `floor`."""
+    row = await tx.one(
+        """
+        SELECT webhook_deliveries.id AS id FROM webhook_deliveries
+        JOIN webhook_attempts ON webhook_attempts.delivery_id = webhook_deliveries.id
+        WHERE webhook_deliveries.endpoint_id = :endpoint_id AND webhook_deliveries.id > :floor
+        AND webhook_attempts.began_at >= :since ORDER BY webhook_deliveries.id DESC LIMIT 1
+        """,
+        endpoint_id=endpoint_id,
+        floor=floor,
+        since=since,
+    )
+    return row is not None
 
 
 async def keep_attempt(tx: Tx, attempt: Attempt) -> None:

@@ -82,23 +82,26 @@ async def listening(tx: Tx, client_id: str) -> list[Endpoint]:
 
 
 async def change(tx: Tx, id: str, url: str, events: tuple[str, ...]) -> None:
-    """Another address, other events."""
+    """Another address, other events. What the former address failed is forgotten."""
     await tx.run(
-        "UPDATE webhook_endpoints SET url = :url, events = :events WHERE id = :id",
+        """
+        UPDATE webhook_endpoints SET
+          failing_since = CASE WHEN url = :url THEN failing_since END, url = :url, events = :events
+        WHERE id = :id
+        """,
         id=id,
         url=url,
         events=json.dumps(events),
     )
 
 
-async def rotate(tx: Tx, id: str, secret: str, until: int) -> None:
-    """A new secret; the present one signs too until then."""
+async def rotate(tx: Tx, id: str, secret: str, old: str, until: int) -> None:
+    """A new secret; the old ones sign too until then."""
     await tx.run(
-        """
-        UPDATE webhook_endpoints SET old_secret = secret, old_secret_until = :until, secret = :secret WHERE id = :id
-        """,
+        "UPDATE webhook_endpoints SET secret = :secret, old_secret = :old, old_secret_until = :until WHERE id = :id",
         id=id,
         secret=secret,
+        old=old,
         until=until,
     )
 

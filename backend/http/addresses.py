@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
+import httpx
+
 from backend.errors import BlockedAddress
 
 Network = IPv4Network | IPv6Network
@@ -86,6 +88,8 @@ def check_url(url: str) -> None:
         raise BlockedAddress("The URL has no valid host.")
     if "@" in parts.netloc:
         raise BlockedAddress("The URL must not contain a user name or password.")
+    if not _is_readable(url):
+        raise BlockedAddress("The URL has no valid host.")
 
 
 def check_target(url: str, networks: Sequence[Network] = ()) -> None:
@@ -110,6 +114,14 @@ def check_addresses(addresses: Sequence[str], port: int, networks: Sequence[Netw
         raise BlockedAddress()
     if port not in USUAL_PORTS and not all(is_listed(address, networks) for address in addresses):
         raise BlockedAddress("Only the ports 80 and 443 may be reached.")
+
+
+def _is_readable(url: str) -> bool:
+    """Whether the client that will call it can read it. What `xn--` stands for is looked at only when it is asked."""
+    try:
+        return bool(httpx.URL(url).host)
+    except (httpx.InvalidURL, UnicodeError):
+        return False
 
 
 def _literal(host: str) -> str | None:

@@ -174,10 +174,6 @@ def _url(text: str) -> httpx.URL:
 
 def _checked(url: str) -> str:
     check_url(url)
-    try:
-        _url(url)
-    except httpx.InvalidURL:
-        raise BlockedAddress("The URL is not valid.") from None
     return url
 
 

@@ -16,13 +16,17 @@ from backend.db import clients, generations, webhook_claims, webhook_deliveries,
 from backend.db.connection import Tx
 from backend.errors import NetworkError
 from backend.http import Answer
+from backend.ids import floor_id
 from backend.model import Event
 from backend.outbound import (
     DELIVERED,
     FAILED,
+    LONGEST_LIFE_MS,
     LONGEST_WAIT_MS,
     PATIENCE_MS,
+    QUIET_MS,
     Attempt,
+    Endpoint,
     Outgoing,
     kept_answer,
     new_secret,
@@ -56,9 +60,9 @@ async def claim(ctx: Context, worker: str, limit: int) -> list[Outgoing]:
         return []
 
     async def work(tx: Tx) -> list[Outgoing]:
-        for target in due:
-            if target.closed:
-                await webhook_deliveries.fail_pending(tx, target.name, now, BITE)
+        closed = [target for target in due if target.closed]
+        for target in closed[:BITE]:  # the rest in the next turns
+            await webhook_deliveries.fail_pending(tx, target.name, now, BITE)
         open = [target for target in due if not target.closed]
         return await webhook_claims.claim_fairly(tx, open, owner=worker, now=now, until=now + LEASE_MS, limit=limit)
 
@@ -172,10 +176,15 @@ class End:
 
 
 async def _settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: Attempt, asked_ms: int) -> End:
-    """Keep the attempt and what follows from it, unless another worker has the delivery by now."""
+    """Keep the attempt and what follows from it, unless another worker has the delivery by now.
+
+    What an address says that is not the endpoint's own any more is no word about the endpoint.
+    """
     now = ctx.now()
+    endpoint = await webhook_endpoints.get(tx, delivery.endpoint_id) if delivery.endpoint_id else None
+    is_former = endpoint is not None and endpoint.url != url
     tries = await webhook_deliveries.count_attempts(tx, delivery.id) + 1
-    later_ms = None if attempt.status_code == GONE else wait_ms(tries, asked_ms)
+    later_ms = None if attempt.status_code == GONE and not is_former else wait_ms(tries, asked_ms)
     if attempt.succeeded or later_ms is None:
         status = DELIVERED if attempt.succeeded else FAILED
         ours = await webhook_deliveries.finish(tx, delivery, status, url=url, now=now)
@@ -183,28 +192,35 @@ async def _settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: A
         ours = await webhook_deliveries.postpone(tx, delivery, url=url, due_at=now + later_ms)
     if not ours:
         return End(tries)
-    await webhook_deliveries.keep_attempt(tx, attempt)
     disabled = None
-    if delivery.endpoint_id and attempt.succeeded:
-        await webhook_endpoints.note_success(tx, delivery.endpoint_id)
-    elif delivery.endpoint_id:
-        disabled = await _blame(tx, delivery.endpoint_id, attempt, now)
+    if endpoint and attempt.succeeded:
+        await webhook_endpoints.note_success(tx, endpoint.id)
+    elif endpoint and not is_former:
+        disabled = await _blame(tx, endpoint, attempt, now)
+    await webhook_deliveries.keep_attempt(tx, attempt)
     return End(tries, later_ms is None and not attempt.succeeded, disabled)
 
 
-async def _blame(tx: Tx, endpoint_id: str, attempt: Attempt, now: int) -> str | None:
+async def _blame(tx: Tx, endpoint: Endpoint, attempt: Attempt, now: int) -> str | None:
     """Disable an endpoint that wants no more, or has failed for too long: why; its other deliveries have failed too."""
-    since = await webhook_endpoints.note_failure(tx, endpoint_id, now)
+    if now - (endpoint.failing_since or now) >= PATIENCE_MS and not await _was_tried_lately(tx, endpoint.id, now):
+        await webhook_endpoints.note_success(tx, endpoint.id)  # an old failure and one of today are not five days
+    since = await webhook_endpoints.note_failure(tx, endpoint.id, now)
     if attempt.status_code == GONE:
         reason = "It answered 410 Gone."
     elif now - since >= PATIENCE_MS:
         reason = "Every attempt of five days failed."
     else:
         return None
-    if not await webhook_endpoints.disable(tx, endpoint_id, now, reason):
+    if not await webhook_endpoints.disable(tx, endpoint.id, now, reason):
         return None
-    await webhook_deliveries.fail_pending(tx, endpoint_id, now, BITE)  # the rest as it becomes due
+    await webhook_deliveries.fail_pending(tx, endpoint.id, now, BITE)  # the rest as it becomes due
     return reason
+
+
+async def _was_tried_lately(tx: Tx, endpoint_id: str, now: int) -> bool:
+    since = now - QUIET_MS
+    return await webhook_deliveries.was_tried(tx, endpoint_id, since, floor_id(since - LONGEST_LIFE_MS))
 
 
 async def _end(ctx: Context, delivery: Outgoing, why: str) -> None:

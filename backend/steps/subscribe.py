@@ -10,7 +10,7 @@ from backend.db import webhook_deliveries, webhook_endpoints
 from backend.db.connection import Tx
 from backend.errors import Conflict, NotFound
 from backend.model import Caller, Event
-from backend.outbound import PENDING, ROTATION_MS, TEST, Endpoint, Outgoing, new_secret
+from backend.outbound import MOST_SECRETS, PENDING, ROTATION_MS, TEST, Endpoint, Outgoing, new_secret
 
 MOST_ENDPOINTS = 50  # of one client: each gets a row with every event
 BY_HAND = "It was disabled by hand."
@@ -53,9 +53,10 @@ async def change(
 
 
 async def rotate(tx: Tx, ctx: Context, caller: Caller, id: str, secret: str) -> Endpoint:
-    """A new secret; for a day the present one signs too. Raises NotFound."""
-    await tenancy.endpoint(tx, caller, id)
-    await webhook_endpoints.rotate(tx, id, secret, ctx.now() + ROTATION_MS)
+    """A new secret; for a day those that sign now do so too. Raises NotFound."""
+    found, now = await tenancy.endpoint(tx, caller, id), ctx.now()
+    old = " ".join(found.signing(now)[: MOST_SECRETS - 1])
+    await webhook_endpoints.rotate(tx, id, secret, old, now + ROTATION_MS)
     return await tenancy.endpoint(tx, caller, id)
 
 

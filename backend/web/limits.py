@@ -1,4 +1,4 @@
-"""How often a key may ask for images and videos: slowapi counts, these are the rules around it."""
+"""How often a key may ask for images, videos and webhooks: slowapi counts, these are the rules around it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 from limits import RateLimitItem, parse_many
@@ -25,6 +25,7 @@ from backend.errors import TooManyRequests
 from backend.model import Caller, Kind
 
 T = TypeVar("T")
+Limited = Kind | Literal["webhook"]  # the last: tests and replays, which call anybody's address
 Gate = Callable[[Request], None]
 
 log = structlog.get_logger("backend.web.limits")
@@ -42,12 +43,12 @@ class Limits:
     """The counters of one service. `thread` is set when counting means asking Redis."""
 
     limiter: Limiter
-    gates: Mapping[Kind, Gate]
-    defaults: Mapping[Kind, str]
+    gates: Mapping[Limited, Gate]
+    defaults: Mapping[Limited, str]
     thread: ThreadPoolExecutor | None
 
 
-def build(defaults: Mapping[Kind, str], redis_url: str | None = None) -> Limits:
+def build(defaults: Mapping[Limited, str], redis_url: str | None = None) -> Limits:
     """Counters in memory, or in Redis for several processes; without Redis for a while, in memory.
 
     One thread asks Redis: slowapi is synchronous and keeps the request it works on in one place.
@@ -65,11 +66,11 @@ def build(defaults: Mapping[Kind, str], redis_url: str | None = None) -> Limits:
         key_prefix="reelhook",
         **(redis if redis_url else {"storage_options": {}}),
     )
-    gates: dict[Kind, Gate] = {kind: _gate(limiter, kind) for kind in defaults}
+    gates: dict[Limited, Gate] = {kind: _gate(limiter, kind) for kind in defaults}
     return Limits(limiter, gates, dict(defaults), ThreadPoolExecutor(1, "limits") if redis_url else None)
 
 
-def _gate(limiter: Limiter, kind: Kind) -> Gate:
+def _gate(limiter: Limiter, kind: Limited) -> Gate:
     """A decorated function that does nothing: passing it is what counts.
 
     The count is shared by all routes of a kind, so a second route to it is no second budget.
@@ -96,9 +97,9 @@ def _limit_in(key: str) -> str:
 _limit_in.__signature__ = inspect.signature(_limit_in)  # type: ignore[attr-defined]
 
 
-async def admit(limits: Limits, request: Request, caller: Caller, kind: Kind) -> None:
+async def admit(limits: Limits, request: Request, caller: Caller, kind: Limited) -> None:
     """Count one request of this key; raises TooManyRequests with Retry-After when it is one too many."""
-    own = caller.image_limit if kind == "image" else caller.video_limit
+    own = {"image": caller.image_limit, "video": caller.video_limit}.get(kind)
     request.state.limited_by = caller.key_id
     request.state.limited_to = own if own and is_limit(own) else limits.defaults[kind]
     try:

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from backend.context import Context
 from backend.errors import Forbidden, NotFound
 from backend.ids import is_id
-from backend.model import Caller, Kind
+from backend.model import Caller
 from backend.web import auth, bodies, inputs, limits
 from backend.web.site import Site
 
@@ -67,7 +67,7 @@ class Options(TypedDict, total=False):
     query: type[pydantic.BaseModel] | None
     auth: Auth
     tags: Sequence[str]
-    limit: Kind | None
+    limit: limits.Limited | None
     cap_bytes: int
     in_schema: bool
     accepts: Sequence[str]
@@ -90,7 +90,7 @@ class Operation:
     query: type[pydantic.BaseModel] | None = None
     auth: Auth = "key"
     tags: Sequence[str] = ()
-    limit: Kind | None = None
+    limit: limits.Limited | None = None
     cap_bytes: int = bodies.CAP_BYTES
     in_schema: bool = True
     accepts: Sequence[str] = ()

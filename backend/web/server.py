@@ -37,6 +37,7 @@ from backend.web.site import Site
 from backend.web.streams import Places
 
 GRACE_S = 15
+WEBHOOK_RATE_LIMIT = "100/minute"  # tests and replays of one key: each calls an address that anybody may have written
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MOST_CONNECTIONS = 4000
 MOST_FILES = 65_536  # more than is ever needed; some systems make a process with millions slow
@@ -50,7 +51,8 @@ def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
         ctx=ctx,
         keyring=Keyring(lambda prefix: ctx.db.read(lambda tx: keys.by_prefix(tx, prefix)), ctx.now),
         limits=limits.build(
-            {"image": settings.image_rate_limit, "video": settings.video_rate_limit}, settings.redis_url
+            {"image": settings.image_rate_limit, "video": settings.video_rate_limit, "webhook": WEBHOOK_RATE_LIMIT},
+            settings.redis_url,
         ),
         trusted_proxies=settings.proxy_networks,
         dev_caller=dev_caller,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
@@ -121,8 +122,9 @@ async def get_usage(call: Call) -> Response:
     found = await spend.report(call.ctx, call.who, asked)
     if query.format == "csv":
         headers = {"Content-Disposition": 'attachment; filename="usage.csv"'}
-        return Response(_table(asked, found), headers=headers, media_type="text/csv")
-    return replies.json_reply(_shown(asked, found))
+        table = await asyncio.to_thread(_table, asked, found)
+        return Response(table, headers=headers, media_type="text/csv")
+    return await asyncio.to_thread(lambda: replies.json_reply(_shown(asked, found)))
 
 
 def _shown(asked: Asked, found: Report) -> Shown:

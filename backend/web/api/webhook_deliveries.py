@@ -51,6 +51,7 @@ async def get_webhook_delivery(call: Call) -> Response:
     body=Nothing,
     answers={202: OutgoingView},
     tags=["webhooks"],
+    limit="webhook",
     errors=[409],
 )
 async def replay_webhook_delivery(call: Call) -> Response:

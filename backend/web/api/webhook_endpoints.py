@@ -120,6 +120,7 @@ async def rotate_webhook_secret(call: Call) -> Response:
     body=Nothing,
     answers={202: OutgoingView},
     tags=["webhooks"],
+    limit="webhook",
     errors=[409],
 )
 async def test_webhook_endpoint(call: Call) -> Response:
