@@ -9,6 +9,9 @@ import pytest
 from emulating import Provider, emulating
 from workshop import Workshop, working
 
+from backend.web import streams
+from backend.web.openai import waiting
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -16,6 +19,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(scope="module")
+def nobody_waits() -> Iterator[None]:
+    """A stream ends when it has told what is there already, and images are not waited for: no worker makes them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "LONGEST_S", 0.0)
+        patch.setattr(waiting, "WAIT_S", 0.0)
+        yield
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ def test_whoever_is_being_answered_does_not_make_room(
 
 
 @pytest.mark.hazard(48)
-@pytest.mark.parametrize(("files", "most"), [(20_000, 2000), (1024, 624), (256, 128), (resource.RLIM_INFINITY, 2000)])
+@pytest.mark.parametrize(("files", "most"), [(20_000, 4000), (1024, 624), (256, 128), (resource.RLIM_INFINITY, 4000)])
 def test_fewer_connections_are_taken_than_files_may_be_open(
     monkeypatch: pytest.MonkeyPatch, files: int, most: int
 ) -> None:

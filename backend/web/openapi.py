@@ -42,6 +42,7 @@ _HEADERS: dict[str, Schema] = {
 }
 _TITLES = {kind.status: kind.title for kind in sorted(Problem.__subclasses__(), key=lambda kind: kind.status)}
 _TITLES[Problem.status] = Problem.title
+_UNSAID = {"text/event-stream"}  # OpenAPI 3.1 cannot say what an event looks like; readers take a schema for that
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -136,7 +137,7 @@ def _answer(made: Operation, status: int, kind: Answer, schemas: Schemas) -> Sch
     names += [name for name in _HEADERS if name.startswith("RateLimit")] if made.limit else []
     shown: Schema = {"description": HTTPStatus(status).phrase, "headers": _references(names)}
     if isinstance(kind, str):
-        shown["content"] = {kind: {} if kind.endswith("json") else {"schema": {"type": "string"}}}
+        shown["content"] = {kind: {} if kind in _UNSAID or kind.endswith("json") else {"schema": {"type": "string"}}}
     elif kind is not None:
         shown["content"] = {"application/json": {"schema": schemas.given(kind)}}
         shown["content"] |= {other: {"schema": {"type": "string"}} for other in made.gives if status == 200}
