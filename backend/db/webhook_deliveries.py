@@ -69,7 +69,7 @@ def first(event: Event, endpoint_id: str | None, url: str, target: str) -> Outgo
 
 
 def _group(url: str) -> int:
-    """What answers slowly does so for every path of an origin. In groups, for each queue costs a look for work a step."""
+    """A number for the origin: what answers slowly does so for every path. Each queue costs a look for work a step."""
     parts = urlsplit(url)
     return zlib.crc32(f"{parts.scheme}://{parts.netloc}".lower().encode()) % GROUPS
 
