@@ -7,7 +7,6 @@ from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING
 
-from sse_starlette.sse import AppStatus
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -48,8 +47,6 @@ async def speak_mcp(call: Call) -> Response:
 def _tools() -> OverHttp:
     from backend.mcp.serving import OverHttp
 
-    # At a stop it would cut an answer off right before its last words; every stream of ours ends by the tail.
-    AppStatus.enable_automatic_graceful_drain = False
     return OverHttp(bodies.CAP_BYTES)
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from sse_starlette import EventSourceResponse
+from sse_starlette.sse import AppStatus, EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from backend.db.feed import Topic
@@ -20,6 +20,9 @@ BEAT_S = 15.0
 LONGEST_S = 3600.0  # then it ends, and the listener comes back: to another process, if there is one by then
 RETRY_MS = 2000
 _ADMISSION_ENDED = (Unauthorized, Forbidden, NotFound)
+
+# At a stop the library would cut streams off in the middle; the tail ends every one of ours as a whole answer.
+AppStatus.enable_automatic_graceful_drain = False
 
 
 @dataclass

@@ -53,7 +53,7 @@ class ListeningToAll(Listening):
     generation_id: Id | None = None
 
 
-@operation("GET", "/api/v2/events", query=ListeningToAll, answers=ANSWERS, tags=["events"])
+@operation("GET", "/api/v2/events", query=ListeningToAll, answers=ANSWERS, tags=["events"], errors=[404])
 async def stream_events(call: Call) -> Response:
     """Stream what happens from now on, or after the event that `Last-Event-ID` names.
 
