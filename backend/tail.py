@@ -1,6 +1,6 @@
 """The end of the events: read once for everybody who listens, and told to each in order, without a gap or a double.
 
-    with tail.subscribe(Topic("campaign", id), await tail.last_id()) as listener:
+    with tail.subscribe(topic, await tail.last_id(topic)) as listener:
         while not listener.ended:
             for message in await listener.more(within_s=15): ...
 
@@ -63,9 +63,9 @@ class Tail:
         with self._listening([listener]):
             yield listener
 
-    async def last_id(self) -> str:
-        """The id of the last event that is committed."""
-        return await self._ctx.db.read(events.last_id)
+    async def last_id(self, topic: Topic) -> str:
+        """The id of the topic's last event that is committed; empty when it has none."""
+        return await self._ctx.db.read(lambda tx: feed.last_id(tx, topic))
 
     async def wait_for(self, ids: Sequence[str], within_s: float) -> list[Generation]:
         """The generations in the order of `ids`: when all are final, or as they are when the time is over.
@@ -140,7 +140,7 @@ class Tail:
         """Hand out what is new; whether there is more."""
         try:
             if not self._ready.is_set():
-                self._last = await self.last_id()
+                self._last = await self._ctx.db.read(events.last_id)
                 self._ready.set()
             more = await self._look_at_events()
             if time.monotonic() - self._progress_at >= LOOK_S:

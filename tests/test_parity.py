@@ -256,6 +256,13 @@ async def work(call: Watched) -> None:
     await call(events.announce, (await generations.get(call.tx, id_of(2))), 16)
     await call(events.warn, "c1", None, {"budget_usd": 1.5}, 17)
     await call(events.last_id)
+    for topic in (
+        feed.Topic(),
+        feed.Topic("client", "c1"),
+        feed.Topic("campaign", "k1"),
+        feed.Topic("generation", id_of(2)),
+    ):
+        await call(feed.last_id, topic)
     await call(events.page_after, "", 100)
     for topic in (Topic(), Topic("client", "c1"), Topic("campaign", "k1"), Topic("generation", id_of(2))):
         await call(feed.page, topic, "", 100)

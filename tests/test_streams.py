@@ -238,6 +238,10 @@ def test_another_clients_events_are_not_there(service: Service, who: Tenant) -> 
         own = end(service, stranger)
         until(lambda: len(ear.messages) == 2)
         assert {id for _, id in about(ear)} == {own}
+    place = ear.last_id
+    end(service, who)
+    with hear(service, stranger.key) as ear:
+        assert ear.last_id == place, "where it begins does not tell when others' last event was"
 
 
 def test_nobody_without_a_key_listens(service: Service) -> None:

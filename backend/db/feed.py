@@ -60,6 +60,16 @@ async def page(tx: Tx, topic: Topic, after: str, limit: int) -> list[tuple[Event
     return [_read(row) for row in rows]
 
 
+async def last_id(tx: Tx, topic: Topic) -> str:
+    """The id of the topic's last event; empty when it has none."""
+    condition = _WHOSE[topic.kind]
+    row = await tx.one(
+        f"SELECT MAX(events.id) AS id FROM events WHERE events.id > '' {condition}",  # noqa: S608
+        **({"whose": topic.id} if topic.id else {}),
+    )
+    return str(row["id"] or "") if row else ""
+
+
 async def named(tx: Tx, ids: Sequence[str]) -> list[Generation]:
     """The generations of these ids that there are."""
     names = {f"id{number}": id for number, id in enumerate(ids)}

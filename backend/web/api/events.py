@@ -108,7 +108,7 @@ async def _of_generation(call: Call, id: str) -> Response:
     given = _last_event_id(call)
     row = await browse.generation(call.ctx, call.who, id)
     topic, is_final = Topic("generation", row.id), row.status in FINAL
-    after = await _place(call, given) if given else BEGINNING
+    after = await _place(call, topic, given) if given else BEGINNING
     if given and is_final and not await browse.has_events(call.ctx, topic, after):
         return Response(status_code=204)
 
@@ -130,7 +130,7 @@ async def _stream(call: Call, find: Find) -> Response:
     """From now on, or after an event that was told before; both end for a key that is not valid any more."""
     given = _last_event_id(call)
     topic = await find(call.who)
-    after = await _place(call, given)
+    after = await _place(call, topic, given)
 
     async def admit() -> None:
         await find(await auth.authenticate(call.request))
@@ -138,9 +138,12 @@ async def _stream(call: Call, find: Find) -> Response:
     return _open(call, Wanted(topic, after, admit, frozenset(call.query.type)))
 
 
-async def _place(call: Call, given: str | None) -> str:
-    """After which event it goes on. One of a later time, as after a restore, would keep it silent until then."""
-    last = await call.site.tail.last_id() or BEGINNING
+async def _place(call: Call, topic: Topic, given: str | None) -> str:
+    """After which event of the topic it goes on: the last of all would tell when another client's last one was.
+
+    One of a later time, as after a restore, would keep it silent until then.
+    """
+    last = await call.site.tail.last_id(topic) or BEGINNING
     return min(given, last) if given else last
 
 
