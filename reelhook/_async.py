@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing, asynccontextmanager, closing
 from pathlib import Path
@@ -30,6 +31,7 @@ class AsyncWire:
         self._patience_s = patience_s
         self._fail_fast = fail_fast
         self._http = httpx.AsyncClient(**_wire.options(timeout))
+        self._process = os.getpid()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -127,7 +129,7 @@ class AsyncWire:
         with ExitStack() as opened:
             file = opened.enter_context(call.file.open("rb")) if call.file else None
             with _wire.mapped(self._address.url):
-                response = await self._http.request(**_wire.request(self._address, call, file), timeout=timeout)
+                response = await self._lines().request(**_wire.request(self._address, call, file), timeout=timeout)
         self._fail_fast = False
         return _calls.answer(call, response.status_code, response.headers, response.content)
 
@@ -150,8 +152,16 @@ class AsyncWire:
     @asynccontextmanager
     async def _open(self, url: str, headers: dict[str, str], timeout: httpx.Timeout) -> AsyncIterator[httpx.Response]:
         with _wire.mapped(url):
-            async with self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
+            async with self._lines().stream("GET", url, headers=headers, timeout=timeout) as response:
                 yield response
+
+    def _lines(self) -> httpx.AsyncClient:
+        """The connections. After a fork they are the parent's, whose answers would come here: then new ones."""
+        if self._http.is_closed:
+            raise ReelhookError("this client is closed")
+        if self._process != os.getpid():
+            self._http, self._process = httpx.AsyncClient(**_wire.options(self._timeout)), os.getpid()
+        return self._http
 
     def _patience(self, within_s: float = float("inf")) -> Patience:
         return Patience(min(self._patience_s, within_s), fail_fast=self._fail_fast)

@@ -52,6 +52,8 @@ def delete(path: str) -> Call[None]:
 
 def any_request(method: str, path: str, query: Mapping[str, Any] | None, body: Mapping[str, Any] | None) -> Call[Any]:
     """A route without a method of its own; its JSON as it is."""
+    if not path.startswith("/"):  # it could name another host
+        raise InvalidArgument(f"{path!r} is no path: it begins with a slash")
     headers = _once(None) if method == "POST" else {}
     return Call(method, path, lambda raw: raw, query=_query(query or {}), body=body, headers=headers)
 
@@ -185,6 +187,13 @@ def segment(id: str) -> str:
     return id
 
 
+def header(name: str, value: str) -> str:
+    """A value as a header can hold it. Raises InvalidArgument."""
+    if not value.isascii() or not value.isprintable():
+        raise InvalidArgument(f"{name} holds characters that no header has")
+    return value
+
+
 def _one_or_copies(raw: Json) -> Generation | list[Generation]:
     if "items" in raw:
         return [models.generation(each) for each in raw["items"]]
@@ -196,7 +205,7 @@ def _nothing(raw: object) -> None:
 
 
 def _once(key: str | None) -> dict[str, str]:
-    return {"Idempotency-Key": key or uuid.uuid4().hex}
+    return {"Idempotency-Key": header("idempotency_key", key or uuid.uuid4().hex)}
 
 
 def _given(wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,8 +81,10 @@ class Part:
 
     def close(self) -> None:
         """Leave nothing that is not finished."""
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:  # on a full disk the last bytes cannot be written, and that is no reason to keep the others
+            self._path.unlink(missing_ok=True)
 
     def _begin(self) -> None:
         self._file.seek(0)

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 
-from reelhook import models
+from reelhook import _calls, models
 from reelhook._patience import Patience, is_passing
 from reelhook._sse import Message, Parser
 from reelhook.errors import ApiError, BadAnswer, GenerationFailed, ReelhookError, WaitTimedOut
@@ -50,7 +50,7 @@ class Feed:
 
     def headers(self) -> dict[str, str]:
         """What asks for everything after the last event that was seen."""
-        seen = {"Last-Event-ID": self.last_id} if self.last_id else {}
+        seen = {"Last-Event-ID": _calls.header("last_event_id", self.last_id)} if self.last_id else {}
         return {"Accept": "text/event-stream", "Cache-Control": "no-store"} | seen
 
     def open(self, status: int, headers: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -30,6 +31,7 @@ class Wire:
         self._patience_s = patience_s
         self._fail_fast = fail_fast
         self._http = httpx.Client(**_wire.options(timeout))
+        self._process = os.getpid()
 
     def close(self) -> None:
         """Close every connection."""
@@ -127,7 +129,7 @@ class Wire:
         with ExitStack() as opened:
             file = opened.enter_context(call.file.open("rb")) if call.file else None
             with _wire.mapped(self._address.url):
-                response = self._http.request(**_wire.request(self._address, call, file), timeout=timeout)
+                response = self._lines().request(**_wire.request(self._address, call, file), timeout=timeout)
         self._fail_fast = False
         return _calls.answer(call, response.status_code, response.headers, response.content)
 
@@ -149,8 +151,16 @@ class Wire:
 
     @contextmanager
     def _open(self, url: str, headers: dict[str, str], timeout: httpx.Timeout) -> Iterator[httpx.Response]:
-        with _wire.mapped(url), self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
+        with _wire.mapped(url), self._lines().stream("GET", url, headers=headers, timeout=timeout) as response:
             yield response
+
+    def _lines(self) -> httpx.Client:
+        """The connections. After a fork they are the parent's, whose answers would come here: then new ones."""
+        if self._http.is_closed:
+            raise ReelhookError("this client is closed")
+        if self._process != os.getpid():
+            self._http, self._process = httpx.Client(**_wire.options(self._timeout)), os.getpid()
+        return self._http
 
     def _patience(self, within_s: float = float("inf")) -> Patience:
         return Patience(min(self._patience_s, within_s), fail_fast=self._fail_fast)

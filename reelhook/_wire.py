@@ -16,7 +16,7 @@ import httpx
 from reelhook import _calls, _files
 from reelhook._address import Address
 from reelhook._calls import Call
-from reelhook.errors import BadAnswer, Unanswered, Unreachable
+from reelhook.errors import BadAnswer, InvalidArgument, Unanswered, Unreachable
 
 CONNECT_S = 10.0
 UPLOAD_S = 600.0  # a large asset is decoded before it is answered
@@ -54,8 +54,15 @@ def request(address: Address, call: Call[Any], file: BinaryIO | None) -> dict[st
         parts["files"] = {"file": (call.file.name, file, "application/octet-stream")}
     elif call.body is not None:
         headers["Content-Type"] = "application/json"
-        parts["content"] = json.dumps(call.body, allow_nan=False).encode()
+        parts["content"] = _json(call.body)
     return parts
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (RecursionError, TypeError, ValueError) as error:
+        raise InvalidArgument(f"what is asked for is no JSON: {error}") from None
 
 
 @contextmanager

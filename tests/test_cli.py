@@ -35,6 +35,7 @@ COMMANDS = {
     "watch": "--campaign --client --out --json",
     "retry": "--json",
     "cancel": "--json",
+    "mcp": "--campaign",
 }
 
 

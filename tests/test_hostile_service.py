@@ -168,20 +168,19 @@ def test_after_a_fork_each_process_has_lines_of_its_own() -> None:
 
 
 FULL = """
-import resource, sys, reelhook
-from reelhook import models
-generation = models.generation(__import__("json").loads(sys.argv[2]))
-resource.setrlimit(resource.RLIMIT_FSIZE, (2, 2))
-try:
-    reelhook.Client(sys.argv[1], "sk_x").download(generation, sys.argv[3])
-except OSError as error:
-    print(error.errno)
+import contextlib, json, resource, sys
+from reelhook import _files, models
+generation = models.generation(json.loads(sys.argv[1]) | {"bytes": 10_000})
+with contextlib.closing(_files.Part(generation, sys.argv[2])) as part:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, 2))
+    part.write(b"abc")
+    part.write(b"a" * 9_000)
 """
 
 
-def test_a_disk_that_is_full_at_the_last_byte_keeps_nothing(tmp_path: Path) -> None:
-    with served(answering(reply(b"abc"))) as url:
-        command = [sys.executable, "-c", FULL, url, json.dumps(GENERATION), str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip().isdigit(), done.stderr
+def test_a_disk_that_is_full_keeps_nothing(tmp_path: Path) -> None:
+    """What could not be written is tried once more when the file is closed, and that fails as well."""
+    command = [sys.executable, "-c", FULL, json.dumps(GENERATION), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "OSError: [Errno 27] File too large" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -496,7 +496,7 @@ def test_open_tools_have_an_end_for_all_and_for_each_key(shop: Workshop, monkeyp
     assert shop.http.post("/mcp", json=LIST, headers=ACCEPT).status_code == 429
     monkeypatch.delitem(web._open, "dev")
     assert shop.http.post("/mcp", json=LIST, headers=ACCEPT).status_code == 200
-    assert "dev" not in web._open
+    until(lambda: "dev" not in web._open)  # the answer may come before its place is free
 
 
 def test_a_tool_whose_client_leaves_holds_nothing(shop: Workshop, provider: Provider) -> None:

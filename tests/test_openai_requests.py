@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -234,12 +235,56 @@ def test_images_that_take_too_long_are_joined_by_the_same_request(service: Servi
 
 
 def test_nobody_waits_for_a_sender_that_left(service: Service, who: Tenant) -> None:
-    body = json.dumps({"prompt": "left alone"}).encode()
-    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {who.key}\r\n"
-    with socket.create_connection(("127.0.0.1", service.port)) as connection:
-        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    with left_alone(service, who, {"prompt": "left alone"}):
         until(lambda: waiters(service) == 1)
     until(lambda: waiters(service) == 0)
+
+
+@contextmanager
+def left_alone(service: Service, who: Tenant, wanted: dict[str, str], count: str = "") -> Iterator[None]:
+    """A request for images whose sender is there as long as the block."""
+    body = json.dumps(wanted).encode()
+    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {who.key}\r\n{count}"
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        yield
+
+
+@pytest.mark.parametrize("count", ["", "x-stainless-retry-count: 2\r\n"])
+def test_what_nobody_was_given_is_not_made_again(
+    service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch, count: str
+) -> None:
+    """A sender without patience asks again after its own time limit, by hand or as a new call of the SDK."""
+    wanted = {"prompt": "a long one"}
+    with left_alone(service, who, wanted, count):
+        until(lambda: waiters(service) == 1)
+        age(service, repeats.BARE_MS * 2)
+    until(lambda: owed(service, who))
+    monkeypatch.setattr(waiting, "WAIT_S", 0.0)
+    again = service.ask("POST", "/v1/images/generations", wanted, key=who.key, headers={} if not count else FIRST)
+    assert again.json()["error"]["code"] == "still_running"
+    [only] = service.ask("GET", "/api/v2/generations", key=who.key).json()["items"]
+    assert only["id"] in again.json()["error"]["message"]
+
+
+def owed(service: Service, who: Tenant) -> bool:
+    sql = "SELECT body FROM idempotency_keys WHERE scope = :scope"
+    found = service.run(service.ctx.db.read(lambda tx: tx.all(sql, scope=f"client:{who.client_id}")))
+    return any("owed" in row["body"] for row in found)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_new_call_goes_on_waiting_as_it_was_told_to_and_the_next_is_another(service: Service, who: Tenant) -> None:
+    """The SDK's own repeats are used up after six minutes; a call of the program after that counts from 0 again."""
+
+    def generate(headers: dict[str, str]) -> Answer:
+        return service.ask("POST", "/v1/images/generations", {"prompt": "slow"}, key=who.key, headers=headers)
+
+    assert [generate(headers).status for headers in (FIRST, AGAIN, FIRST)] == [503, 503, 503]
+    [only] = service.ask("GET", "/api/v2/generations", key=who.key).json()["items"]
+    service.completed(only["id"], png())
+    assert [generate(FIRST).status, generate(FIRST).status] == [200, 503]
+    assert len(service.ask("GET", "/api/v2/generations", key=who.key).json()["items"]) == 2
 
 
 def waiters(service: Service) -> int:
@@ -594,9 +639,10 @@ async def test_an_answer_that_is_renewed_is_as_new(tmp_path: Path) -> None:
     migrate(tmp_path / "kept.db")
     db = await SqliteDb.open(tmp_path / "kept.db")
     try:
-        await db.write(lambda tx: kept_answers.put(tx, "s", "k", "h", 1, status=200))
-        await db.write(lambda tx: kept_answers.renew(tx, "s", "k", 5))
+        await db.write(lambda tx: kept_answers.put(tx, "s", "k", "h", 1, status=200, body="[]"))
+        await db.write(lambda tx: kept_answers.renew(tx, "s", "k", 5, "[]", "{}"))
+        await db.write(lambda tx: kept_answers.renew(tx, "s", "k", 9, "[]", "[1]"))  # another one took its place
         found = await db.read(lambda tx: kept_answers.get(tx, "s", "k"))
-        assert found is not None and found.created_at == 5
+        assert found is not None and (found.created_at, found.body) == (5, "{}")
     finally:
         await db.close()

@@ -188,6 +188,16 @@ async def test_a_known_key_is_compared_once(rows: Rows, monkeypatch: pytest.Monk
     assert rows.reads == 51  # and yet the row is read every time
 
 
+async def test_a_burst_with_one_key_is_one_guess(rows: Rows) -> None:
+    """After a start no key is remembered: a client with many connections was taken for one that guesses."""
+    keyring = make_keyring(rows, limit=1)
+    found = await asyncio.gather(*(keyring.check(KEY, "x") for _ in range(50)))
+    assert {each.id for each in found} == {"id-of-a"}
+    wrong = [keyring.check("sk_" + letter * 43, "y") for letter in "xyz"]
+    ends = await asyncio.gather(*wrong, return_exceptions=True)
+    assert [type(end) for end in ends] == [Unauthorized, TooManyRequests, TooManyRequests]
+
+
 async def test_a_caller_who_leaves_does_not_take_the_comparison_along(rows: Rows) -> None:
     rows.add(KEY, hash=bcrypt.hashpw(KEY.encode(), bcrypt.gensalt(10)).decode())
     keyring = make_keyring(rows)

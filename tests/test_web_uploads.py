@@ -74,6 +74,19 @@ def test_a_form_that_is_none_is_refused(port: int, type_: str) -> None:
     assert send(port, part(b"x") + b"--b--\r\n", type_)[0] in (400, 415, 422)
 
 
+@pytest.mark.parametrize("codec", ["idna", "punycode", "undefined", "utf-7", "unicode_escape", "latin-1", "nonsense"])
+def test_texts_are_utf8_whatever_codec_is_named(port: int, codec: str) -> None:
+    """Python knows codecs that fail in ways of their own: one of them was a 500."""
+    body = part(b"x", name="\\ud800", filename="xn--a") + b"--b--\r\n"
+    assert send(port, body, f"multipart/form-data; boundary=b; charset={codec}")[0] == 415
+    assert send(port, part(b"x") + b"--b--\r\n", "multipart/form-data; boundary=b; charset=UTF-8")[0] == 201
+
+
+def test_the_texts_of_a_form_are_bounded_together(port: int) -> None:
+    status, problem = send(port, part(b"y" * (33 << 10), name="n", filename=None) * 2 + b"--b--\r\n")
+    assert (status, problem["detail"]) == (400, "The form's texts have more than 65536 bytes.")
+
+
 def test_a_dripping_upload_is_cut(port: int) -> None:
     head = f"POST /files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 1000\r\n"
     head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.cli.output import escape, say
+from backend.cli.output import escape, plain, say
 
 if TYPE_CHECKING:
     from reelhook import AsyncClient
@@ -31,11 +33,19 @@ async def follow(service: AsyncClient, ids: list[str], show: Show) -> list[Follo
     return await asyncio.gather(*(one(id) for id in ids))
 
 
+def prepare(folder: Path | None) -> None:
+    """Make the folder for downloads before anything is asked for that has to be paid. Raises OSError."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
 async def bring(service: AsyncClient, ended: list[Followed], folder: Path | None) -> list[Generation]:
     """Download what is completed into the folder; each generation with the path as `file`."""
     if folder is None:
         return [each.raw for each in ended]
-    folder.mkdir(parents=True, exist_ok=True)
     brought = []
     for each in ended:
         file = await service.download(each, folder) if each.status == "completed" else None
@@ -48,7 +58,7 @@ def tell_failures(generations: list[Generation]) -> bool:
     for generation in generations:
         if generation["status"] != "completed":
             reason = (generation.get("error") or {}).get("message")
-            say(f"{generation['id']} {generation['status']}" + (f": {reason}" if reason else ""))
+            say(plain(f"{generation['id']} {generation['status']}" + (f": {reason}" if reason else "")))
     return all(generation["status"] == "completed" for generation in generations)
 
 
@@ -70,7 +80,7 @@ def _lines() -> Show:
     def show(generation: Generation) -> None:
         if stages.get(generation["id"]) != generation["stage"]:
             stages[generation["id"]] = generation["stage"]
-            say(f"{generation['kind']} {generation['id']}: {generation['stage']}")
+            say(plain(f"{generation['kind']} {generation['id']}: {generation['stage']}"))
 
     return show
 
@@ -93,10 +103,10 @@ def _bars() -> Iterator[Show]:
         def show(generation: Generation) -> None:
             task = tasks.get(generation["id"])
             if task is None:
-                label, kind = escape(_label(generation)), generation["kind"]
+                label, kind = escape(_label(generation)), plain(generation["kind"])
                 task = tasks[generation["id"]] = progress.add_task(label, total=None, kind=kind, stage="")
             total, done = _fraction(generation)
-            progress.update(task, total=total, completed=done, stage=generation["stage"])
+            progress.update(task, total=total, completed=done, stage=plain(generation["stage"]))
             if generation["status"] in FINAL:
                 progress.stop_task(task)
 
@@ -107,9 +117,10 @@ def _fraction(generation: Generation) -> tuple[float | None, float]:
     """What a bar shows, as total and done: an unknown progress is a bar that only moves."""
     if generation["status"] in FINAL:
         return 1.0, 1.0
-    return (None, 0.0) if generation["progress"] is None else (1.0, float(generation["progress"]))
+    progress = generation.get("progress")
+    return (None, 0.0) if progress is None else (1.0, float(progress))
 
 
 def _label(generation: Generation) -> str:
-    text = str(generation["prompt"] or generation["id"])
+    text = str(generation.get("prompt") or generation["id"])
     return text if len(text) <= 32 else text[:31] + "…"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from backend.cli.options import DEFAULT_URL, Json, Key, Out, Url, Wait
-from backend.cli.output import print_json, say
+from backend.cli.output import print_json, print_line, say
 from backend.cli.remote import Address
 
 if TYPE_CHECKING:
@@ -133,18 +133,24 @@ async def _run(
 ) -> tuple[dict[str, Any], bool]:
     from backend.cli import following
 
+    following.prepare(out)
     async with address.open() as service:
         if asset is not None:
             body["asset_id"] = await _asset_id(service, asset)
-        answer = await service.request("POST", f"/api/v2/generate/{kind}", body=body)
-        items = answer.get("items")
+        ask: Any = service.generate_video if kind == "video" else service.generate_image
+        asked = await ask(**body)
+        items = asked if isinstance(asked, list) else [asked]
         if not wait:
-            return answer, True
-        ids = [each["id"] for each in items or [answer]]
+            return _document(asked, [each.raw for each in items]), True
+        ids = [each.id for each in items]
         with following.shown(quiet=quiet) as show:
             ended = await following.follow(service, ids, show)
         made = await following.bring(service, ended, out)
-    return {"items": made} if items else made[0], following.tell_failures(made)
+    return _document(asked, made), following.tell_failures(made)
+
+
+def _document(asked: object, made: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"items": made} if isinstance(asked, list) else made[0]
 
 
 async def _asset_id(service: AsyncClient, given: str) -> str:
@@ -162,7 +168,7 @@ def _tell(answer: dict[str, Any], waited: bool, json: bool) -> None:
     if json:
         return print_json(answer)
     for generation in answer.get("items") or [answer]:
-        typer.echo(generation.get("file") or (generation["url"] if waited else None) or generation["id"])
+        print_line(generation.get("file") or (generation.get("url") if waited else None) or generation["id"])
     if not waited:
         say("accepted; follow it with `reelhook watch ID`")
 

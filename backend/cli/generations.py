@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from backend.cli.options import DEFAULT_URL, Json, Key, Out, Url, Wait
-from backend.cli.output import print_json, print_table, say, size
+from backend.cli.output import plain, print_json, print_line, print_table, say, size
 from backend.cli.remote import Address
 
 Id = Annotated[str, typer.Argument(metavar="ID")]
@@ -32,14 +32,14 @@ def list_(
     key: Key = None,
 ) -> None:
     """List generations, the newest first."""
-    query: dict[str, object] = {"kind": kind, "status": status, "campaign_id": campaign, "client_id": client}
+    query: dict[str, Any] = {"kind": kind, "status": status, "campaign_id": campaign, "client_id": client}
     query |= {"model": model, "q": q, "limit": limit, "cursor": cursor}
-    page = asyncio.run(_ask(Address(url, key), "GET", "/api/v2/generations", query))
+    page = asyncio.run(_page(Address(url, key), query))
     if json:
         return print_json(page)
     print_table(("id", "kind", "status", "created", "size", "prompt"), [_row(each) for each in page["items"]])
     if page["next_cursor"]:
-        say(f"more: --cursor {page['next_cursor']}")
+        say(plain(f"more: --cursor {page['next_cursor']}"))
 
 
 def show(id: Id, json: Json = False, url: Url = DEFAULT_URL, key: Key = None) -> None:
@@ -74,6 +74,8 @@ def watch(
 def _follow(ids: list[str], out: Path | None, json: bool, address: Address) -> None:
     from backend.cli import following
 
+    following.prepare(out)
+
     async def run() -> list[dict[str, Any]]:
         async with address.open() as service:
             with following.shown(quiet=json) as show:
@@ -87,10 +89,13 @@ def retry(
     id: Id, wait: Wait = False, out: Out = None, json: Json = False, url: Url = DEFAULT_URL, key: Key = None
 ) -> None:
     """Ask for a failed or canceled generation again: a new one that names the old."""
+    from backend.cli import following
+
+    following.prepare(out)
     new = asyncio.run(_change(Address(url, key), "retry", id))
     if wait or out:
         return _follow([new["id"]], out, json, Address(url, key))
-    print_json(new) if json else typer.echo(new["id"])
+    print_json(new) if json else print_line(new["id"])
 
 
 def cancel(ids: Ids, json: Json = False, url: Url = DEFAULT_URL, key: Key = None) -> None:
@@ -99,12 +104,13 @@ def cancel(ids: Ids, json: Json = False, url: Url = DEFAULT_URL, key: Key = None
     if json:
         return print_json({"items": stopped})
     for generation in stopped:
-        typer.echo(f"{generation['id']} {generation['status']}")
+        print_line(f"{generation['id']} {generation['status']}")
 
 
-async def _ask(address: Address, method: str, path: str, query: dict[str, object]) -> Any:
+async def _page(address: Address, query: dict[str, Any]) -> dict[str, Any]:
     async with address.open() as service:
-        return await service.request(method, path, query=query)
+        page = await service.generations_page(**query)
+        return {"items": [each.raw for each in page.items], "next_cursor": page.next_cursor}
 
 
 async def _show(address: Address, id: str) -> dict[str, Any]:
@@ -125,14 +131,14 @@ def _end(ended: list[dict[str, Any]], json: bool) -> None:
         print_json({"items": ended})
     else:
         for generation in ended:
-            where = generation.get("file") or generation["url"] or ""
-            typer.echo(f"{generation['id']} {generation['status']} {where}".rstrip())
+            where = generation.get("file") or generation.get("url") or ""
+            print_line(f"{generation['id']} {generation['status']} {where}".rstrip())
     if not tell_failures(ended):
         raise typer.Exit(1)
 
 
 def _row(generation: dict[str, Any]) -> tuple[object, ...]:
     made = generation["created_at"][:19].replace("T", " ")
-    prompt = generation["prompt"] or ""
+    prompt = generation.get("prompt") or ""
     short = prompt if len(prompt) <= 60 else prompt[:59] + "…"
-    return generation["id"], generation["kind"], generation["status"], made, size(generation["bytes"]), short
+    return generation["id"], generation["kind"], generation["status"], made, size(generation.get("bytes")), short

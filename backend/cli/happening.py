@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json as jsons
 import os
 import signal
 import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from backend.cli.output import json_text, plain
 from backend.cli.remote import Address
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ async def _listen(address: Address, campaign: str | None, client: str | None, js
     comma = ""
     async with address.open() as service, aclosing(service.events(campaign_id=campaign, client_id=client)) as events:
         async for event in events:
-            _print(comma + jsons.dumps(event.raw, ensure_ascii=False) + "\n" if json else _line(event))
+            _print(comma + json_text(event.raw) + "\n" if json else plain(_line(event)) + "\n")
             comma = ","
 
 
@@ -49,10 +49,10 @@ def _line(event: Event) -> str:
     at = event.created_at.isoformat(timespec="seconds").replace("+00:00", "Z")
     about = event.generation
     if about is None:
-        return f"{at} {event.type} {jsons.dumps(event.data)}\n"
+        return f"{at} {event.type} {json_text(event.data)}"
     more = f" {about.progress:.0%}" if about.progress is not None and not about.is_final else ""
-    reason = ": " + "".join(each if each.isprintable() else " " for each in about.error.message) if about.error else ""
-    return f"{at} {event.type} {about.kind} {about.id}{more}{reason}\n"
+    reason = f": {about.error.message}" if about.error else ""
+    return f"{at} {event.type} {about.kind} {about.id}{more}{reason}"
 
 
 def _print(text: str) -> None:

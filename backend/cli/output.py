@@ -10,12 +10,28 @@ from typing import Any
 
 def print_json(document: Any) -> None:
     """The one JSON document of a command with `--json`."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json_text(document, indent=2) + "\n")
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """JSON as it can be shown: what a terminal would obey, and half a surrogate pair, are written as escapes."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False, default=str)
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+
+
+def print_line(text: object) -> None:
+    """A result on a line of its own."""
+    sys.stdout.write(plain(text) + "\n")
+
+
+def plain(text: object) -> str:
+    """On one line, without what a terminal would obey: it may have come from a server."""
+    return "".join(char if char.isprintable() else " " for char in str(text))
 
 
 def say(text: str) -> None:
     """A remark for the person at the terminal: never part of the result."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write("\n".join(plain(line) for line in text.split("\n")) + "\n")
     sys.stderr.flush()
 
 
@@ -36,7 +52,7 @@ def escape(cell: object) -> str:
     from rich.markup import escape as escape_markup
 
     text = json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict) else "" if cell is None else str(cell)
-    return escape_markup("".join(char if char.isprintable() else " " for char in text))
+    return escape_markup(plain(text))
 
 
 def size(count: int | None) -> str:

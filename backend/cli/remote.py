@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backend.cli.output import plain
 from backend.errors import ReelhookError
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ class Address:
             async with reelhook.AsyncClient(self.url, self.key or "", fail_fast=True) as client:
                 yield client
         except reelhook.Unauthorized as error:
-            raise Refused(str(error) + ("" if self.key else " (REELHOOK_API_KEY is not set)")) from error
+            raise Refused(plain(error) + ("" if self.key else " (REELHOOK_API_KEY is not set)")) from error
         except reelhook.Unanswered as error:
-            raise Refused(str(error)) from error
+            raise Refused(plain(error)) from error
         except reelhook.Unreachable as error:
             advice = "start one with `reelhook serve`, or set REELHOOK_URL"
             raise Refused(f"no service answers at {self.url.rstrip('/')}: {advice}") from error
         except reelhook.ReelhookError as error:
-            raise Refused(str(error)) from error
+            raise Refused(plain(error)) from error

@@ -64,13 +64,18 @@ async def put(
     )
 
 
-async def renew(tx: Tx, scope: str, key: str, now: int) -> None:
-    """The answer is kept as if it had been given now."""
+async def renew(tx: Tx, scope: str, key: str, now: int, old: str, body: str) -> None:
+    """The answer is kept as if it had been given now, with this body; unless another one took its place."""
     await tx.run(
-        "UPDATE idempotency_keys SET created_at = :now WHERE scope = :scope AND key = :key",
+        """
+        UPDATE idempotency_keys SET created_at = :now, body = :body
+        WHERE scope = :scope AND key = :key AND body = :old
+        """,
         scope=scope,
         key=key,
         now=now,
+        old=old,
+        body=body,
     )
 
 

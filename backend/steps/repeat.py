@@ -89,9 +89,9 @@ async def look(ctx: Context, repeat: Idempotency) -> Answer | None:
     return await ctx.db.read(lambda tx: _kept(tx, ctx, repeat))
 
 
-async def renew(ctx: Context, repeat: Idempotency) -> None:
-    """The sender was told to come again: his time begins anew."""
-    await ctx.db.write(lambda tx: repeats.renew(tx, repeat.scope, repeat.key, ctx.now()))
+async def renew(ctx: Context, repeat: Idempotency, old: Any, body: Any) -> None:
+    """Keep this body in the place of the old one, if that is still the kept one; its time begins anew."""
+    await ctx.db.write(lambda tx: repeats.renew(tx, repeat.scope, repeat.key, ctx.now(), _as_text(old), _as_text(body)))
 
 
 async def abandon(ctx: Context, repeat: Idempotency | None) -> None:
@@ -117,7 +117,6 @@ async def _kept(tx: Tx, ctx: Context, repeat: Idempotency) -> Answer | None:
 
 
 async def _keep(tx: Tx, ctx: Context, repeat: Idempotency, answer: Answer) -> None:
-    body = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":"))
     await repeats.put(
         tx,
         repeat.scope,
@@ -125,6 +124,10 @@ async def _keep(tx: Tx, ctx: Context, repeat: Idempotency, answer: Answer) -> No
         repeat.request_hash,
         ctx.now(),
         status=answer.status,
-        body=body,
+        body=_as_text(answer.body),
         location=answer.location,
     )
+
+
+def _as_text(body: Any) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))

@@ -68,14 +68,16 @@ class Keyring:
         known = self._recall(digest)
         if known is not None:
             return self._usable(await self._find(key[PREFIX]), known, digest)
-        began = self._attempts.begin(address)
+        # A burst with one key is one guess: after a start nobody's key is remembered.
+        began = None if digest in self._checking else self._attempts.begin(address)
         with self._place(digest):
             row = await self._find(key[PREFIX])
             against = row.hash if row is not None else self._dummy
             if not await self._compare(key, against, digest):
                 raise Unauthorized
         row = self._usable(row, against, digest)
-        self._attempts.forgive(address, began)
+        if began is not None:
+            self._attempts.forgive(address, began)
         self._remember(digest, against)
         return row
 

@@ -49,7 +49,7 @@ async def create_images(call: Call) -> Response:
         return Answer(200, {"ids": [row.id for row in rows], "by_retry": repeats.is_retry(call)})
 
     answer = await repeat.once(ctx, name, work)
-    rows = await waiting.results(call, name, answer.body["ids"])
+    rows = await waiting.results(call, name, answer)
     response = await _answer(ctx, rows, as_urls=body.response_format == "url")
     if answer.replayed:
         response.headers["idempotent-replayed"] = "true"

@@ -1,5 +1,6 @@
 """What a request repeats. The SDK sends a POST again by itself when it saw no answer, a 409, 429 or 5xx, and says so in
-`x-stainless-retry-count`; it sends no Idempotency-Key. Two equal requests on purpose count 0 both, and are two.
+`x-stainless-retry-count`; it sends no Idempotency-Key. Two equal requests on purpose count 0 both, and are two, unless
+what was made for the first is still `owed`: nobody was given it.
 """
 
 from __future__ import annotations
@@ -42,9 +43,12 @@ def _count(call: Call) -> int | None:
 
 
 def _rule(count: int | None, arrived: int) -> Callable[[Any, int], bool]:
-    if count is None:
-        return lambda kept, at: at > arrived - BARE_MS
-    if count > 0:
-        return lambda kept, at: at > arrived - RETRY_MS
-    # A first one that took so long that its own repeat overtook it: the two are one.
-    return lambda kept, at: at >= arrived and bool(kept["by_retry"])
+    def is_meant(kept: Any, at: int) -> bool:
+        if count or kept.get("owed"):  # what nobody was given yet, whoever asks for it
+            return at > arrived - RETRY_MS
+        if count is None:
+            return at > arrived - BARE_MS
+        # A first one that took so long that its own repeat overtook it: the two are one.
+        return at >= arrived and bool(kept["by_retry"])
+
+    return is_meant

@@ -72,7 +72,7 @@ async def create_video(call: Call) -> Response:
     if call.body is not None:
         return await _create(call, call.body, None)
     cap_bytes = call.ctx.settings.max_asset_mb * 1_000_000
-    opened = forms.open_form(call.request, cap_bytes=cap_bytes, field_bytes=REFERENCE_BYTES, file="input_reference")
+    opened = forms.open_form(call.request, cap_bytes=cap_bytes, text_bytes=REFERENCE_BYTES, file="input_reference")
     async with opened as (values, file):
         return await _create(call, forms.validated(VideoBody, values, _WHOLE), file)
 

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from backend.errors import Conflict, InvalidInput, NotFound, Problem, ProviderFailed, Unavailable
 from backend.model import ACTIVE, COMPLETED, Failure, Generation
 from backend.steps import repeat
-from backend.steps.repeat import Idempotency
+from backend.steps.repeat import Answer, Idempotency
 from backend.web.operation import Call
 
 WAIT_S = 120.0
@@ -19,19 +19,32 @@ _OF_THE_INPUT = frozenset({"invalid_input", "moderated", "source_failed"})
 _PASSING = frozenset({"provider_unavailable", "rate_limited"})
 
 
-async def results(call: Call, name: Idempotency, ids: Sequence[str]) -> list[Generation]:
-    """Those of the generations that are completed, when all have ended.
+async def results(call: Call, name: Idempotency, answer: Answer) -> list[Generation]:
+    """Those of the answer's generations that are completed, when all have ended.
 
-    Raises Unavailable while one is unfinished after WAIT_S, and the problem of the first one when none is completed.
+    Raises the problem of the first one when none is completed, Unavailable while one is unfinished after WAIT_S, and
+    ClientDisconnect when the sender left.
+    Then they are `owed` to the next equal request, whoever sends it: nobody was given what is paid for.
     """
-    rows = await _wait(call, ids)
+    ids: Sequence[str] = answer.body["ids"]
+    kept = {name: value for name, value in answer.body.items() if name != "owed"}
+    owed = kept | {"owed": True}
+    if answer.replayed:
+        await repeat.renew(call.ctx, name, owed, kept)  # to this one, and not to the next as well
+    try:
+        rows = await _wait(call, ids)
+    except ClientDisconnect:
+        await repeat.renew(call.ctx, name, kept, owed)
+        raise
     if any(row.status in ACTIVE for row in rows):
-        await repeat.renew(call.ctx, name)  # who is told to come again joins, however long this took
+        await repeat.renew(call.ctx, name, kept, owed)
         raise Unavailable(
             f"Still being made: send the same request again to go on waiting, or ask for {', '.join(ids)} later.",
             code="still_running",
             retry_after=AGAIN_S,
         )
+    if answer.replayed:
+        await repeat.renew(call.ctx, name, owed, kept)  # the first sender may have been seen to leave meanwhile
     done = [row for row in rows if row.status == COMPLETED]
     if not done:
         raise problem_of(rows[0]) if rows else NotFound("It was deleted meanwhile.", code="generation_not_found")
