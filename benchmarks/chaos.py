@@ -1,4 +1,4 @@
-"""Customers, every fault a provider can have, and kill -9 every few seconds, all at once; then an audit.
+"""Customers and those they want told, every fault a provider can have, and kill -9 every few seconds; then an audit.
 
     scripts/chaos [2000] [--restarts 20] [--every-s 4] [--seed 1] [--rare 20]
     scripts/chaos --machine 600 [--seed 1]
@@ -14,7 +14,8 @@ import os
 import sys
 from typing import NoReturn
 
-from storms.storm import Plan, run, table
+from storms.report import table
+from storms.storm import Plan, run
 
 
 def main(wanted: argparse.Namespace) -> int:

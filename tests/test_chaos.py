@@ -6,7 +6,8 @@ import random
 
 import pytest
 from storms import weather
-from storms.storm import Plan, run, table
+from storms.report import table
+from storms.storm import Plan, run
 
 from backend.emulator.faults import parse
 from backend.emulator.kinds import KINDS
@@ -18,6 +19,8 @@ def test_customers_faults_and_kills_at_once_lose_double_and_damage_nothing() -> 
     assert not report.found, table(report)
     assert report.shocks["kill"] and report.ends.total() + report.deleted >= 60
     assert report.ends["completed", ""] and report.struck.total() > 40, table(report)
+    assert report.told["heard"] >= report.told["events"] >= 60 and report.moods["well"], table(report)
+    assert report.refused and report.moods.total() > report.moods["well"] + report.moods["late"], table(report)
 
 
 def test_the_weather_has_every_kind_of_fault() -> None:

@@ -55,13 +55,20 @@ def test_a_stop_does_not_wait_for_who_takes_nothing(service: Gateway) -> None:
     large = {f"k{number}": "x" * 500 for number in range(16)}
     for id in service.ask_many(350, metadata=large):
         service.ended(id, "completed", 60)
+    stop_on_a_deaf_one(service, after_s=QUIET_S / 2)
+    service.start()
+    stop_on_a_deaf_one(service, after_s=QUIET_S + 1)
+
+
+def stop_on_a_deaf_one(service: Gateway, after_s: float) -> None:
+    """It is told to stop when somebody has taken nothing for about so long."""
     with socket.socket() as deaf, listening(service.origin) as ear:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect(("127.0.0.1", int(service.origin.rpartition(":")[2])))
         deaf.sendall(f"GET /api/v2/events HTTP/1.1\r\nHost: 127.0.0.1\r\nLast-Event-ID: {floor_id(0)}\r\n\r\n".encode())
         until(lambda: streams_of(service) == 2)
-        quiet_at = time.monotonic() + QUIET_S + 1
-        until(lambda: time.monotonic() > quiet_at)
+        stop_at = time.monotonic() + after_s
+        until(lambda: time.monotonic() > stop_at)
         assert service.stop(within_s=10) == 0
         until(lambda: ear.ended)
 

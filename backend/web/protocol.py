@@ -51,6 +51,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _taken_at = 0.0
     _leaving = False
     _gone = False
+    _stops = False  # the server does: then nobody is waited for who takes nothing
     _running: RequestResponseCycle | None = None
 
     def __init__(self, *args: Any, stopping: Callable[[], None] | None = None, **more: Any) -> None:
@@ -61,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The server stops, and waits for every answer's end: those without one are told, those not taken are cut."""
         if self._stopping is not None:
             self._stopping()
+        self._stops = True
         if self._watch is not None and self.loop.time() - self._taken_at >= QUIET_S:
             self._cut()
         super().shutdown()
@@ -236,7 +238,7 @@ class BoundedProtocol(HttpToolsProtocol):
         now, untaken_bytes = self.loop.time(), self._count_untaken()
         if untaken_bytes != self._untaken_bytes:
             self._untaken_bytes, self._taken_at = untaken_bytes, now
-        if now - self._taken_at >= STALLED_S:
+        if now - self._taken_at >= (QUIET_S if self._stops else STALLED_S):
             self._cut()
         else:
             self._watch = self.loop.call_later(LOOK_EVERY_S, self._look)

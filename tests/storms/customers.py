@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -26,6 +27,7 @@ class Books:
     lock: threading.Lock = field(default_factory=threading.Lock)
     accepted: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
+    own: set[str] = field(default_factory=set)  # accepted with an address that is to be told
     answers: Counter[str] = field(default_factory=Counter)
     found: list[Finding] = field(default_factory=list)
 
@@ -40,6 +42,22 @@ class Books:
         with self.lock:
             self.found.append(Finding(UNTRUE, text))
 
+    def unexplained(self, rows: Callable[[str], list[tuple[Any, ...]]]) -> list[Finding]:
+        """A row that nobody asked for: only start images and retried sources come by themselves, and are needed."""
+        found = rows("SELECT id, source, retry_of FROM generations")
+        needed = {value for _, source, _ in found for value in _ids(json.loads(source))}
+        strangers = [id for id, _, _ in found if id not in self.accepted | needed]
+        waited_for = {id for (id,) in rows("SELECT id FROM witness WHERE subject = 'deleted'")}
+        if len(strangers) > len(waited_for):  # a deleted video leaves its start image behind
+            return [Finding(UNTRUE, f"nobody asked for {strangers}")]
+        return []
+
+
+def _ids(source: dict[str, Any]) -> list[str]:
+    return [
+        value for one in (source, source.get("end_image") or {}) for value in one.values() if isinstance(value, str)
+    ]
+
 
 @dataclass
 class Customer:
@@ -52,6 +70,8 @@ class Customer:
     books: Books
     chance: random.Random
     pause_s: float
+    own_url: str
+    is_limited: bool  # it has a budget
     made: list[dict[str, Any]] = field(default_factory=list)
     asked: int = 0
 
@@ -89,9 +109,16 @@ class Customer:
             self.ask(self.chance.choice(("image", "video")), **{f"{one['kind']}_id": one["id"]}, **more)
 
     def ask(self, kind: str, **wanted: Any) -> None:
-        """202, or 404 and 422 when the source is gone or failed."""
+        """202, or 404 and 422 when the source is gone or failed; 402 when it does not fit into a budget."""
         body = {"campaign_id": self.campaign_id, "prompt": f"a fox in the snow, {self.name} {self.asked}", **wanted}
-        self.accept(self.post(f"ask for {kind}", f"/api/v2/generate/{kind}", body, {202, 404, 422}))
+        if own := self.chance.random() < 0.3:
+            body["webhook_url"] = self.own_url
+        accepted = self.accept(self.post(f"ask for {kind}", f"/api/v2/generate/{kind}", body, self.fitting(404, 422)))
+        self.books.own.update(accepted if own else ())
+
+    def fitting(self, *others: int) -> set[int]:
+        """What a request that costs something may be answered."""
+        return {202, *others, *((402,) if self.is_limited else ())}
 
     def cancel_one(self) -> None:
         if one := self.recent():
@@ -99,8 +126,9 @@ class Customer:
 
     def retry_one(self) -> None:
         for one in self.chance.sample(self.made[-REMEMBERED:], min(5, len(self.made))):
-            answer = self.post("retry", f"/api/v2/generations/{one['id']}/retry", {}, {202, 404, 409})
-            if self.accept(answer):
+            answer = self.post("retry", f"/api/v2/generations/{one['id']}/retry", {}, self.fitting(404, 409))
+            if accepted := self.accept(answer):
+                self.books.own.update(accepted if one["id"] in self.books.own else ())
                 return
 
     def delete_one(self) -> None:
@@ -115,7 +143,7 @@ class Customer:
         return self.chance.choice(self.made[-REMEMBERED:]) if self.made else None
 
     def post(self, what: str, path: str, body: dict[str, Any], expected: set[int]) -> httpx.Response:
-        """Under a key; now and then once more, which must give the same answer."""
+        """Under a key; now and then once more, which must give the same answer. A refusal is not kept."""
         self.asked += 1
         headers = {"Idempotency-Key": f"{self.name}-{self.asked}"}
 
@@ -127,6 +155,8 @@ class Customer:
             again = self.send(f"repeat {what}", once, expected)
             if answer.status_code < 300 and again.content != answer.content:
                 self.books.accuse(f"{path} was answered {answer.text}, and under the same key {again.text}")
+            elif answer.status_code == 402:
+                return again
         return answer
 
     def send(self, what: str, once: Callable[[], httpx.Response], expected: set[int]) -> httpx.Response:
@@ -147,13 +177,13 @@ class Customer:
             time.sleep(0.3)
         raise TimeoutError(f"{what}: the service never came back")
 
-    def accept(self, answer: httpx.Response) -> bool:
-        """Whether it was a 202; then all its generations are promised."""
+    def accept(self, answer: httpx.Response) -> list[str]:
+        """The generations a 202 promises."""
         if answer.status_code != 202:
-            return False
+            return []
         made = answer.json()
         items = made.get("items", [made])
         self.made += items
         with self.books.lock:
             self.books.accepted.update(one["id"] for one in items)
-        return True
+        return [one["id"] for one in items]

@@ -18,15 +18,23 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from auditor import BACKWARDS, LOST, STUCK, UNTRUE, Finding, findings, witness
+from auditor import LOST, UNTRUE, Finding, findings, witness
 from emulating import TINY, Provider, emulating, png, until
 from gateway import Gateway, new_gateway
 
 from backend.cli.processes import answer_of
-from storms import weather
+from storms import money, told, weather
 from storms.customers import Books, Customer
+from storms.report import Report
+from storms.told import Told
 
 PROVIDER = replace(TINY, image_s=0.2, video_s=0.8, webhook_delays_s=(0.5,) * 40)  # a restart takes seconds
+SETTINGS = {
+    "AUTH_MODE": "keys",
+    "MAX_IN_FLIGHT": "2000",
+    "MAX_OUTPUT_MB": "5",
+    "WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8",
+}
 CUSTOMERS = 6
 UNFINISHED = "SELECT id, status FROM generations WHERE finished_at IS NULL ORDER BY id"
 LEFT = f"SELECT COUNT(*) FROM ({UNFINISHED}) UNION ALL SELECT COUNT(*) FROM trash UNION ALL SELECT COUNT(*) FROM deliveries WHERE handled_at IS NULL"  # noqa: E501, S608
@@ -47,27 +55,12 @@ class Plan:
     calm_s: float = 12.0
 
 
-@dataclass
-class Report:
-    """What it came to. `ends` counts statuses and error codes."""
-
-    found: list[Finding] = field(default_factory=list)
-    ends: Counter[tuple[str, str]] = field(default_factory=Counter)
-    shocks: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
-    struck: Counter[str] = field(default_factory=Counter)
-    created: int = 0
-    deleted: int = 0
-    asked_s: float = 0.0
-    seconds: float = 0.0
-
-
-def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
-    """The whole run in a new folder; `told` hears of its progress."""
+def run(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Report:
+    """The whole run in a new folder; `say` hears of its progress."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="reelhook-chaos-") as place, emulating(PROVIDER) as provider:
-        service = new_gateway(Path(place), provider, AUTH_MODE="keys", MAX_IN_FLIGHT="2000", MAX_OUTPUT_MB="5")
-        storm = Storm(plan, Path(place), provider, service, random.Random(plan.seed), told)
+        service = new_gateway(Path(place), provider, **SETTINGS)
+        storm = Storm(plan, Path(place), provider, service, random.Random(plan.seed), say, Told(service.origin))
         try:
             storm.begin()
             storm.rage()
@@ -76,6 +69,7 @@ def run(plan: Plan, told: Callable[[str], None] = lambda _: None) -> Report:
             storm.audit()
         finally:
             service.abandon()
+            storm.told.closing.close()
             for face in (service, *(customer.http for customer in storm.customers)):
                 face.close()
     storm.report.seconds = time.monotonic() - began
@@ -91,21 +85,24 @@ class Storm:
     provider: Provider
     service: Gateway
     chance: random.Random
-    told: Callable[[str], None]
+    say: Callable[[str], None]
+    told: Told
     books: Books = field(default_factory=lambda: Books(0))
     report: Report = field(default_factory=Report)
     customers: list[Customer] = field(default_factory=list)
     admin: str = ""
 
     def begin(self) -> None:
-        """A key, the first start, a witness, and customers with all they need."""
+        """A key, the first start, witnesses, and customers with all they need."""
         made = answer_of(["keys", "create", "--name", "chaos", "--admin", "--json"], self.folder, self.service.settings)
         self.admin = json.loads(made)["key"]
         self.service.start()
         witness(self.folder)
+        self._edit(told.WITNESS + money.WITNESS)
+        self.told.listen(self.admin)
         self.books.wanted = self.plan.generations
         pause_s = CUSTOMERS * self.plan.restarts * self.plan.every_s / self.plan.generations
-        self.customers = [self._customer(f"customer {number}", pause_s) for number in range(CUSTOMERS)]
+        self.customers = [self._customer(number, pause_s) for number in range(CUSTOMERS)]
         self.change_weather()
 
     def rage(self) -> None:
@@ -143,10 +140,11 @@ class Storm:
                 self._freeze(self.chance.uniform(0.5, 3.0))
                 return
         self._edit("UPDATE providers SET paused_until = 0")  # somebody paid the bill: a minute for each is too long
+        self._edit(told.ALL_DUE)
         if self.report.shocks.total() % 4 == 0:
             self.change_weather()
         self.service.start()
-        self.told(f"{sum(self.report.shocks.values())} shocks, {len(self.books.accepted)} accepted")
+        self.say(f"{sum(self.report.shocks.values())} shocks, {len(self.books.accepted)} accepted")
 
     def change_weather(self) -> None:
         """Other faults from now on; those of before are counted first."""
@@ -155,17 +153,22 @@ class Storm:
         assert answer.status_code == 200, answer.text
 
     def calm(self) -> None:
-        """No more faults; what nobody will ever hear of gets its deadline passed."""
+        """No more faults; what nobody will ever hear of gets its deadline passed, and everybody is told the rest."""
         self._count_faults()
         self.provider.spoil()
+        self.told.calm()
         for _ in range(4):
             self._until_nothing_moves()
             if not self._rows(UNFINISHED):
                 break
-            self.told(f"time passes for {Counter(status for _, status in self._rows(UNFINISHED))}")
+            self.say(f"time passes for {Counter(status for _, status in self._rows(UNFINISHED))}")
             self._let_time_pass()
         with suppress(AssertionError):
             until(lambda: not any(count for (count,) in self._rows(LEFT)), 60)
+        if waiting := self._rows(told.PENDING):
+            self.say(f"time passes for {len(waiting)} webhooks")
+            self._let_time_pass()
+        self.told.wait(self._rows)
 
     def audit(self) -> None:
         """Stop it, and compare what is left with what was promised and what was paid."""
@@ -174,7 +177,9 @@ class Storm:
         if any("no row names the file" in one.text for one in found):
             found = self._findings_after_a_sweep()
         ledger = self.provider.ledger
-        self.report.found += [*self.books.found, *found, *self._of_the_log(), *self._unexplained()]
+        self.report.found += [*self.books.found, *found, *self._of_the_log(), *self.books.unexplained(self._rows)]
+        self.report.found += [*self.told.findings(self._rows, self.books.own), *money.findings(self._rows)]
+        self.report.told, self.report.moods = self.told.figures(self._rows), self.told.moods()
         self.report.ends = Counter(
             {
                 (status, code or ""): count
@@ -197,32 +202,36 @@ class Storm:
         self._stop()
         return self._findings()
 
-    def _unexplained(self) -> list[Finding]:
-        """A row that nobody asked for: only start images and retried sources come by themselves, and are needed."""
-        rows = self._rows("SELECT id, source, retry_of FROM generations")
-        needed = {value for _, source, _ in rows for value in _ids(json.loads(source))}
-        strangers = [id for id, _, _ in rows if id not in self.books.accepted | needed]
-        waited_for = {id for (id,) in self._rows("SELECT id FROM witness WHERE subject = 'deleted'")}
-        if len(strangers) > len(waited_for):  # a deleted video leaves its start image behind
-            return [Finding(UNTRUE, f"nobody asked for {strangers}")]
-        return []
-
     def _of_the_log(self) -> list[Finding]:
         log = self.service.log()
         errors = [line for line in log.splitlines() if '"level": "error"' in line or "Traceback" in line]
         found = [Finding(UNTRUE, f"the log tells of {len(errors)} errors, first {errors[0][:3000]}")] if errors else []
-        return found + ([Finding(LOST, "the log holds a key")] if self.admin in log else [])
+        secrets = [self.admin, *(secret for box in self.told.mailboxes for secret in box.secrets.values())]
+        return found + [Finding(LOST, "the log holds a secret") for secret in secrets if secret in log]
 
-    def _customer(self, name: str, pause_s: float) -> Customer:
-        """A client with a campaign, a key of its own and an asset."""
+    def _customer(self, number: int, pause_s: float) -> Customer:
+        """A client with a campaign, a key of its own, an asset, and somebody who is told; two have budgets."""
+        name, chance = f"customer {number}", random.Random(f"{self.plan.seed} customer {number}")
+        usd = round(self.plan.generations / CUSTOMERS * money.USD_EACH, 2)
+        budgets = [{"budget_usd": usd} if number == limited else {} for limited in (0, 1)]
         with self._http(self.admin) as admin:
-            client = _made(admin.post("/api/v2/clients", json={"name": name}))
-            campaign = _made(admin.post("/api/v2/campaigns", json={"name": name, "client_id": client["id"]}))
-            key = _made(admin.post("/api/v2/keys", json={"name": name, "client_id": client["id"]}))["key"]
+            client = _made(admin.post("/api/v2/clients", json={"name": name, **budgets[0]}))["id"]
+            wanted = {"name": name, "client_id": client}
+            campaign = _made(admin.post("/api/v2/campaigns", json={**wanted, **budgets[1]}))["id"]
+            key = _made(admin.post("/api/v2/keys", json=wanted))["key"]
         http = self._http(key)
-        asset = _made(http.post("/api/v2/assets", files={"file": ("start.png", png())}))
-        chance = random.Random(f"{self.plan.seed} {name}")
-        return Customer(name, http, campaign["id"], asset["id"], self.books, chance, pause_s)
+        asset = _made(http.post("/api/v2/assets", files={"file": ("start.png", png())}))["id"]
+        self.told.listen(key, client)
+        own_url = self._mailbox(http, client, chance)
+        return Customer(name, http, campaign, asset, self.books, chance, pause_s, own_url, any(budgets))
+
+    def _mailbox(self, http: httpx.Client, client_id: str, chance: random.Random) -> str:
+        """An endpoint for everything; the address that requests may carry."""
+        box = self.told.receive(client_id, random.Random(chance.random()))
+        made = _made(http.post("/api/v2/webhook-endpoints", json={"url": box.receiver.origin + told.ENDPOINT}))
+        own = http.get("/api/v2/webhook-secret").json()
+        box.secrets = {told.ENDPOINT: made["secret"], told.OWN: own["secret"]}
+        return box.receiver.origin + told.OWN
 
     def _http(self, key: str) -> httpx.Client:
         headers = {"authorization": f"Bearer {key}"}
@@ -246,6 +255,7 @@ class Storm:
         self._edit("UPDATE generations SET due_at = 1 WHERE finished_at IS NULL")
         self._edit("UPDATE generations SET deadline_at = 1 WHERE status IN ('unclear', 'processing')")
         self._edit("UPDATE providers SET paused_until = 0")
+        self._edit(told.ALL_DUE)
         self.service.start()
 
     def _until_nothing_moves(self) -> None:
@@ -271,32 +281,7 @@ class Storm:
 
     def _edit(self, statement: str) -> None:
         with closing(sqlite3.connect(self.folder / "reelhook.db", timeout=10)) as connection, connection:
-            connection.execute(statement)
-
-
-def table(report: Report) -> str:
-    """The figures, and everything that was found."""
-    total = report.ends.total()
-    lines = [f"  {status:10} {code:20} {count:6}" for (status, code), count in sorted(report.ends.items())]
-    shocks = ", ".join(f"{count} x {kind}" for kind, count in report.shocks.items())
-    silent = sorted(kind for kind, count in report.struck.items() if not count)
-    lines.insert(0, f"{total} generations and {report.deleted} deleted; {report.created} predictions; {shocks}")
-    lines.append(
-        f"faults: {report.struck.total()} of {len(report.struck)} kinds; without an occasion: {silent or 'none'}"
-    )
-    lines.append("answers: " + ", ".join(f"{what}: {count}" for what, count in sorted(report.answers.items())))
-    lines.append(f"asked for {report.asked_s:.0f} s, ended after {report.seconds:.0f} s")
-    sorts = Counter(one.sort for one in report.found)
-    lines.append(
-        ", ".join(f"{sort}: {sorts[sort]}" for sort in sorted({LOST, "paid twice", STUCK, BACKWARDS} | set(sorts)))
-    )
-    return "\n".join([*lines, *(f"{one.sort}: {one.text}" for one in report.found)])
-
-
-def _ids(source: dict[str, Any]) -> list[str]:
-    return [
-        value for one in (source, source.get("end_image") or {}) for value in one.values() if isinstance(value, str)
-    ]
+            connection.executescript(statement)
 
 
 def _made(answer: httpx.Response) -> dict[str, Any]:
