@@ -98,6 +98,11 @@ def endpoint(row: Endpoint, now: int) -> Shown:
     }
 
 
+def new_endpoint(row: Endpoint, now: int, secret: str | None) -> Shown:
+    """One endpoint with its new secret, or without it where the answer is kept."""
+    return endpoint(row, now) | {"secret": secret}
+
+
 def outgoing(row: Outgoing, attempts: Sequence[Attempt]) -> Shown:
     """One delivery with its attempts. While an attempt runs, no next one is known."""
     waits = row.status == PENDING and row.lease_owner is None

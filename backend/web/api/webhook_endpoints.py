@@ -148,7 +148,7 @@ async def _with_secret(call: Call, status: int, change: Callable[[Tx, str], Awai
 
     async def work(tx: Tx) -> Answer:
         row = await change(tx, fresh)
-        shown = webhook_views.endpoint(row, call.ctx.now()) | {"secret": None}
+        shown = webhook_views.new_endpoint(row, call.ctx.now(), None)
         return Answer(status, shown, f"/api/v2/webhook-endpoints/{row.id}" if status == 201 else None)
 
     answer = await replies.answer_once(call, work)
