@@ -15,23 +15,39 @@ import reelhook
 
 
 class LoopThread:
-    """A loop in a thread of its own."""
+    """A loop in a thread of its own. Nothing is begun after its end, and nothing is left in the middle."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+        self._door = threading.Lock()
+        self.closed = False
 
     def run(self, work: Awaitable[Any]) -> Any:
         async def wrapped() -> Any:
             return await work
 
-        return asyncio.run_coroutine_threadsafe(wrapped(), self._loop).result(60)
+        with self._door:
+            if self.closed:
+                raise RuntimeError("the loop is closed")
+            future = asyncio.run_coroutine_threadsafe(wrapped(), self._loop)
+        return future.result(100)
 
     def close(self) -> None:
+        with self._door:
+            self.closed = True
+        asyncio.run_coroutine_threadsafe(self._end_all(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    async def _end_all(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
 
 
 class Blocking:
@@ -61,7 +77,8 @@ class Blocking:
                 except StopAsyncIteration:
                     return
         finally:
-            self._loop.run(items.aclose())
+            if not self._loop.closed:
+                self._loop.run(items.aclose())
 
     def close(self) -> None:
         self._loop.run(self._client.close())

@@ -230,6 +230,7 @@ def test_a_wait_outlives_the_service_being_killed(client: Any, service: Gateway,
 
 def test_a_wait_that_began_while_nobody_was_there_finds_its_end(client: Any, service: Gateway) -> None:
     image = client.generate_image(campaign_id=service.campaign_id, prompt="a fox")
+    service.reach(image.id, "processing", "storing", "completed")  # a submit that is cut off is unclear for long
     service.kill()
     answer = in_thread(lambda: client.wait(image.id, timeout=90))
     service.start()

@@ -208,7 +208,7 @@ def test_no_room_at_any_step_of_storing_only_delays_it(
         if where == "poster":
             patch.setattr(Image.Image, "save", refuse)
         elif where == "keep":
-            patch.setattr(folders, "_sync", refuse)
+            patch.setattr(folders.durable, "sync", refuse)
         else:
             patch.setattr(Path, "write_bytes", refuse)
         assert bench.look("storing") == [id]
