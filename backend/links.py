@@ -15,14 +15,22 @@ VARIANTS = ("data", "poster", "first", "last")
 
 
 def link(
-    ctx: Context, noun: str, id: str, variant: str = "data", *, base: str | None = None, life_s: int = YEAR_S
+    ctx: Context,
+    noun: str,
+    id: str,
+    variant: str = "data",
+    *,
+    base: str | None = None,
+    life_s: int = YEAR_S,
+    at: int | None = None,
 ) -> str:
     """A URL that needs no key. `noun` is images, videos or assets; it lives `life_s`, at most a year.
 
-    It ends at midnight, so that it stays the same all day and caches can keep what it leads to.
+    It ends at midnight, so that it stays the same all day and caches can keep what it leads to. `at` (milliseconds):
+    when its life begins, if that is not now.
     """
     whole_days = min(life_s, YEAR_S) // DAY_S * DAY_S
-    now_s = ctx.now() // 1000
+    now_s = (ctx.now() if at is None else at) // 1000
     expires = now_s - now_s % DAY_S + whole_days if whole_days else now_s + life_s
     path = f"frame/{variant}" if variant in ("first", "last") else variant
     signature = _signature(ctx.data_key, noun, id, variant, expires)

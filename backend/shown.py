@@ -13,8 +13,8 @@ from backend.model import PROCESSING, Event, Generation
 Shown = dict[str, Any]
 
 
-def generation(ctx: Context, row: Generation) -> Shown:
-    """One generation. `url` is there exactly when it is completed."""
+def generation(ctx: Context, row: Generation, at: int | None = None) -> Shown:
+    """One generation. `url` is there exactly when it is completed; its year begins now, or `at` (milliseconds)."""
     noun, done = f"{row.kind}s", row.status == "completed"
     failure = row.failure
     return {
@@ -32,8 +32,8 @@ def generation(ctx: Context, row: Generation) -> Shown:
         "prompt": row.prompt,
         "source": row.source,
         "params": row.params,
-        "url": links.link(ctx, noun, row.id) if done else None,
-        "poster_url": links.link(ctx, noun, row.id, "poster") if done and row.poster_name else None,
+        "url": links.link(ctx, noun, row.id, at=at) if done else None,
+        "poster_url": links.link(ctx, noun, row.id, "poster", at=at) if done and row.poster_name else None,
         "content_type": row.content_type,
         "bytes": row.bytes,
         "sha256": row.sha256,
@@ -57,7 +57,7 @@ def event(ctx: Context, one: Event, row: Generation | None) -> Shown:
 
     It says the same whenever it is told: what came of the generation later is left out.
     """
-    about = generation(ctx, _as_of(one, row)) if row else one.subject
+    about = generation(ctx, _as_of(one, row), one.created_at) if row else one.subject
     return {"id": one.id, "type": one.type, "created_at": time(one.created_at), "data": about}
 
 

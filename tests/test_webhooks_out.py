@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import standardwebhooks
 import svix
-from api_service import Service, Tenant, running
+from api_service import Service, Tenant, png, running
 from crashes.notify import at_a_letter
 from crashes.play import play
 from crashes.stories import CASES
@@ -34,9 +34,11 @@ from receivers import (
 )
 from workshop import Clock, working
 
-from backend import ids
-from backend.db import events, webhook_deliveries
+from backend import ids, shown
+from backend.db import events, feed, webhook_deliveries
+from backend.db.connection import Tx
 from backend.http import Http
+from backend.model import Event, Generation
 from backend.outbound import SCHEDULE_S, Endpoint, new_secret, retry_after_ms, wait_ms
 from backend.steps import announce, tidy
 
@@ -606,6 +608,21 @@ def test_an_event_and_its_deliveries_are_one_transaction(service: Service, who: 
         assert service.ask("POST", f"/api/v2/generations/{id}/cancel", {}, key=who.key).status == 500
     assert service.ask("GET", f"/api/v2/generations/{id}", key=who.key).json()["status"] == "pending"
     assert count(service, "events") == 0
+
+
+def test_an_event_is_told_in_the_same_words_on_the_next_day(service: Service, who: Tenant) -> None:
+    id = service.generate(who)["id"]
+    service.completed(id, png())
+
+    async def look(tx: Tx) -> tuple[Event, Generation]:
+        ((event, row),) = (await feed.page(tx, feed.Topic("generation", id), "", 10))[-1:]
+        assert row is not None
+        return event, row
+
+    told = service.run(service.ctx.db.read(look))
+    tomorrow = replace(service.ctx, now=lambda: service.ctx.now() + 86_400_000)
+    assert shown.event(service.ctx, *told)["data"]["url"]
+    assert shown.event(tomorrow, *told) == shown.event(service.ctx, *told)
 
 
 def test_of_two_events_the_older_goes_first(service: Service, who: Tenant, receiver: Receiver) -> None:
