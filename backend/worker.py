@@ -96,19 +96,14 @@ class Worker:
             Lane(
                 "submit",
                 lambda limit: submit.claim(ctx, me, self.kinds, limit, LEASE_MS),
-                lambda _: lambda row: submit.send(ctx, row, me),
+                _each(lambda row: submit.send(ctx, row, me)),
                 64,
             ),
-            Lane("lost", due(SUBMITTING), lambda _: lambda row: watch.mark_lost(ctx, row, me), 64),
+            Lane("lost", due(SUBMITTING), _each(lambda row: watch.mark_lost(ctx, row, me)), 64),
             Lane("unclear", due(UNCLEAR), lambda rows: watch.look_for(ctx, rows, me), 200, together=True),
-            Lane("poll", due(PROCESSING), lambda _: lambda row: watch.poll(ctx, row, me), 32),
-            Lane("collect", due(STORING), lambda _: lambda row: collect.store(ctx, row, me), 40),
-            Lane(
-                "tell",
-                lambda limit: announce.claim(ctx, me, limit),
-                lambda _: lambda row: announce.send(ctx, row),
-                100,
-            ),
+            Lane("poll", due(PROCESSING), _each(lambda row: watch.poll(ctx, row, me)), 32),
+            Lane("collect", due(STORING), _each(lambda row: collect.store(ctx, row, me)), 40),
+            Lane("tell", lambda limit: announce.claim(ctx, me, limit), _each(lambda row: announce.send(ctx, row)), 100),
         ]
 
     async def _tend(self, lane: Lane) -> None:
@@ -206,6 +201,11 @@ class Worker:
 
     async def _give_up(self) -> None:
         await watch.give_up_queued(self.ctx)
+
+
+def _each(work: Work) -> Callable[[list[Any]], Work]:
+    """The same is done with each row, whichever were taken with it."""
+    return lambda _: work
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -175,6 +175,5 @@ async def sweep_orphans(ctx: Context) -> Swept:
     restored_at = await ctx.db.read(restores.last)
     oldest = floor_id(restored_at or 0)
     removed = [name for name in unknown if name >= oldest]
-    for name in removed:
-        await ctx.storage.delete(name)
+    await ctx.storage.delete_all(removed)
     return Swept(len(unknown), len(removed), len(unknown) - len(removed))

@@ -55,7 +55,6 @@ class Keyring:
         # Its own threads: a flood of bad keys must not keep file reads waiting.
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="bcrypt", initializer=_give_way)
         self._checking: Counter[bytes] = Counter()
-        self._waiting = 0
         self._remembered: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
         self._running: dict[tuple[bytes, str], asyncio.Task[bool]] = {}
 
@@ -126,19 +125,14 @@ class Keyring:
         about = (digest, against)
         task = self._running.get(about)
         if task is None:
-            if self._waiting >= _MAX_WAITING:
+            if len(self._running) >= _MAX_WAITING:
                 raise Unavailable("Too many keys are being checked.", retry_after=1)
-            self._waiting += 1
             task = self._running[about] = asyncio.create_task(self._run(key, against))
-            task.add_done_callback(lambda _: self._forget(about))
+            task.add_done_callback(lambda _: self._running.pop(about, None))
         return await asyncio.shield(task)
 
     async def _run(self, key: str, against: str) -> bool:
         return await asyncio.get_running_loop().run_in_executor(self._pool, matches, key, against)
-
-    def _forget(self, about: tuple[bytes, str]) -> None:
-        self._waiting -= 1
-        self._running.pop(about, None)
 
 
 def _give_way() -> None:
