@@ -1,14 +1,18 @@
-"""Webhook deliveries: what was sent where, what the receivers answered, and the same once more."""
+"""Webhook deliveries: what was sent where, what the receivers answered, the same once more, and tests."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 from pydantic import Field
 from starlette.responses import Response
 
+from backend.context import Context
 from backend.db.connection import Tx
 from backend.db.webhook_deliveries import Wanted
+from backend.model import Caller
+from backend.outbound import Outgoing
 from backend.steps import browse, subscribe
 from backend.steps.repeat import Answer
 from backend.wanted import Nothing
@@ -56,9 +60,28 @@ async def get_webhook_delivery(call: Call) -> Response:
 )
 async def replay_webhook_delivery(call: Call) -> Response:
     """Send the same event once more, now, under the same `webhook-id`."""
+    return await _send(call, subscribe.replay)
+
+
+@operation(
+    "POST",
+    "/api/v2/webhook-endpoints/{id}/test",
+    body=Nothing,
+    answers={202: OutgoingView},
+    tags=["webhooks"],
+    limit="webhook",
+    errors=[409],
+)
+async def test_webhook_endpoint(call: Call) -> Response:
+    """Send a webhook endpoint a signed test of the type `webhook.test`."""
+    return await _send(call, subscribe.test)
+
+
+async def _send(call: Call, make: Callable[[Tx, Context, Caller, str], Awaitable[Outgoing]]) -> Response:
+    """A new delivery that somebody asked for: a worker has it at once."""
 
     async def work(tx: Tx) -> Answer:
-        made = await subscribe.replay(tx, call.ctx, call.who, call.path["id"])
+        made = await make(tx, call.ctx, call.who, call.path["id"])
         return Answer(202, webhook_views.outgoing(made, []), f"/api/v2/webhook-deliveries/{made.id}")
 
     return await replies.once(call, work)

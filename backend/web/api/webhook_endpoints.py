@@ -18,7 +18,7 @@ from backend.web import replies, views, webhook_views
 from backend.web.api.generations import Page
 from backend.web.inputs import Query
 from backend.web.operation import Call, operation
-from backend.web.webhook_views import EndpointList, EndpointView, NewEndpointView, OutgoingView, SecretView
+from backend.web.webhook_views import EndpointList, EndpointView, NewEndpointView, SecretView
 
 EventType = Literal[
     "generation.processing", "generation.completed", "generation.failed", "generation.canceled", "budget.warning"
@@ -112,25 +112,6 @@ async def rotate_webhook_secret(call: Call) -> Response:
     return await _with_secret(
         call, 200, lambda tx, secret: subscribe.rotate(tx, call.ctx, call.who, call.path["id"], secret)
     )
-
-
-@operation(
-    "POST",
-    "/api/v2/webhook-endpoints/{id}/test",
-    body=Nothing,
-    answers={202: OutgoingView},
-    tags=["webhooks"],
-    limit="webhook",
-    errors=[409],
-)
-async def test_webhook_endpoint(call: Call) -> Response:
-    """Send a webhook endpoint a signed test of the type `webhook.test`."""
-
-    async def work(tx: Tx) -> Answer:
-        made = await subscribe.test(tx, call.ctx, call.who, call.path["id"])
-        return Answer(202, webhook_views.outgoing(made, []), f"/api/v2/webhook-deliveries/{made.id}")
-
-    return await replies.once(call, work)
 
 
 @operation(
