@@ -75,7 +75,8 @@ def attached(pid: int, *words: str, threads: bool = True) -> Iterator[Callable[[
         tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             until(lambda: tracer.poll() is not None or _is_traced(pid, threads), 20)
-            assert tracer.poll() is None, "the process cannot be traced"
+            # One that was hit as soon as it was traced has ended, and its tracer with it.
+            assert tracer.poll() is None or _has_ended(pid), "the process cannot be traced"
             yield lambda: Path(told.name).read_text("utf-8", "replace")
         finally:
             tracer.terminate()  # the process goes on
@@ -116,8 +117,14 @@ def is_down(service: Gateway) -> bool:
     return service.process is None or service.process.poll() is not None
 
 
-def _is_traced(pid: int, threads: bool) -> bool:
-    tasks = [Path(f"/proc/{pid}/task/{pid}")] if not threads else list(Path(f"/proc/{pid}/task").iterdir())
+def _has_ended(pid: int) -> bool:
     with suppress(OSError):
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    return True
+
+
+def _is_traced(pid: int, threads: bool) -> bool:
+    with suppress(OSError):
+        tasks = [Path(f"/proc/{pid}/task/{pid}")] if not threads else list(Path(f"/proc/{pid}/task").iterdir())
         return all("\nTracerPid:\t0\n" not in (task / "status").read_text() for task in tasks)
     return False
