@@ -23,7 +23,7 @@ from webserving import Answer
 from workshop import Workshop, working
 
 from backend.catalog import Model
-from backend.db import clients, events, feed, generations
+from backend.db import clients, feed, generations
 from backend.db.feed import Topic
 from backend.errors import BudgetExceeded
 from backend.migrate import schema_file
@@ -76,8 +76,8 @@ def content(service: Service, table: str) -> list[Any]:
 
 
 def warnings(service: Service) -> list[dict[str, Any]]:
-    told = service.run(service.ctx.db.read(lambda tx: events.page_after(tx, "", 1000)))
-    return [one.subject for one in told if one.type == "budget.warning" and one.subject]
+    told = service.run(service.ctx.db.read(lambda tx: feed.page(tx, Topic(), "", 1000)))
+    return [one.subject for one, _ in told if one.type == "budget.warning" and one.subject]
 
 
 @pytest.mark.parametrize("to", ["campaign", "client"])

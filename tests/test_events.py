@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backend import ids
-from backend.db import events
+from backend.db import events, feed
 from backend.db.connection import SqliteDb, Tx
 from backend.migrate import migrate
 from backend.model import Event
@@ -18,7 +18,7 @@ async def warned(db: SqliteDb, now: int) -> Event:
     async def work(tx: Tx) -> Event:
         before = await events.last_id(tx)
         await events.warn(tx, "client", None, {"budget_usd": 1}, now)
-        (made,) = await events.page_after(tx, before, 10)
+        ((made, _),) = await feed.page(tx, feed.Topic(), before, 10)
         return made
 
     return await db.write(work)

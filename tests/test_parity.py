@@ -263,7 +263,7 @@ async def work(call: Watched) -> None:
         feed.Topic("generation", id_of(2)),
     ):
         await call(feed.last_id, topic)
-    await call(events.page_after, "", 100)
+    await call(feed.page, feed.Topic(), "", 100)
     for topic in (Topic(), Topic("client", "c1"), Topic("campaign", "k1"), Topic("generation", id_of(2))):
         await call(feed.page, topic, "", 100)
     await call(feed.named, [id_of(2), id_of(3), "nothing"])
@@ -345,7 +345,7 @@ async def count_money(call: Watched) -> None:
         for scope in (days, replace(days, client_id="c1"), replace(days, first=1), replace(days, campaign_id="k2")):
             await call(usage.totals, group, scope, 100)
         await call(usage.totals, group, days, 1)
-    await call(events.page_after, "", 100)
+    await call(feed.page, feed.Topic(), "", 100)
     await call(clients.set_budget, "c1", None)
     await call(clients.set_campaign_budget, "k1", None)
 

@@ -61,7 +61,6 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "last event of a client": lambda tx: feed.last_id(tx, feed.Topic("client", "x")),
     "last event of a campaign": lambda tx: feed.last_id(tx, feed.Topic("campaign", "x")),
     "last event of all": lambda tx: feed.last_id(tx, feed.Topic()),
-    "events to tell": lambda tx: events.page_after(tx, "x", 10),
     "events of all": lambda tx: feed.page(tx, Topic(), "x", 10),
     "events of a client": lambda tx: feed.page(tx, Topic("client", "x"), "x", 10),
     "events of a campaign": lambda tx: feed.page(tx, Topic("campaign", "x"), "x", 10),

@@ -7,16 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from backend.db import webhook_deliveries
-from backend.db.connection import Row, Tx
+from backend.db.connection import Tx
 from backend.ids import after, floor_id
 from backend.model import Event, Generation
-
-_COLUMNS = "id, generation_id, client_id, campaign_id, type, subject, created_at"
-
-
-def _read(row: Row) -> Event:
-    fields = {name: row[name] for name in _COLUMNS.split(", ")}
-    return Event(**{**fields, "subject": json.loads(fields["subject"]) if fields["subject"] else None})
 
 
 async def announce(tx: Tx, generation: Generation, now: int) -> None:
@@ -67,16 +60,6 @@ async def last_id(tx: Tx) -> str:
     """The id of the last event there was; empty when there was none."""
     row = await tx.one("SELECT last_id FROM event_clock WHERE one = 1")
     return str(row["last_id"]) if row else ""
-
-
-async def page_after(tx: Tx, id: str, limit: int) -> list[Event]:
-    """The next events of everybody after this id, oldest first."""
-    rows = await tx.all(
-        f"SELECT {_COLUMNS} FROM events WHERE id > :id ORDER BY id LIMIT :limit",  # noqa: S608
-        id=id,
-        limit=limit,
-    )
-    return [_read(row) for row in rows]
 
 
 async def prune(tx: Tx, before: int, limit: int) -> int:
