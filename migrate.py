@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
     try:
-        report = check(database_file()) if arguments else migrate(database_file())
+        report = check(database_file()) if arguments else migrate(database_file(), actor="cli")
     except MigrationError as error:
         print(f"migrate: {error}", file=sys.stderr)
         return 1

@@ -15,7 +15,11 @@ CREATE TABLE clients (
   created_at BIGINT NOT NULL,
   deleted_at BIGINT,            -- gone for everybody at once; its rows and bytes go in small bites
   webhook_secret TEXT,          -- signs what is sent to a request's own webhook_url; made when it is first needed
-  budget_micros BIGINT          -- accepted work may not cost more; NULL: no limit
+  budget_micros BIGINT,         -- accepted work may not cost more; NULL: no limit
+  webhook_secret_at BIGINT,     -- when it was made; NULL: before that was noted
+  webhook_secret_shown_at BIGINT,  -- it is shown once
+  webhook_old_secret TEXT,      -- as of an endpoint: signs too until then
+  webhook_old_secret_until BIGINT
 );
 CREATE INDEX clients_deleted ON clients (id) WHERE deleted_at IS NOT NULL;
 
@@ -315,3 +319,26 @@ CREATE TABLE trash (            -- files whose rows are gone: removed later, so 
   file_name TEXT PRIMARY KEY,
   created_at BIGINT NOT NULL
 );
+
+CREATE TABLE audit (            -- who changed what: rows are added with the change, never updated, and go by age alone
+  id TEXT PRIMARY KEY,
+  at BIGINT NOT NULL,
+  action TEXT NOT NULL,         -- such as key.created
+  actor TEXT NOT NULL,
+  actor_name TEXT,              -- of the key, or of the operating system's user
+  key_id TEXT,
+  key_prefix TEXT,              -- public; the row of the key may be gone
+  address TEXT,
+  request_id TEXT,
+  object_type TEXT NOT NULL,
+  object_id TEXT,
+  client_id TEXT,               -- whose; no reference: the row outlives the client
+  old_values TEXT,              -- JSON of the fields that changed, never a secret
+  new_values TEXT,
+  CONSTRAINT audit_actor_known CHECK (actor IN ('key', 'dev', 'cli', 'system')),
+  CONSTRAINT audit_key_iff_by_key CHECK ((actor = 'key') = (key_id IS NOT NULL))
+);
+CREATE INDEX audit_by_action ON audit (action, id);
+CREATE INDEX audit_by_client ON audit (client_id, id);
+CREATE INDEX audit_by_key ON audit (key_id, id);
+CREATE INDEX audit_by_object ON audit (object_id, id);

@@ -12,14 +12,16 @@ import sqlite3
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from backend import catalog, datakey, diskfault
+from backend import __version__, catalog, datakey, diskfault
 from backend.config import Settings, is_loopback
 from backend.context import Context, now_ms
-from backend.db import claims, webhook_claims
+from backend.db import audit, claims, webhook_claims
+from backend.db.audit import Subject
 from backend.db.connection import SqliteDb, sqlite_path
 from backend.errors import ReelhookError, SettingsError
 from backend.http import Http
@@ -62,6 +64,7 @@ async def open_context(settings: Settings, *, beside: bool = False) -> AsyncIter
             catalog=known,
             providers=offered(settings, http, known),
             data_key=await asyncio.to_thread(datakey.read, settings, path),
+            old_data_keys=datakey.read_old(settings),
         )
     finally:
         await http.close()
@@ -72,15 +75,17 @@ def offered(settings: Settings, http: Http, known: catalog.Catalog) -> dict[str,
     """The providers that have a key."""
     found: dict[str, Provider] = {}
     if settings.replicate_api_key:
-        secret = settings.replicate_webhook_secret
-        found["replicate"] = Replicate(
-            http,
-            known.providers["replicate"],
-            base_url=settings.replicate_base_url,
-            token=settings.replicate_api_key.get_secret_value(),
-            secret=secret.get_secret_value() if secret else None,
-            now=now_ms,
-        )
+        try:
+            found["replicate"] = Replicate(
+                http,
+                known.providers["replicate"],
+                base_url=settings.replicate_base_url,
+                token=settings.replicate_api_key.get_secret_value(),
+                secrets=settings.webhook_secrets,
+                now=now_ms,
+            )
+        except SettingsError as error:
+            raise SettingsError(f"REPLICATE_WEBHOOK_SECRET: {error.message}") from error
     return found
 
 
@@ -143,7 +148,7 @@ async def _dev_caller(ctx: Context) -> Caller | None:
     if not ctx.settings.dev:
         return None
     client = await ctx.db.write(lambda tx: own.dev_client(tx, ctx))
-    return Caller("dev", client.id, admin=True)
+    return Caller("dev", client.id, admin=True, kind="dev")
 
 
 @contextlib.asynccontextmanager
@@ -209,7 +214,8 @@ async def _keep_working(worker: Worker, stop: Callable[[], None]) -> None:
 
 
 async def _after_start(ctx: Context, alone: bool) -> None:
-    """Ask for webhook secrets; remove what a crash left in the storage."""
+    """Note the settings; ask for webhook secrets; remove what a crash left in the storage."""
+    await _note_settings(ctx)
     if not ctx.providers:
         log.warning("no_provider", why="no provider has a key: nothing can be generated; see `reelhook doctor`")
     for provider in ctx.providers.values():
@@ -223,6 +229,18 @@ async def _after_start(ctx: Context, alone: bool) -> None:
             log.info("storage_swept", removed=swept.removed, kept=swept.kept)
         else:
             log.error("storage_not_swept", unknown=swept.unknown, why="is DATABASE_URL the right one?")
+
+
+async def _note_settings(ctx: Context) -> None:
+    """Keep in the audit log what this process runs with. A full disk does not keep it from its work."""
+    told, caller = {"version": __version__, **ctx.settings.told()}, replace(audit.user(), kind="system")
+    subject = Subject("settings", None)
+    try:
+        await ctx.db.write(
+            lambda tx: audit.record(tx, caller, "settings.started", subject, ctx.now(), new=told),
+        )
+    except ReelhookError as error:
+        log.warning("settings_not_noted", why=error.message)
 
 
 def _spare_the_collector() -> None:

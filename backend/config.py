@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
@@ -11,7 +13,10 @@ from limits import parse_many
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backend.logs import redact
+
 Network = IPv4Network | IPv6Network
+LEAST_KEY = 32  # characters of DATA_KEY: whoever guesses it can make links to any file
 
 
 class Settings(BaseSettings):
@@ -32,13 +37,18 @@ class Settings(BaseSettings):
     )
     replicate_base_url: str = Field("https://api.replicate.com/v1", description="Replicate's API")
     replicate_webhook_secret: SecretStr | None = Field(
-        None, description="whsec_...; asked from the API at start when it is not set"
+        None, description="whsec_..., or several: any one verifies; asked from the API when it is not set"
     )
     image_rate_limit: str = Field("10/minute", description="image requests a key may make")
     video_rate_limit: str = Field("5/minute", description="video requests a key may make")
     webhook_allow_cidrs: str = Field("", description="private networks that asset and webhook URLs may reach")
     trusted_proxies: str = Field("", description="CIDRs whose X-Forwarded-For is believed")
-    data_key: SecretStr | None = Field(None, description="signs media URLs; made at first start, beside the database")
+    data_key: SecretStr | None = Field(
+        None, description="signs media URLs, 32 characters at least; made at first start, beside the database"
+    )
+    data_key_old: SecretStr | None = Field(
+        None, description="keys of before, separated by commas: links they signed still work"
+    )
     max_in_flight: int = Field(200, ge=1, le=10_000, description="predictions at one provider at a time")
     max_unfinished_per_client: int = Field(10_000, ge=1, description="generations a client may have unfinished")
     max_asset_mb: int = Field(200, ge=1, le=5_000, description="the largest asset")
@@ -53,10 +63,20 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return value or None
 
-    @field_validator("replicate_api_key", "replicate_webhook_secret", "data_key", mode="before")
+    @field_validator("replicate_api_key", "replicate_webhook_secret", "data_key", "data_key_old", mode="before")
     @classmethod
     def _no_secret_is_none(cls, value: object) -> object:
         return value or None
+
+    @field_validator("data_key")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().strip()) < LEAST_KEY:
+            raise ValueError(
+                f"needs at least {LEAST_KEY} characters: make one with `openssl rand -hex 32`, and keep the "
+                "present one as DATA_KEY_OLD"
+            )
+        return value
 
     @field_validator("base_url", "ngrok_url", "replicate_base_url")
     @classmethod
@@ -88,6 +108,12 @@ class Settings(BaseSettings):
         return value
 
     @cached_property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """REPLICATE_WEBHOOK_SECRET as the secrets in it."""
+        given = self.replicate_webhook_secret
+        return tuple(re.split(r"[,\s]+", given.get_secret_value().strip(", \t\r\n"))) if given else ()
+
+    @cached_property
     def allow_networks(self) -> tuple[Network, ...]:
         """WEBHOOK_ALLOW_CIDRS as networks."""
         return _networks(self.webhook_allow_cidrs)
@@ -113,10 +139,25 @@ class Settings(BaseSettings):
         """Where providers reach the service, if they can."""
         return self.ngrok_url or self.client_url
 
+    def told(self) -> dict[str, str | int | dict[str, str] | None]:
+        """Every setting by its name, as it may be shown: of a secret only its fingerprint."""
+        return {field.upper(): _told(getattr(self, field)) for field in type(self).model_fields}
+
     @property
     def dev(self) -> bool:
         """Whether no key is needed."""
         return self.auth_mode == "dev"
+
+
+def _told(value: str | int | SecretStr | None) -> str | int | dict[str, str] | None:
+    if isinstance(value, SecretStr):
+        return {"fingerprint": fingerprint(value.get_secret_value())}
+    return redact(value) if isinstance(value, str) else value
+
+
+def fingerprint(secret: str) -> str:
+    """What tells whether a secret is still the same one: 32 bits of a hash."""
+    return hashlib.sha256(f"reelhook fingerprint\n{secret}".encode()).hexdigest()[:8]
 
 
 def is_public(url: str) -> bool:

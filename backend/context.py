@@ -53,6 +53,7 @@ class Context:
     catalog: Catalog
     providers: Mapping[str, Provider]
     data_key: bytes
+    old_data_keys: tuple[bytes, ...] = ()  # they verify, and sign nothing
     now: Callable[[], int] = now_ms
     bell: Bell = field(default_factory=Bell)
     room_left: dict[str, int] = field(default_factory=dict)  # by client: what it may surely still ask for

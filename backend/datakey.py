@@ -1,14 +1,16 @@
-"""The key that signs media links: the operator's, or a file beside the database that is made once."""
+"""The keys of media links: the one that signs, the operator's or a file beside the database, and those of before."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
 import secrets
 from pathlib import Path
 
 from backend import durable
-from backend.config import Settings
+from backend.config import LEAST_KEY, Settings
 from backend.errors import SettingsError
 
 
@@ -20,9 +22,28 @@ def read(settings: Settings, database: Path) -> bytes:
     if not file.exists():
         _make(file)
     key = file.read_bytes().strip()
-    if len(key) < 32:
-        raise SettingsError(f"{file} is damaged: restore it from a backup, or remove it (old media links then end)")
+    check(key, file)
     return key
+
+
+def read_old(settings: Settings) -> tuple[bytes, ...]:
+    """The keys of DATA_KEY_OLD. They may be short, as keys once could be: links they signed are out there."""
+    if settings.data_key_old is None:
+        return ()
+    text = settings.data_key_old.get_secret_value()
+    parts = [part.strip() for part in text.split(",")]
+    return tuple(dict.fromkeys(part.encode() for part in (*parts, text) if part))  # also one that has a comma in it
+
+
+def check(key: bytes, file: Path) -> None:
+    """Raise SettingsError unless the content of a key file is a whole key."""
+    if len(key.strip()) < LEAST_KEY:
+        raise SettingsError(f"{file} is damaged: restore it from a backup, or remove it (old media links then end)")
+
+
+def id_of(key: bytes) -> str:
+    """The public name of a key, which a link carries: 48 bits of a hash."""
+    return base64.urlsafe_b64encode(hashlib.sha256(b"reelhook data key\n" + key).digest()[:6]).decode()
 
 
 def _make(file: Path) -> None:

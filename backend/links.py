@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 
+from backend import datakey
 from backend.context import Context
 from backend.errors import Forbidden, Gone
 
@@ -33,21 +34,30 @@ def link(
     now_s = (ctx.now() if at is None else at) // 1000
     expires = now_s - now_s % DAY_S + whole_days if whole_days else now_s + life_s
     path = f"frame/{variant}" if variant in ("first", "last") else variant
-    signature = _signature(ctx.data_key, noun, id, variant, expires)
-    return f"{base or ctx.settings.client_url}/api/v2/{noun}/{id}/{path}?exp={expires}&sig={signature}"
+    signature = _signature(ctx.data_key, "v2", noun, id, variant, expires)
+    signed = f"{datakey.id_of(ctx.data_key)}.{signature}"
+    return f"{base or ctx.settings.client_url}/api/v2/{noun}/{id}/{path}?exp={expires}&sig={signed}"
 
 
 def check(ctx: Context, noun: str, id: str, variant: str, exp: str, sig: str) -> None:
-    """Raise Forbidden unless we made this link, Gone when it has expired."""
+    """Raise Forbidden unless we made this link, Gone when it has expired.
+
+    The name of its key is before the signature. Older links have none: any key may have signed those. They sign
+    another text, so that a link whose name was taken away is none of them.
+    """
     if not (exp.isascii() and exp.isdigit() and len(exp) <= 12):
         raise Forbidden("This link is not valid.", code="bad_signature")
-    right = _signature(ctx.data_key, noun, id, variant, int(exp))
-    if str(int(exp)) != exp or not hmac.compare_digest(right.encode(), sig.encode("utf-8", "replace")):
+    kid, named, signature = sig.partition(".") if "." in sig else ("", "", sig)
+    keys = [key for key in (ctx.data_key, *ctx.old_data_keys) if not named or datakey.id_of(key) == kid]
+    rights = [_signature(key, "v2" if named else "v1", noun, id, variant, int(exp)).encode() for key in keys]
+    given = signature.encode("utf-8", "replace")
+    # Every one is compared, so that the time taken says nothing.
+    if str(int(exp)) != exp or not any([hmac.compare_digest(right, given) for right in rights]):
         raise Forbidden("This link is not valid.", code="bad_signature")
     if int(exp) * 1000 < ctx.now():
         raise Gone("This link has expired.", code="link_expired")
 
 
-def _signature(key: bytes, noun: str, id: str, variant: str, expires: int) -> str:
-    text = f"v1\nGET\n{noun}\n{id}\n{expires}\n{variant}"
+def _signature(key: bytes, version: str, noun: str, id: str, variant: str, expires: int) -> str:
+    text = f"{version}\nGET\n{noun}\n{id}\n{expires}\n{variant}"
     return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), hashlib.sha256)[:24]).decode()

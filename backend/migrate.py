@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
+import pwd
 import re
 import sqlite3
 import time
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend import durable
+from backend.ids import new_id
 
 HERE = Path(__file__).parent
 CRITICAL_TABLES = frozenset(
@@ -67,8 +70,12 @@ def schema_file() -> Path:
     return inside if inside.exists() else HERE.parent / "schema.sql"
 
 
-def migrate(path: Path, *, migrations: list[Migration] | None = None, schema: str | None = None) -> Report:
+def migrate(
+    path: Path, *, migrations: list[Migration] | None = None, schema: str | None = None, actor: str = "system"
+) -> Report:
     """Bring the file to the current schema, or make it. Doing it twice changes nothing the second time.
+
+    `actor` is who the audit log says did it: `cli` for somebody at the command line.
 
     Raises MigrationError: not our database, newer than the program, or a migration was changed or failed.
     """
@@ -78,17 +85,19 @@ def migrate(path: Path, *, migrations: list[Migration] | None = None, schema: st
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_private(path)
         with closing(_connect(path)) as connection:
-            report = _bring(connection, path, every, schema)
+            report = _bring(connection, path, every, schema, actor)
             verify(connection)
     except (OSError, sqlite3.Error) as error:
         raise MigrationError(f"{path}: {error}") from error
     return report
 
 
-def _bring(connection: sqlite3.Connection, path: Path, every: list[Migration], schema: str | None) -> Report:
+def _bring(
+    connection: sqlite3.Connection, path: Path, every: list[Migration], schema: str | None, actor: str
+) -> Report:
     before = _version(connection, every)
     if before is not None:
-        return _upgrade(connection, path, before, every)
+        return _upgrade(connection, path, before, every, actor)
     _build(connection, schema or schema_file().read_text("utf-8"), every)
     return Report(0, len(every), ("schema.sql",))
 
@@ -187,7 +196,7 @@ def _build(connection: sqlite3.Connection, schema: str, every: list[Migration]) 
             _record(connection, migration)
 
 
-def _upgrade(connection: sqlite3.Connection, path: Path, before: int, every: list[Migration]) -> Report:
+def _upgrade(connection: sqlite3.Connection, path: Path, before: int, every: list[Migration], actor: str) -> Report:
     missing = every[before:]
     if not missing:
         return Report(before, before, ())
@@ -198,6 +207,7 @@ def _upgrade(connection: sqlite3.Connection, path: Path, before: int, every: lis
                 continue
             _run(connection, migration)
             _record(connection, migration)
+            _tell(connection, migration, actor)
     return Report(before, len(every), tuple(_label(one) for one in missing), backup)
 
 
@@ -216,6 +226,35 @@ def _record(connection: sqlite3.Connection, migration: Migration) -> None:
         "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?, ?, ?, ?)",
         (migration.version, migration.name, migration.checksum, int(time.time() * 1000)),
     )
+
+
+def _tell(connection: sqlite3.Connection, migration: Migration, actor: str) -> None:
+    """Keep in the audit log who upgraded the database, as soon as there is one."""
+    if "audit" not in _tables(connection):
+        return
+    now = int(time.time() * 1000)
+    connection.execute(
+        """
+        INSERT INTO audit (id, at, action, actor, actor_name, object_type, old_values, new_values)
+        VALUES (:id, :at, 'database.migrated', :actor, :name, 'database', :old, :new)
+        """,
+        {
+            "id": new_id(now),
+            "at": now,
+            "actor": actor,
+            "name": user_name(),
+            "old": json.dumps({"version": migration.version - 1}),
+            "new": json.dumps({"version": migration.version, "name": migration.name}),
+        },
+    )
+
+
+def user_name() -> str:
+    """The operating system's user who runs this process."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
 
 
 class _transaction:

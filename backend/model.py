@@ -198,7 +198,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking. An admin has no client and sees all."""
+    """Who is asking, and from where. An admin has no client and sees all. `prefix` is the key's, which is public."""
 
     key_id: str
     client_id: str | None
@@ -206,6 +206,11 @@ class Caller:
     image_limit: str | None = None
     video_limit: str | None = None
     campaign_id: str | None = None  # of requests that name none
+    kind: Literal["key", "dev", "cli", "system"] = "key"
+    name: str | None = None  # of the key, or of the user at the command line
+    prefix: str | None = None
+    address: str | None = None
+    request_id: str | None = None
 
     @property
     def only_client(self) -> str | None:

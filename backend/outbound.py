@@ -52,8 +52,22 @@ class Endpoint:
 
     def signing(self, now: int) -> list[str]:
         """The secrets that sign now, the present one first."""
-        is_rotating = (self.old_secret_until or 0) > now
-        return [self.secret, *(self.old_secret or "").split()] if is_rotating else [self.secret]
+        return signing(self.secret, self.old_secret, self.old_secret_until, now)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecret:
+    """What signs for the `webhook_url` of a client's requests; the old ones are as those of an endpoint."""
+
+    secret: str
+    made_at: int | None
+    shown_at: int | None
+    old_secret: str | None
+    old_secret_until: int | None
+
+    def signing(self, now: int) -> list[str]:
+        """The secrets that sign now, the present one first."""
+        return signing(self.secret, self.old_secret, self.old_secret_until, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,16 @@ class Attempt:
     def succeeded(self) -> bool:
         """Whether the receiver has it: it said so with a 2xx."""
         return self.status_code is not None and 200 <= self.status_code < 300
+
+
+def signing(secret: str, old: str | None, old_until: int | None, now: int) -> list[str]:
+    """The secrets that sign now: the present one, and while they are being changed those before it."""
+    return [secret, *(old or "").split()] if (old_until or 0) > now else [secret]
+
+
+def retiring(signing_now: list[str]) -> str:
+    """Those that sign beside a new one from now on, as they are kept."""
+    return " ".join(signing_now[: MOST_SECRETS - 1])
 
 
 def new_secret() -> str:

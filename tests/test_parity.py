@@ -22,6 +22,7 @@ import backend.db
 from backend import ids
 from backend.db import (
     assets,
+    audit,
     balances,
     claims,
     clients,
@@ -40,7 +41,9 @@ from backend.db import (
     webhook_claims,
     webhook_deliveries,
     webhook_endpoints,
+    webhook_secrets,
 )
+from backend.db.audit import SYSTEM, Subject
 from backend.db.connection import SqliteDb, Tx
 from backend.db.feed import Topic
 from backend.db.lists import Filters
@@ -49,7 +52,7 @@ from backend.db.webhook_deliveries import Wanted
 from backend.errors import BudgetExceeded, WrongStatus
 from backend.ids import floor_id
 from backend.migrate import known, migrate, schema_file
-from backend.model import ApiKey, Asset, Campaign, Client, Delivery, Event, Failure, Generation
+from backend.model import ApiKey, Asset, Caller, Campaign, Client, Delivery, Event, Failure, Generation
 from backend.outbound import Attempt, Endpoint
 
 SERVER = {"host": "127.0.0.1", "port": 5432, "user": "postgres", "database": "test"}
@@ -373,8 +376,33 @@ async def subscribe(call: Watched) -> None:
     await call(webhook_endpoints.note_success, id_of(21))
     await call(webhook_endpoints.get, id_of(21))
     for fresh in ("whsec_3", "whsec_4"):
-        await call(webhook_endpoints.client_secret, "c1")
-        await call(webhook_endpoints.keep_client_secret, "c1", fresh)
+        await call(webhook_secrets.get, "c1")
+        await call(webhook_secrets.keep, "c1", fresh, 7)
+        await call(webhook_secrets.mark_shown, "c1", 8)
+    await call(webhook_secrets.rotate, "c1", "whsec_5", "whsec_3", 99, 9)
+    await call(webhook_secrets.get, "c1")
+    await call(webhook_secrets.keep, "nobody", "whsec_6", 9)
+
+
+async def remember(call: Watched) -> None:
+    who = Caller("key", "c1", name="Schlüssel", prefix="sk_prefix", address="10.0.0.1", request_id="r")
+    for now, (caller, action) in enumerate([(who, "key.created"), (SYSTEM, "key.created"), (who, "restore")]):
+        at, old, new = 1_000_000 + now, {"name": "ä", "same": 1}, {"name": "ö", "same": 1}
+        await call(audit.record, caller, action, Subject("key", f"o{now}", "c1"), at, old=old, new=new)
+        await call(audit.record, caller, action, Subject("key", f"o{now}", "c1"), at, old=old, new=old)
+    for wanted in (
+        audit.Wanted(),
+        audit.Wanted("key.created"),
+        audit.Wanted(client_id="c1", key_id="key", action="restore"),
+        audit.Wanted(object_id="o1", created_after=1_000_001, created_before=1_000_002),
+        audit.Wanted(created_after=1_000_003),
+    ):
+        await call(audit.page, wanted, None, 2)
+        await call(audit.page, wanted, id_of(0), 2)
+    await call(keys.admins, 1)
+    await call(keys.admins, 9)
+    await call(audit.prune, 1_000_001, 5)
+    await call(audit.page, audit.Wanted(), None, 9)
 
 
 async def tell(call: Watched) -> None:
@@ -445,7 +473,20 @@ async def take_down(call: Watched) -> None:
 async def story(tx: Tx) -> Watched:
     ids._last = 0  # new ids are larger than every one before: as if nobody had told this story yet
     call = Watched(tx)
-    parts = (set_up, look, list_all, subscribe, work, keep_going, tell, list_all, look, count_money, take_down)
+    parts = (
+        set_up,
+        look,
+        list_all,
+        subscribe,
+        remember,
+        work,
+        keep_going,
+        tell,
+        list_all,
+        look,
+        count_money,
+        take_down,
+    )
     for part in parts:
         await part(call)
     return call

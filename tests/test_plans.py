@@ -12,6 +12,7 @@ import pytest
 
 from backend.db import (
     assets,
+    audit,
     balances,
     claims,
     clients,
@@ -91,6 +92,14 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "prune webhooks": lambda tx: webhook_deliveries.prune(tx, 1, 10),
     "forget webhooks of deleted": lambda tx: webhook_deliveries.forget_of_deleted(tx, 10),
     "forget endpoints": lambda tx: webhook_endpoints.forget_deleted(tx, 10),
+    "who did it, of all": lambda tx: audit.page(tx, audit.Wanted(), None, 10),
+    "who did it, by time": lambda tx: audit.page(tx, audit.Wanted(created_after=1, created_before=2), "x", 10),
+    "who did this": lambda tx: audit.page(tx, audit.Wanted(action="key.created"), None, 10),
+    "who did it to a client": lambda tx: audit.page(tx, audit.Wanted(client_id="x"), None, 10),
+    "what a key did": lambda tx: audit.page(tx, audit.Wanted(key_id="x"), None, 10),
+    "who did it to a thing": lambda tx: audit.page(tx, audit.Wanted(object_id="x"), None, 10),
+    "who did this to a client": lambda tx: audit.page(tx, audit.Wanted("key.created", "x", "y"), "z", 10),
+    "prune the audit log": lambda tx: audit.prune(tx, 1, 10),
     "a client's page": lambda tx: clients.page(tx, None, "x", 10),
     "a client's campaigns": lambda tx: clients.page_of_campaigns(tx, "x", "x", 10),
     "admit to a budget": lambda tx: balances.admit(tx, "x", "y", 1),
@@ -113,7 +122,7 @@ PARTIAL += ("webhook_deliveries_due", "webhook_deliveries_leased", "webhook_endp
 PARTIAL += ("sqlite_autoindex_trash",)  # everything in it is to be removed
 GROWING = ("generations", "campaigns", "clients", "assets", "events", "deliveries", "idempotency", "sources", "trash")
 GROWING += ("webhook_attempts",)
-GROWING += ("usage_days", "balances")
+GROWING += ("usage_days", "balances", "audit")
 
 
 class Explaining:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from backend.backup import disk
-from backend.errors import ReelhookError
+from backend.errors import NotFound, ReelhookError
+from backend.storage import check_name
+
+MOST_BYTES = 256 << 20  # of a manifest: it names what was lost
+MOST_LINE = 300
+MOST_KEY = 4096
+AHEAD = timedelta(days=1)  # a clock may be wrong
 
 DATABASE, KEY, MEDIA, MANIFEST, SUMS = "reelhook.db", "data.key", "media", "manifest.json", "SHA256SUMS"
 _LINE = re.compile(rf"([0-9a-f]{{64}})  ({DATABASE}|{KEY}|{MANIFEST}|{MEDIA}/[0-9a-z-]{{2}}/[0-9a-z][0-9a-z.-]*)\n")
@@ -26,7 +33,7 @@ class Manifest(BaseModel):
 
     format: Literal[1] = 1
     reelhook: str
-    created_at: datetime
+    created_at: AwareDatetime
     schema_version: int
     counts: dict[str, int]
     media: bool
@@ -50,19 +57,29 @@ class Manifest(BaseModel):
 def read(folder: Path) -> Manifest:
     """The manifest of a backup. Raises ReelhookError when there is none that this program can read."""
     try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        found = Manifest.model_validate_json(_small(folder / MANIFEST, MOST_BYTES))
     except FileNotFoundError:
         raise ReelhookError(f"{folder} is no backup: it has no {MANIFEST}") from None
     except ValidationError as error:
         wrong = ", ".join(str(each["loc"][0]) if each["loc"] else each["msg"] for each in error.errors())
         raise ReelhookError(f"{folder / MANIFEST} is damaged or of a newer version: {wrong}") from None
+    if found.created_at > datetime.now(UTC) + AHEAD:
+        raise ReelhookError(f"{folder / MANIFEST} says that it will be made at {found.created_at:%Y-%m-%d %H:%M}")
+    return found
+
+
+def key(folder: Path) -> bytes:
+    """The data key of a backup. Raises ReelhookError, FileNotFoundError."""
+    return _small(folder / KEY, MOST_KEY)
 
 
 def sums(folder: Path) -> Iterator[tuple[str, str]]:
     """Each path below the folder with its SHA-256, as SHA256SUMS has them. Raises ReelhookError."""
     try:
+        if wrong := _no_file(folder / SUMS):
+            raise ReelhookError(f"{folder / SUMS} {wrong}")
         with (folder / SUMS).open(encoding="ascii", newline="\n") as file:
-            for line in file:
+            while line := file.readline(MOST_LINE):
                 if not (found := _LINE.fullmatch(line)):
                     raise ReelhookError(f"{folder / SUMS} is damaged")
                 yield found[2], found[1]
@@ -81,17 +98,41 @@ def damage(folder: Path, manifest: Manifest) -> dict[str, str]:
     damaged = {}
     for path, sha256 in sums(folder):
         listed.add(path)
-        if wrong := _wrong(folder / path, sha256):
+        if wrong := _wrong(folder, path, sha256):
             damaged[path] = wrong
     if len(listed) != manifest.lines or not {DATABASE, MANIFEST} <= listed:
         raise ReelhookError(f"the backup is damaged: {folder / SUMS} does not list all its files")
     return damaged
 
 
-def _wrong(file: Path, sha256: str) -> str | None:
+def _small(file: Path, most: int) -> bytes:
+    """A file that is read whole. Raises ReelhookError, FileNotFoundError."""
+    if wrong := _no_file(file):
+        raise ReelhookError(f"{file} {wrong}")
+    if file.stat().st_size > most:
+        raise ReelhookError(f"{file} is too large to be one")
+    return file.read_bytes()
+
+
+def _no_file(file: Path) -> str | None:
+    """Why it is no file of the backup's own: a link leads elsewhere, and what has no end is never read."""
+    return None if stat.S_ISREG(file.lstat().st_mode) else "is no file, but a link or something else"
+
+
+def _wrong(folder: Path, path: str, sha256: str) -> str | None:
+    """What is wrong with a file of the backup, that is: with its name, the way to it, or its bytes."""
+    file = folder / path
     try:
+        if path.startswith(f"{MEDIA}/"):
+            check_name(file.name)
+            if file.parent.is_symlink() or file.parent.parent.is_symlink():
+                return "is behind a link"
+        if wrong := _no_file(file):
+            return wrong
         return None if disk.digest(file) == sha256 else "is not what was written"
     except FileNotFoundError:
         return "is missing"
+    except NotFound:
+        return "has no name of a stored file"
     except OSError as error:
         return f"cannot be read: {error.strerror}"

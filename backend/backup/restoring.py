@@ -11,20 +11,25 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from backend import app, durable, migrate, room
+from backend import app, datakey, durable, migrate, room
 from backend.backup import disk
 from backend.backup import manifest as manifests
 from backend.backup.manifest import DATABASE, KEY, MEDIA, Manifest
 from backend.backup.taking import check_engines
 from backend.config import Settings
 from backend.context import Context
-from backend.db import claims, restores, snapshot
+from backend.db import audit, claims, keys, restores, schema, snapshot
+from backend.db.audit import Subject
 from backend.db.connection import sqlite_path
-from backend.errors import ReelhookError, StorageFull
+from backend.errors import NotFound, ReelhookError, StorageFull
+from backend.model import ApiKey
+from backend.shown import time
 from backend.steps import hold
-from backend.storage import Storage, open_storage
+from backend.storage import Storage, check_name, open_storage
 
+MOST_NOTED = 100  # admin keys that the audit log names
 AT_ONCE = 32  # files that share a wait for the disk
 
 
@@ -32,6 +37,7 @@ AT_ONCE = 32  # files that share a wait for the disk
 class Restored:
     """What was put back. `held` requests may have been sent after the backup was made, so they are looked for.
 
+    `admins` are the admin keys that it brings: whoever has one of them can do everything.
     `files` and `bytes` are those of the media; `left_out` names those that are damaged in the backup, whose rows are
     put back all the same.
     """
@@ -42,6 +48,8 @@ class Restored:
     files: int
     bytes: int
     left_out: list[str]
+    admins: list[ApiKey]
+    generations: int
 
 
 def restore(settings: Settings, source: Path, *, resume: bool = False, without_damaged: bool = False) -> Restored:
@@ -82,24 +90,37 @@ def _put_back(
     rough = target.with_name(f"{target.name}.restoring")
     for old in target.parent.glob(f"{rough.name}*"):
         old.unlink()
-    disk.copy(source / DATABASE, rough)
-    held, version = asyncio.run(_prepare(settings, rough, found.taken_ms, resume))
+    sums = {path: sha256 for path, sha256 in manifests.sums(source) if path == DATABASE}
+    if disk.copy(source / DATABASE, rough) != sums[DATABASE]:
+        raise ReelhookError(f"the backup changed while it was read: {source / DATABASE}")
+    held, version, admins = asyncio.run(_prepare(settings, rough, found.taken_ms, resume))
     for old in target.parent.glob(f"{rough.name}.*"):
         old.unlink()  # the copy that a migration makes: the backup is one
     if list(target.parent.glob(f"{rough.name}-*")):
         raise ReelhookError(f"{rough} could not be closed: run this again")
     durable.sync(rough)
+    generations = snapshot.counts(rough)["generations"]
     os.rename(rough, target)
     durable.sync(target.parent)
-    return Restored(found, held, version, files, total, sorted(path.rpartition("/")[2] for path in damaged))
+    left_out = sorted(path.rpartition("/")[2] for path in damaged)
+    return Restored(found, held, version, files, total, left_out, admins, generations)
 
 
-async def _prepare(settings: Settings, rough: Path, taken_ms: int, resume: bool) -> tuple[int, int]:
-    """Bring the copy to the current schema and to this moment; how many requests are held, and the schema's version."""
+async def _prepare(settings: Settings, rough: Path, taken_ms: int, resume: bool) -> tuple[int, int, list[ApiKey]]:
+    """Bring the copy to the current schema and to this moment.
+
+    How many requests are held, the schema's version, and the admin keys that are accepted.
+    """
     async with app.open_context(settings.model_copy(update={"database_url": f"sqlite:///{rough}"})) as ctx:
         await ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now()))
         await ctx.db.write(lambda tx: restores.insert(tx, taken_ms, ctx.now()))
-        return await _hold(ctx, taken_ms, resume), len(migrate.known())
+        held, version = await _hold(ctx, taken_ms, resume), len(migrate.known())
+        admins = await ctx.db.read(lambda tx: keys.admins(tx, ctx.now()))
+        told: dict[str, Any] = {"taken_at": time(taken_ms), "held": held, "resume": resume, "schema_version": version}
+        told["admin_keys"] = [key.id for key in admins[:MOST_NOTED]]
+        user, subject = audit.user(), Subject("database", None)
+        await ctx.db.write(lambda tx: audit.record(tx, user, "restore", subject, ctx.now(), new=told))
+        return held, version, admins
 
 
 async def _hold(ctx: Context, taken_ms: int, resume: bool) -> int:
@@ -161,12 +182,26 @@ def _check_backup(source: Path, found: Manifest, without_damaged: bool) -> set[s
     """
     damaged = manifests.damage(source, found)
     _check_damage(source, damaged, without_damaged)
+    if found.data_key:
+        datakey.check(manifests.key(source), source / KEY)
+    schema.check(source / DATABASE)  # before anything of it is run
     snapshot.check(source / DATABASE)
     try:
         migrate.check(source / DATABASE)
     except migrate.MigrationError as error:
         raise ReelhookError(f"{source / DATABASE}: {error}") from error
+    schema.check_types(source / DATABASE)
+    _check_names(source / DATABASE)
     return set(damaged)
+
+
+def _check_names(database: Path) -> None:
+    """Every file that a row names is in the storage and nowhere else."""
+    for name in snapshot.names(database):
+        try:
+            check_name(name)
+        except NotFound:
+            raise ReelhookError(f"{database} names a file that no storage can have: {name[:80]!r}") from None
 
 
 def _check_damage(source: Path, damaged: dict[str, str], without_damaged: bool) -> None:
@@ -185,7 +220,7 @@ def _check_target(target: Path, source: Path) -> None:
         if target.with_name(target.name + suffix).exists():
             raise ReelhookError(f"{target}{suffix} belongs to a database that was here: move it away")
     key = target.with_name(KEY)
-    if key.exists() and (source / KEY).exists() and key.read_bytes() != (source / KEY).read_bytes():
+    if key.exists() and (source / KEY).exists() and key.read_bytes() != manifests.key(source):
         raise ReelhookError(f"{key} exists and is another key than that of the backup: move it away")
 
 

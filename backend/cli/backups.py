@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backend.cli.options import Json
 from backend.cli.output import print_json, say, size
+
+if TYPE_CHECKING:
+    from backend.model import ApiKey
 
 NAMES_SHOWN = 5
 
@@ -57,12 +60,27 @@ def restore(
             f"{done.held} unfinished requests may have been sent after the backup was made: the service will look for "
             "them at the provider, and what it does not find will fail as submit_unknown"
         )
+    admins = [_admin(key) for key in done.admins]
+    for each in admins:
+        say("admin key {id} ({name}, {prefix}..., of {created_at}): revoke it if it is not yours".format(**each))
+    say("a backup must be trusted: its keys, its secrets and the addresses that are told come with it")
     if json:
-        counted = {"held": done.held, "files": done.files, "bytes": done.bytes, "left_out": done.left_out}
-        made_at = found.created_at.isoformat()
-        print_json({"path": str(path), **counted, "schema_version": done.schema_version, "created_at": made_at})
+        counted: dict[str, Any] = {
+            "held": done.held,
+            "files": done.files,
+            "bytes": done.bytes,
+            "left_out": done.left_out,
+        }
+        counted |= {"schema_version": done.schema_version, "created_at": found.created_at.isoformat()}
+        print_json({"path": str(path), **counted, "admin_keys": admins})
     else:
-        typer.echo(f"restored {found.counts['generations']} generations and {_files(done.files, done.bytes)}")
+        typer.echo(f"restored {done.generations} generations and {_files(done.files, done.bytes)}")
+
+
+def _admin(key: ApiKey) -> dict[str, str | None]:
+    from backend.shown import time
+
+    return {"id": key.id, "name": key.name, "prefix": f"sk_{key.prefix}", "created_at": time(key.created_at)}
 
 
 def _files(count: int, total: int) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from backend import __version__
-from backend.cli import backups, generate, generations, keys, operate, tools
+from backend.cli import audit, backups, generate, generations, keys, operate, tools
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -45,4 +45,5 @@ app.command()(generations.show)
 app.command()(generations.watch)
 app.command()(generations.retry)
 app.command()(generations.cancel)
+app.command()(audit.audit)
 app.command()(tools.mcp)

@@ -17,6 +17,6 @@ def bring(file: Path, *, check: bool) -> migrate.Report:
     """Migrate the file, or with `check` only say what would be done. Raises ReelhookError with the reason."""
     try:
         found = migrate.check(file)
-        return found if check else migrate.migrate(file)
+        return found if check else migrate.migrate(file, actor="cli")
     except (migrate.MigrationError, sqlite3.Error, OSError) as error:
         raise ReelhookError(f"{file}: {error}") from error

@@ -76,20 +76,22 @@ async def _create(
     ctx: Context, name: str, client_id: str | None, admin: bool, campaign_id: str | None = None
 ) -> NewKey:
     from backend import tenancy
-    from backend.model import Caller
+    from backend.db import audit
     from backend.steps import own
+
+    user = audit.user()
 
     made = await asyncio.to_thread(own.make_key, ctx, name, client_id, campaign_id=campaign_id)
 
     async def store(tx: Tx) -> NewKey:
         if client_id or admin:
-            return replace(made, row=await own.add_key(tx, made))
+            return replace(made, row=await own.add_key(tx, ctx, user, made))
         if campaign_id:
-            owner = (await tenancy.campaign(tx, Caller("operator", None, admin=True), campaign_id)).client_id
+            owner = (await tenancy.campaign(tx, user, campaign_id)).client_id
         else:
-            owner = (await own.add_client(tx, ctx, name)).id
+            owner = (await own.add_client(tx, ctx, user, name)).id
         theirs = replace(made, row=replace(made.row, client_id=owner, admin=False))
-        return replace(theirs, row=await own.add_key(tx, theirs))
+        return replace(theirs, row=await own.add_key(tx, ctx, user, theirs))
 
     return await ctx.db.write(store)
 
@@ -107,9 +109,11 @@ async def _all(ctx: Context) -> list[ApiKey]:
 
 
 async def _revoke(ctx: Context, id: str) -> None:
+    from backend.db import audit
     from backend.steps import own
 
-    await ctx.db.write(lambda tx: own.revoke_key(tx, ctx, id))
+    user = audit.user()
+    await ctx.db.write(lambda tx: own.revoke_key(tx, ctx, user, id))
 
 
 def _shown(row: ApiKey) -> dict[str, Any]:

@@ -46,6 +46,18 @@ async def page(tx: Tx, cursor: str | None, limit: int) -> list[ApiKey]:
     return [_read(row) for row in rows]
 
 
+async def admins(tx: Tx, now: int) -> list[ApiKey]:
+    """Every admin key that is accepted now, oldest first."""
+    rows = await tx.all(
+        f"""
+        SELECT {_COLUMNS} FROM api_keys
+        WHERE admin = 1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now) ORDER BY id
+        """,  # noqa: S608
+        now=now,
+    )
+    return [_read(row) for row in rows]
+
+
 async def revoke(tx: Tx, id: str, now: int) -> bool:
     """Not accepted from this commit on; whether it was still good."""
     changed = await tx.run(

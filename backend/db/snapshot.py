@@ -31,13 +31,13 @@ def take(source: Path, target: Path) -> None:
     A connection that only reads: it can neither write the log back nor hold up whoever writes.
     """
     make_private(target)
-    with _reading(source) as connection:
+    with reading(source) as connection:
         connection.execute("VACUUM INTO ?", (str(target),))
 
 
 def check(copy: Path) -> None:
     """Raise ReelhookError unless every page and every reference of a copy is whole."""
-    with _reading(copy, settled=True) as connection:
+    with reading(copy, settled=True) as connection:
         (told,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if told == "ok" and (lost := connection.execute("PRAGMA foreign_key_check").fetchone()):
             told = f"rows of {lost[0]} refer to nothing"
@@ -47,14 +47,14 @@ def check(copy: Path) -> None:
 
 def version(copy: Path) -> int:
     """The number of the last migration in a copy."""
-    with _reading(copy, settled=True) as connection:
+    with reading(copy, settled=True) as connection:
         return int(connection.execute("SELECT MAX(version) FROM schema_migrations").fetchone()[0] or 0)
 
 
 def counts(copy: Path) -> dict[str, int]:
     """How many rows a copy has of what matters to people."""
     finals = ", ".join(f"'{status}'" for status in FINAL)
-    with _reading(copy, settled=True) as connection:
+    with reading(copy, settled=True) as connection:
         found = {
             table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]  # noqa: S608
             for table in ("clients", "campaigns", "api_keys", "assets", "generations")
@@ -65,7 +65,7 @@ def counts(copy: Path) -> dict[str, int]:
 
 def kept(copy: Path) -> Iterator[Kept]:
     """Everything in a copy that has bytes in the storage, one at a time."""
-    with _reading(copy, settled=True) as connection:
+    with reading(copy, settled=True) as connection:
         rows = connection.execute(
             """
             SELECT id, kind, file_name, poster_name, bytes, sha256 FROM generations WHERE status = 'completed'
@@ -76,9 +76,24 @@ def kept(copy: Path) -> Iterator[Kept]:
             yield Kept(*row)
 
 
+def names(copy: Path) -> Iterator[str]:
+    """Every name of a file that a copy has, whatever became of it."""
+    with reading(copy, settled=True) as connection:
+        rows = connection.execute(
+            """
+            SELECT file_name FROM generations WHERE file_name IS NOT NULL
+            UNION ALL SELECT poster_name FROM generations WHERE poster_name IS NOT NULL
+            UNION ALL SELECT file_name FROM assets
+            UNION ALL SELECT file_name FROM trash
+            """
+        )
+        for (name,) in rows:
+            yield str(name)
+
+
 def still_there(source: Path, ids: set[str]) -> set[str]:
     """Which of these generations and assets the living database still has."""
-    with _reading(source) as connection:
+    with reading(source) as connection:
         return {
             id
             for id in ids
@@ -89,12 +104,13 @@ def still_there(source: Path, ids: set[str]) -> set[str]:
 
 
 @contextmanager
-def _reading(file: Path, *, settled: bool = False) -> Iterator[sqlite3.Connection]:
+def reading(file: Path, *, settled: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection that only reads. `settled`: nobody writes there any more, so nothing is put beside the file."""
     query = "mode=ro&immutable=1" if settled else "mode=ro"
     try:
         address = f"{file.resolve().as_uri()}?{query}"
         with closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=30)) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")  # somebody else may have made the file
             yield connection
     except sqlite3.Error as error:
         if "full" in str(error):

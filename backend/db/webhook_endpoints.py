@@ -173,19 +173,3 @@ async def forget_deleted(tx: Tx, limit: int) -> int:
         """,
         limit=limit,
     )
-
-
-async def client_secret(tx: Tx, client_id: str) -> str | None:
-    """What signs for a request's own `webhook_url`; None until it is first needed."""
-    row = await tx.one("SELECT webhook_secret FROM clients WHERE id = :id", id=client_id)
-    return row["webhook_secret"] if row else None
-
-
-async def keep_client_secret(tx: Tx, client_id: str, fresh: str) -> str | None:
-    """The client's secret: the one it has, or this one from now on. None when there is no such client."""
-    row = await tx.one(
-        "UPDATE clients SET webhook_secret = COALESCE(webhook_secret, :fresh) WHERE id = :id RETURNING webhook_secret",
-        id=client_id,
-        fresh=fresh,
-    )
-    return row["webhook_secret"] if row else None

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from backend.errors import SettingsError, Unauthorized
 
@@ -38,16 +38,17 @@ def read_stamp(headers: Mapping[str, str], now_ms: int) -> tuple[str, int]:
     return id, int(sent_at)
 
 
-def verify(secret: bytes, headers: Mapping[str, str], body: bytes, now_ms: int) -> str:
+def verify(secret: bytes, headers: Mapping[str, str], body: bytes, now_ms: int, *, others: Sequence[bytes] = ()) -> str:
     """The webhook's id, if one of its signatures is right and it was sent within five minutes of now.
 
-    `headers` are by lower-case name. Raises Unauthorized for everything else, whatever was sent.
+    `others` are secrets that may have signed it as well, `headers` are by lower-case name. Raises Unauthorized for
+    everything else, whatever was sent.
     """
     id, sent_at = read_stamp(headers, now_ms)
-    right = sign(secret, id, sent_at, body).encode()
+    rights = [sign(secret, id, sent_at, body).encode() for secret in (secret, *others)]
     given = headers["webhook-signature"].encode("utf-8", "replace")[:4096].split(b" ")
     # Every one is compared, so that the time taken says nothing.
-    if not any([hmac.compare_digest(right, one) for one in given]):
+    if not any([hmac.compare_digest(right, one) for one in given for right in rights]):
         raise Unauthorized("The webhook's signature is wrong.")
     return id
 

@@ -12,7 +12,16 @@ from standardwebhooks import Webhook
 
 from backend import __version__, shown
 from backend.context import Context
-from backend.db import clients, generations, webhook_claims, webhook_deliveries, webhook_endpoints
+from backend.db import (
+    audit,
+    clients,
+    generations,
+    webhook_claims,
+    webhook_deliveries,
+    webhook_endpoints,
+    webhook_secrets,
+)
+from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.errors import NetworkError
 from backend.http import Answer
@@ -118,7 +127,7 @@ async def _try(ctx: Context, delivery: Outgoing, letter: Letter) -> tuple[Attemp
 async def _write(ctx: Context, delivery: Outgoing) -> Letter | None:
     """The letter as of now; None when nobody is to have it any more."""
 
-    async def look(tx: Tx) -> tuple[str, list[str | None], bytes] | None:
+    async def look(tx: Tx) -> tuple[str, list[str], bytes] | None:
         row = await generations.get(tx, delivery.generation_id) if delivery.generation_id else None
         gone = delivery.generation_id is not None and row is None
         if gone or await clients.get(tx, delivery.client_id) is None:
@@ -134,7 +143,8 @@ async def _write(ctx: Context, delivery: Outgoing) -> Letter | None:
         )
         body = json.dumps(shown.event(ctx, event, row), ensure_ascii=False, separators=(",", ":")).encode()
         if delivery.endpoint_id is None:
-            return delivery.url, [await webhook_endpoints.client_secret(tx, delivery.client_id)], body
+            own = await webhook_secrets.get(tx, delivery.client_id)
+            return delivery.url, own.signing(ctx.now()) if own else [], body
         endpoint = await webhook_endpoints.get(tx, delivery.endpoint_id)
         if endpoint is None or endpoint.disabled_at is not None:
             return None
@@ -144,13 +154,14 @@ async def _write(ctx: Context, delivery: Outgoing) -> Letter | None:
     if found is None:
         return None
     url, secrets, body = found
-    known = [secret or await _client_secret(ctx, delivery.client_id) for secret in secrets]
-    return Letter(url, body, [secret for secret in known if secret])
+    return Letter(url, body, secrets or await _first_secret(ctx, delivery.client_id))
 
 
-async def _client_secret(ctx: Context, client_id: str) -> str | None:
+async def _first_secret(ctx: Context, client_id: str) -> list[str]:
+    """The client's own secret, which was not needed before; nobody was shown it yet."""
     fresh = new_secret()
-    return await ctx.db.write(lambda tx: webhook_endpoints.keep_client_secret(tx, client_id, fresh))
+    kept = await ctx.db.write(lambda tx: webhook_secrets.keep(tx, client_id, fresh, ctx.now()))
+    return kept.signing(ctx.now()) if kept else []
 
 
 def _headers(ctx: Context, delivery: Outgoing, letter: Letter) -> dict[str, str]:
@@ -214,6 +225,10 @@ async def _blame(tx: Tx, endpoint: Endpoint, attempt: Attempt, now: int) -> str 
         return None
     if not await webhook_endpoints.disable(tx, endpoint.id, now, reason):
         return None
+    subject, ended = Subject("webhook_endpoint", endpoint.id, endpoint.client_id), {"enabled": False, "why": reason}
+    await audit.record(
+        tx, audit.SYSTEM, "webhook_endpoint.updated", subject, now, old={"enabled": True, "why": None}, new=ended
+    )
     await webhook_deliveries.fail_pending(tx, endpoint.id, now, BITE)  # the rest as it becomes due
     return reason
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from backend import filing, media, tenancy
 from backend.context import Context
-from backend.db import assets, clients, operations, sources
+from backend.db import assets, audit, clients, operations, sources
+from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.errors import (
     AnswerTooLarge,
@@ -102,6 +103,8 @@ async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
         raise Conflict("A generation that is unfinished needs it.", code="in_use")
     await operations.throw_away(tx, filing.of_asset(asset), ctx.now())
     await assets.delete(tx, id)
+    gone = {name: getattr(asset, name) for name in ("kind", "name", "file_name", "bytes", "sha256")}
+    await audit.record(tx, caller, "asset.deleted", Subject("asset", id, asset.client_id), ctx.now(), old=gone)
 
 
 def _measure(path: Path) -> tuple[int, str]:

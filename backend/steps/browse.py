@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from backend import tenancy
 from backend.context import Context
-from backend.db import assets, clients, feed, keys, lists, operations, webhook_deliveries, webhook_endpoints
+from backend.db import assets, audit, clients, feed, keys, lists, operations, webhook_deliveries, webhook_endpoints
 from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.db.lists import Filters
@@ -118,6 +118,15 @@ async def key_page(ctx: Context, cursor: str | None, limit: int) -> tuple[list[A
     """Keys, newest first; for admins."""
     before = read_cursor(cursor)
     return _page(await ctx.db.read(lambda tx: keys.page(tx, before, limit + 1)), limit)
+
+
+async def audit_page(
+    ctx: Context, wanted: audit.Wanted, cursor: str | None, limit: int
+) -> tuple[list[audit.Entry], str | None]:
+    """What was changed by whom, newest first; for admins. A page of a rare match may be short."""
+    before = read_cursor(cursor)
+    rows, after = await ctx.db.read(lambda tx: audit.page(tx, wanted, before, limit))
+    return rows, write_cursor(after)
 
 
 async def endpoint(ctx: Context, caller: Caller, id: str) -> Endpoint:

@@ -8,7 +8,8 @@ from typing import Any
 
 from backend import backlog, filing, tenancy
 from backend.context import Context
-from backend.db import balances, dependencies, generations, operations, sources
+from backend.db import audit, balances, dependencies, generations, operations, sources
+from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.errors import Conflict, NotFound
 from backend.model import (
@@ -122,6 +123,9 @@ _REQUEST = (
 )
 
 
+_TOLD = ("kind", "status", "campaign_id", "provider", "model", "file_name", "bytes", "sha256", "provider_id")
+
+
 async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """Remove the row now and its bytes soon after. Raises Conflict while it is unfinished or needed."""
     row = await tenancy.generation(tx, caller, id)
@@ -131,3 +135,6 @@ async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
         raise Conflict("Another generation that is unfinished needs it.", code="in_use")
     await operations.throw_away(tx, filing.of_generation(row), ctx.now())
     await generations.delete(tx, id)
+    gone = {name: getattr(row, name) for name in _TOLD}
+    subject = Subject("generation", id, row.client_id)
+    await audit.record(tx, caller, "generation.deleted", subject, ctx.now(), old=gone)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from backend import targets, tenancy
 from backend.context import Context
-from backend.db import webhook_deliveries, webhook_endpoints
+from backend.db import audit, webhook_deliveries, webhook_endpoints, webhook_secrets
+from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.errors import Conflict, NotFound
+from backend.logs import redact
 from backend.model import Caller, Event
-from backend.outbound import MOST_SECRETS, PENDING, ROTATION_MS, TEST, Endpoint, Outgoing, new_secret
+from backend.outbound import PENDING, ROTATION_MS, TEST, ClientSecret, Endpoint, Outgoing, new_secret, retiring
 
 MOST_ENDPOINTS = 50  # of one client: each gets a row with every event
 BY_HAND = "It was disabled by hand."
@@ -26,6 +29,7 @@ async def add(
         raise Conflict(f"A client may have {MOST_ENDPOINTS} webhook endpoints.", code="too_many_endpoints")
     made = Endpoint(ctx.new_id(), owner, url, events, secret, None, None, None, None, None, ctx.now())
     await webhook_endpoints.insert(tx, made)
+    await audit.record(tx, caller, "webhook_endpoint.created", _subject(made), ctx.now(), new=_kept(made))
     return made
 
 
@@ -49,21 +53,27 @@ async def change(
         await webhook_endpoints.enable(tx, id)
     elif enabled is False:
         await webhook_endpoints.disable(tx, id, ctx.now(), BY_HAND)
-    return await tenancy.endpoint(tx, caller, id)
+    changed = await tenancy.endpoint(tx, caller, id)
+    old, new = _kept(found), _kept(changed)
+    if found.url != changed.url and old["url"] == new["url"]:
+        new["query"] = "another"
+    await audit.record(tx, caller, "webhook_endpoint.updated", _subject(found), ctx.now(), old=old, new=new)
+    return changed
 
 
 async def rotate(tx: Tx, ctx: Context, caller: Caller, id: str, secret: str) -> Endpoint:
     """A new secret; for a day those that sign now do so too. Raises NotFound."""
     found, now = await tenancy.endpoint(tx, caller, id), ctx.now()
-    old = " ".join(found.signing(now)[: MOST_SECRETS - 1])
-    await webhook_endpoints.rotate(tx, id, secret, old, now + ROTATION_MS)
+    await webhook_endpoints.rotate(tx, id, secret, retiring(found.signing(now)), now + ROTATION_MS)
+    await audit.record(tx, caller, "webhook_endpoint.rotated", _subject(found), now)
     return await tenancy.endpoint(tx, caller, id)
 
 
 async def remove(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """Nothing more is sent to it, and its deliveries are gone for everybody. Raises NotFound."""
-    await tenancy.endpoint(tx, caller, id)
+    found = await tenancy.endpoint(tx, caller, id)
     await webhook_endpoints.mark_deleted(tx, id, ctx.now())
+    await audit.record(tx, caller, "webhook_endpoint.deleted", _subject(found), ctx.now(), old=_kept(found))
 
 
 async def test(tx: Tx, ctx: Context, caller: Caller, id: str) -> Outgoing:
@@ -89,16 +99,47 @@ async def replay(tx: Tx, ctx: Context, caller: Caller, id: str) -> Outgoing:
     return made
 
 
-async def secret(tx: Tx, caller: Caller, client_id: str | None) -> tuple[str, str]:
-    """The client, and what signs for its requests' own `webhook_url`; made when it is first asked for.
+async def show_secret(
+    tx: Tx, ctx: Context, caller: Caller, client_id: str | None
+) -> tuple[str, ClientSecret, str | None]:
+    """The client, what signs for its requests' own `webhook_url`, and its text: only when nobody was shown it before.
+
+    It is made when there is none. Raises InvalidInput when an admin names no client, NotFound.
+    """
+    owner, now = await tenancy.owner(tx, caller, client_id), ctx.now()
+    kept = await webhook_secrets.keep(tx, owner, new_secret(), now)
+    if kept is None:
+        raise NotFound("There is no such client.", code="client_not_found")
+    if not await webhook_secrets.mark_shown(tx, owner, now):
+        return owner, kept, None
+    await audit.record(tx, caller, "webhook_secret.shown", Subject("webhook_secret", owner, owner), now)
+    return owner, kept, kept.secret
+
+
+async def rotate_secret(
+    tx: Tx, ctx: Context, caller: Caller, client_id: str | None, fresh: str
+) -> tuple[str, ClientSecret]:
+    """The client and its new secret, which is to be shown now; for a day those that sign now do so too.
 
     Raises InvalidInput when an admin names no client, NotFound.
     """
-    owner = await tenancy.owner(tx, caller, client_id)
-    kept = await webhook_endpoints.keep_client_secret(tx, owner, new_secret())
-    if kept is None:
-        raise NotFound("There is no such client.", code="client_not_found")
-    return owner, kept
+    owner, now = await tenancy.owner(tx, caller, client_id), ctx.now()
+    found = await webhook_secrets.get(tx, owner)
+    old, until = (retiring(found.signing(now)), now + ROTATION_MS) if found else (None, None)
+    await webhook_secrets.rotate(tx, owner, fresh, old, until, now)
+    await audit.record(tx, caller, "webhook_secret.rotated", Subject("webhook_secret", owner, owner), now)
+    return owner, ClientSecret(fresh, now, now, old, until)
+
+
+def _subject(endpoint: Endpoint) -> Subject:
+    return Subject("webhook_endpoint", endpoint.id, endpoint.client_id)
+
+
+def _kept(endpoint: Endpoint) -> dict[str, Any]:
+    """What is kept of an endpoint in the audit log: of its URL no query, in which secrets are sent."""
+    bare, question, _ = endpoint.url.partition("?")
+    shown = redact(bare) + ("?***" if question else "")
+    return {"url": shown, "events": list(endpoint.events), "enabled": endpoint.disabled_at is None}
 
 
 def _require_enabled(endpoint: Endpoint) -> None:

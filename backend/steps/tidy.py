@@ -9,6 +9,7 @@ from backend import filing
 from backend.context import Context
 from backend.db import (
     assets,
+    audit,
     clients,
     deliveries,
     events,
@@ -40,6 +41,7 @@ async def tidy(ctx: Context) -> None:
         forget_events,
         forget_deliveries,
         forget_told,
+        forget_audit,
         empty_campaigns,
         empty_clients,
         forget_campaigns,
@@ -85,6 +87,12 @@ async def forget_told(ctx: Context) -> int:
         return max(old, await webhook_deliveries.forget_of_deleted(tx, BITE))
 
     return await ctx.db.write(work)
+
+
+async def forget_audit(ctx: Context) -> int:
+    """Forget a bite of the audit log older than HISTORY_DAYS; how many."""
+    before = _history_begins(ctx)
+    return await ctx.db.write(lambda tx: audit.prune(tx, before, BITE))
 
 
 async def empty_campaigns(ctx: Context) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,7 +22,9 @@ _MAX_HEADER = 256
 async def authenticate(request: Request) -> Caller:
     """Who is asking; raises Unauthorized, or TooManyRequests for an address that keeps guessing."""
     site: Site = request.app.state.site
-    caller = site.dev_caller or await _by_key(request, site)
+    known = site.dev_caller or await _by_key(request, site)
+    from_where = peers.whole_address(request, site.trusted_proxies)
+    caller = replace(known, address=from_where, request_id=request.state.request_id)
     request.state.caller = caller
     structlog.contextvars.bind_contextvars(key_id=caller.key_id)
     return caller
@@ -35,7 +38,16 @@ async def _by_key(request: Request, site: Site) -> Caller:
 
 def caller_of(row: ApiKey) -> Caller:
     """The caller a key's row stands for."""
-    return Caller(row.id, row.client_id, row.admin, row.image_limit, row.video_limit, row.campaign_id)
+    return Caller(
+        key_id=row.id,
+        client_id=row.client_id,
+        admin=row.admin,
+        image_limit=row.image_limit,
+        video_limit=row.video_limit,
+        campaign_id=row.campaign_id,
+        name=row.name,
+        prefix=f"sk_{row.prefix}",
+    )
 
 
 def read_key(headers: Headers) -> str:

@@ -12,14 +12,22 @@ Address = IPv4Address | IPv6Address
 
 
 def address(request: Request, trusted: Sequence[Network]) -> str:
-    """The address that failed attempts are counted by.
+    """The address that failed attempts are counted by. IPv6 counts by /64: one household has that many."""
+    peer = _peer(request, trusted)
+    return _group(peer) if peer else "unknown"
 
-    X-Forwarded-For is read from the right, because everything left of our own proxies is the
-    caller's word. IPv6 counts by /64: one household has that many.
-    """
+
+def whole_address(request: Request, trusted: Sequence[Network]) -> str | None:
+    """The same for people to read: where the request came from."""
+    peer = _peer(request, trusted)
+    return str(peer) if peer else None
+
+
+def _peer(request: Request, trusted: Sequence[Network]) -> Address | None:
+    """X-Forwarded-For is read from the right: everything left of our own proxies is the caller's word."""
     peer = _parse(request.client.host) if request.client else None
     if peer is None:
-        return "unknown"
+        return None
     for hop in reversed(",".join(request.headers.getlist("x-forwarded-for")[:20]).split(",")[-20:]):
         if not _is_inside(peer, trusted):
             break
@@ -27,7 +35,7 @@ def address(request: Request, trusted: Sequence[Network]) -> str:
         if closer is None:
             break
         peer = closer
-    return _group(peer)
+    return peer
 
 
 def _parse(text: str) -> Address | None:

@@ -21,6 +21,7 @@ from backend.steps import browse
 from backend.web import limits, mcp, media, stack, webhooks  # noqa: F401  most register their operations
 from backend.web.api import (  # noqa: F401
     assets,
+    audit,
     clients,
     events,
     generate,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from backend.outbound import PENDING, Attempt, Endpoint, Outgoing
+from backend.outbound import PENDING, Attempt, ClientSecret, Endpoint, Outgoing
 from backend.shown import Shown, time
 from backend.web.views import View
+
+SHOWN_ONCE = "It is shown once. POST /api/v2/webhook-secret/rotate gives a new one; for a day both sign."
 
 
 class EndpointView(View):
@@ -39,10 +41,16 @@ class EndpointList(View):
 
 
 class SecretView(View):
-    """What signs the webhooks that go to a request's own `webhook_url`."""
+    """What signs the webhooks that go to a request's own `webhook_url`.
+
+    `secret` is shown once, and null from then on; `hint` says what to do then. `rotating_until`: older ones sign too.
+    """
 
     client_id: str
-    secret: str
+    secret: str | None
+    hint: str | None
+    created_at: str | None
+    rotating_until: str | None
 
 
 class AttemptView(View):
@@ -101,6 +109,18 @@ def endpoint(row: Endpoint, now: int) -> Shown:
 def new_endpoint(row: Endpoint, now: int, secret: str | None) -> Shown:
     """One endpoint with its new secret, or without it where the answer is kept."""
     return endpoint(row, now) | {"secret": secret}
+
+
+def client_secret(client_id: str, kept: ClientSecret, now: int, text: str | None) -> Shown:
+    """A client's own secret with its text, or without it and with a hint."""
+    rotating = kept.old_secret is not None and (kept.old_secret_until or 0) > now
+    return {
+        "client_id": client_id,
+        "secret": text,
+        "hint": None if text else SHOWN_ONCE,
+        "created_at": time(kept.made_at),
+        "rotating_until": time(kept.old_secret_until) if rotating else None,
+    }
 
 
 def outgoing(row: Outgoing, attempts: Sequence[Attempt]) -> Shown:

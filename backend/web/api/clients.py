@@ -70,7 +70,7 @@ async def create_client(call: Call) -> Response:
     """Add a client."""
 
     async def work(tx: Tx) -> Answer:
-        row = await own.add_client(tx, call.ctx, call.body.name, _micros(call.body.budget_usd))
+        row = await own.add_client(tx, call.ctx, call.who, call.body.name, _micros(call.body.budget_usd))
         return Answer(201, views.client(row), f"/api/v2/clients/{row.id}")
 
     return await replies.once(call, work)

@@ -191,12 +191,13 @@ def _filters(query: Any, **fixed: str | None) -> Filters:
         provider=query.provider,
         model=query.model,
         batch_id=getattr(query, "batch_id", None),
-        created_after=_ms(query.created_after),
-        created_before=_ms(query.created_before),
+        created_after=to_ms(query.created_after),
+        created_before=to_ms(query.created_before),
         q=query.q,
         **fixed,
     )
 
 
-def _ms(at: pydantic.AwareDatetime | None) -> int | None:
+def to_ms(at: pydantic.AwareDatetime | None) -> int | None:
+    """A moment in milliseconds since 1970 UTC, within what an id can begin with."""
     return None if at is None else min(max(int(at.timestamp() * 1000), 0), (1 << 48) - 1)

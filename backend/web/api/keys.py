@@ -86,7 +86,7 @@ async def create_key(call: Call) -> Response:
     )
 
     async def work(tx: Tx) -> Answer:
-        row = await own.add_key(tx, made)
+        row = await own.add_key(tx, call.ctx, call.who, made)
         return Answer(201, views.key(row) | {"key": None})
 
     answer = await replies.answer_once(call, work)
@@ -96,5 +96,5 @@ async def create_key(call: Call) -> Response:
 @operation("DELETE", "/api/v2/keys/{id}", answers={204: None}, auth="admin", tags=["keys"])
 async def revoke_key(call: Call) -> Response:
     """Revoke a key: it is not accepted from this moment on."""
-    await call.ctx.db.write(lambda tx: own.revoke_key(tx, call.ctx, call.path["id"]))
+    await call.ctx.db.write(lambda tx: own.revoke_key(tx, call.ctx, call.who, call.path["id"]))
     return Response(status_code=204)

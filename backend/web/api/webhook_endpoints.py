@@ -115,12 +115,42 @@ async def rotate_webhook_secret(call: Call) -> Response:
 
 
 @operation(
-    "GET", "/api/v2/webhook-secret", query=WhoseSecret, answers={200: SecretView}, tags=["webhooks"], errors=[404]
+    "GET",
+    "/api/v2/webhook-secret",
+    query=WhoseSecret,
+    answers={200: SecretView},
+    head=False,  # the one time it is shown must not be lost on who asks for no body
+    tags=["webhooks"],
+    errors=[404],
 )
 async def get_webhook_secret(call: Call) -> Response:
-    """Show what signs the webhooks that go to a request's own `webhook_url`."""
-    client_id, secret = await call.ctx.db.write(lambda tx: subscribe.secret(tx, call.who, call.query.client_id))
-    return replies.json_reply({"client_id": client_id, "secret": secret})
+    """Show what signs the webhooks that go to a request's own `webhook_url`: its text the first time alone."""
+    client_id, kept, text = await call.ctx.db.write(
+        lambda tx: subscribe.show_secret(tx, call.ctx, call.who, call.query.client_id)
+    )
+    return replies.json_reply(webhook_views.client_secret(client_id, kept, call.ctx.now(), text))
+
+
+@operation(
+    "POST",
+    "/api/v2/webhook-secret/rotate",
+    body=Nothing,
+    query=WhoseSecret,
+    answers={200: SecretView},
+    tags=["webhooks"],
+    errors=[404],
+)
+async def rotate_client_secret(call: Call) -> Response:
+    """Make a new secret for the webhooks of requests' own `webhook_url`; for a day the old one signs too."""
+    fresh = new_secret()
+
+    async def work(tx: Tx) -> Answer:
+        client_id, kept = await subscribe.rotate_secret(tx, call.ctx, call.who, call.query.client_id, fresh)
+        return Answer(200, webhook_views.client_secret(client_id, kept, call.ctx.now(), None))
+
+    answer = await replies.answer_once(call, work)
+    shown = {"secret": fresh, "hint": None}
+    return replies.reply(answer if answer.replayed else replace(answer, body=answer.body | shown))
 
 
 async def _with_secret(call: Call, status: int, change: Callable[[Tx, str], Awaitable[Endpoint]]) -> Response:

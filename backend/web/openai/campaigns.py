@@ -37,6 +37,6 @@ def _in_header(call: Call) -> str | None:
 
 async def _of_dev_mode(call: Call, client_id: str) -> Campaign:
     async def work(tx: Tx) -> Campaign:
-        return await own.dev_campaign(tx, call.ctx, client_id)
+        return await own.dev_campaign(tx, call.ctx, call.who, client_id)
 
     return await call.ctx.db.write(work)

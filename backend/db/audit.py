@@ -1,0 +1,179 @@
+"""Who changed what: written in the transaction of the change, never updated, forgotten by age alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backend.db.connection import Row, Tx
+from backend.ids import floor_id, new_id
+from backend.migrate import user_name
+from backend.model import Caller
+
+ACTIONS = (
+    "asset.deleted",
+    "campaign.created",
+    "campaign.deleted",
+    "campaign.updated",
+    "client.created",
+    "client.deleted",
+    "client.updated",
+    "database.migrated",
+    "generation.deleted",
+    "key.created",
+    "key.revoked",
+    "restore",
+    "settings.started",
+    "webhook_endpoint.created",
+    "webhook_endpoint.deleted",
+    "webhook_endpoint.rotated",
+    "webhook_endpoint.updated",
+    "webhook_secret.rotated",
+    "webhook_secret.shown",
+)
+SYSTEM = Caller("system", None, admin=True, kind="system")  # the service itself
+SCAN = 2_000  # rows that one page looks at: what is rare is found over several pages
+_INDEXED = ("object_id", "key_id", "client_id", "action")  # the most telling first
+_COLUMNS = (
+    "id, at, action, actor, actor_name, key_id, key_prefix, address, request_id, object_type, object_id, client_id, "
+    "old_values, new_values"
+)
+_NAMES = _COLUMNS.split(", ")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change. `old_values` and `new_values` are the fields that changed; None where there was, or is, nothing."""
+
+    id: str
+    at: int
+    action: str
+    actor: str
+    actor_name: str | None
+    key_id: str | None
+    key_prefix: str | None
+    address: str | None
+    request_id: str | None
+    object_type: str
+    object_id: str | None
+    client_id: str | None
+    old_values: dict[str, Any] | None
+    new_values: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What was changed, and whose it is."""
+
+    type: str
+    id: str | None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to list; None means any. Times are milliseconds."""
+
+    action: str | None = None
+    client_id: str | None = None
+    key_id: str | None = None
+    object_id: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+
+
+def user() -> Caller:
+    """Whoever runs this process, at the command line: the operating system's user."""
+    return Caller("cli", None, admin=True, kind="cli", name=user_name())
+
+
+async def record(
+    tx: Tx,
+    caller: Caller,
+    action: str,
+    subject: Subject,
+    now: int,
+    *,
+    old: Mapping[str, Any] | None = None,
+    new: Mapping[str, Any] | None = None,
+) -> None:
+    """Keep that the caller did this. Of `old` and `new` only what differs is kept; nothing when they are equal."""
+    if old is not None and new is not None:
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        if not names:
+            return
+        old, new = ({name: side.get(name) for name in names} for side in (old, new))
+    await tx.run(
+        f"INSERT INTO audit ({_COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})",  # noqa: S608
+        id=new_id(now),
+        at=now,
+        action=action,
+        actor=caller.kind,
+        actor_name=caller.name,
+        key_id=caller.key_id if caller.kind == "key" else None,
+        key_prefix=caller.prefix,
+        address=caller.address,
+        request_id=caller.request_id,
+        object_type=subject.type,
+        object_id=subject.id,
+        client_id=subject.client_id,
+        old_values=_written(old),
+        new_values=_written(new),
+    )
+
+
+async def page(tx: Tx, wanted: Wanted, cursor: str | None, limit: int) -> tuple[list[Entry], str | None]:
+    """Up to `limit` before `cursor`, newest first, and where to go on (None at the end).
+
+    A page of several filters can be short and still have a next one.
+    """
+    given = {name: value for name in _INDEXED if (value := getattr(wanted, name)) is not None}
+    first = next(iter(given), None)
+    bounds, params = _bounds(wanted, cursor)
+    wheres = bounds + ([f"{first} = :{first}"] if first else [])
+    more = [f"{name} = :{name}" for name in given if name != first]
+    if more:
+        end = await tx.one(
+            f"SELECT id FROM audit WHERE {' AND '.join(wheres)} ORDER BY id DESC LIMIT 1 OFFSET :scan",  # noqa: S608
+            **params,
+            **({first: given[first]} if first else {}),
+            scan=SCAN - 1,
+        )
+        params["floor"] = end["id"] if end else params["floor"]
+    rows = await tx.all(
+        f"SELECT {_COLUMNS} FROM audit WHERE {' AND '.join(wheres + more)} ORDER BY id DESC LIMIT :limit",  # noqa: S608
+        **params,
+        **given,
+        limit=limit + 1,
+    )
+    last = end["id"] if more and end else None
+    return [_read(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else last
+
+
+async def prune(tx: Tx, before: int, limit: int) -> int:
+    """Forget a bite of what was done before this time; how many."""
+    return await tx.run(
+        "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < :oldest ORDER BY id LIMIT :limit)",
+        oldest=floor_id(before),  # ids begin with their time
+        limit=limit,
+    )
+
+
+def _bounds(wanted: Wanted, cursor: str | None) -> tuple[list[str], dict[str, Any]]:
+    """By id, which begins with the time: from the one moment on, before the other and the cursor."""
+    floor = floor_id(wanted.created_after or 0)
+    before = floor_id(wanted.created_before) if wanted.created_before is not None else "~"
+    return ["id >= :floor", "id < :before"], {"floor": floor, "before": min(before, cursor or "~")}
+
+
+def _written(values: Mapping[str, Any] | None) -> str | None:
+    return None if values is None else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+
+def _read(row: Row) -> Entry:
+    fields = {name: row[name] for name in _NAMES}
+    for name in ("old_values", "new_values"):
+        fields[name] = json.loads(fields[name]) if fields[name] is not None else None
+    return Entry(**fields)

@@ -1,0 +1,119 @@
+"""The schema of a database file that somebody hands us, compared with the one its version has here.
+
+A trigger or a view in it would run with our statements. Nothing of the file is run while it is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from backend import migrate
+from backend.db.snapshot import reading
+from backend.errors import ReelhookError
+
+Shape = dict[tuple[str, str], frozenset[str]]
+
+RECORDS = ("table", "schema_migrations")
+_STATISTICS = {"sqlite_stat1", "sqlite_stat4"}  # of the query planner
+_MOST_NAMED = 10
+_TYPES = {
+    "TEXT": "'text'",
+    "INTEGER": "'integer'",
+    "BIGINT": "'integer'",
+    "DOUBLE PRECISION": "'real', 'integer'",
+}
+
+
+def check(copy: Path) -> None:
+    """Raise ReelhookError, with names, for what the schema of its version has not, has otherwise or has beside it.
+
+    What is no database of ours, or of a newer version, is left to the migrations to refuse.
+    """
+    with reading(copy, settled=True) as connection:
+        found = _shape(connection)
+        active = sorted(f"{type} {name}" for type, name in found if type not in ("table", "index"))
+        if active:
+            raise ReelhookError(_refusal(copy, active))
+        if RECORDS not in found:
+            return
+        if found[RECORDS] != _made(1)[RECORDS]:
+            raise ReelhookError(_refusal(copy, [" ".join(RECORDS)]))
+        (version,) = connection.execute("SELECT MAX(version) FROM schema_migrations").fetchone()
+    if not isinstance(version, int | None):
+        raise ReelhookError(f"{copy} is damaged: its version is no number")
+    if (version or 0) <= len(migrate.known()) and (wrong := list(_differences(found, version or 0))):
+        raise ReelhookError(_refusal(copy, wrong))
+
+
+def check_types(copy: Path) -> None:
+    """Raise ReelhookError for a value of another type than its column's: SQLite would take it."""
+    with reading(copy, settled=True) as connection:
+        for type, table in _shape(connection):
+            columns = connection.execute(f"PRAGMA table_info({table})").fetchall() if type == "table" else []
+            for _, name, declared, *_ in columns:
+                condition = f"typeof({name}) NOT IN ('null', {_TYPES[declared]})"
+                if connection.execute(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1").fetchone():  # noqa: S608
+                    raise ReelhookError(f"{copy} has a value in {table}.{name} that is not of its type")
+
+
+def _made(version: int) -> Shape:
+    """The schema that the migrations make."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for migration in migrate.known()[:version]:
+            for statement in migrate.statements(migration.sql):
+                connection.execute(statement)
+        return _shape(connection)
+
+
+def _shape(connection: sqlite3.Connection) -> Shape:
+    """Everything by type and name: of a table its columns and constraints in any order, else the whole statement.
+
+    An older database has the columns that came later at the end.
+    """
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    return {
+        (type, name): frozenset(_parts(str(sql)) if type == "table" else [_plain(str(sql))])
+        for type, name, sql in rows
+        if not (type == "index" and sql is None) and name not in _STATISTICS
+    }
+
+
+def _differences(found: Shape, version: int) -> Iterator[str]:
+    known = _made(version)
+    for type, name in sorted(found.keys() - known.keys()):
+        yield f"{type} {name}"
+    for type, name in sorted(known.keys() - found.keys()):
+        yield f"no {type} {name}"
+    for type, name in sorted(found.keys() & known.keys()):
+        for part in sorted(found[type, name] - known[type, name]):
+            yield f"{type} {name} with {part[:80]}"
+        for part in sorted(known[type, name] - found[type, name]):
+            yield f"{type} {name} without {part[:80]}"
+
+
+def _parts(sql: str) -> list[str]:
+    """What stands between the commas of a table's outer brackets, and what comes behind them."""
+    text = _plain(sql)
+    depth, parts = 0, [""]
+    for char in text[text.find("(") + 1 :]:
+        depth += {"(": 1, ")": -1}.get(char, 0)
+        if (char == "," and depth == 0) or depth < 0:
+            parts.append("")
+            depth = max(depth, 0)
+        else:
+            parts[-1] += char
+    return [part.strip() for part in parts if part.strip()] or [text]
+
+
+def _plain(sql: str) -> str:
+    """Without comments and with single blanks."""
+    return " ".join(re.sub(r"--[^\n]*", " ", sql).split())
+
+
+def _refusal(copy: Path, wrong: list[str]) -> str:
+    more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
+    return f"{copy} does not have the schema of its version: {', '.join(wrong[:_MOST_NAMED])}{more}"
