@@ -120,6 +120,7 @@ CREATE TABLE generations (
   due_at BIGINT NOT NULL,       -- when a worker looks at it next; while one has it, when its lease ends
   lease_owner TEXT,             -- the worker that has it now; its writes are fenced by this name
   held_at BIGINT,               -- when a restore made it unclear; NULL as soon as more is known
+  began_at BIGINT,              -- when the provider first said that it runs: from then on a cancel may cost
 
   CONSTRAINT kind_known CHECK (kind IN ('image', 'video')),
   CONSTRAINT status_known CHECK (status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing', 'completed', 'failed', 'canceled')),

@@ -13,6 +13,7 @@ from typing import Any
 from backend.errors import InvalidInput
 from backend.model import Kind
 
+CHARGES = ("free", "charged", "unknown")
 PRICES = ("per_output", "per_second", "per_predict_second")  # by the list, by the film's length, by the time it runs
 
 
@@ -54,6 +55,8 @@ class Model:
     start_image_aspect_ratio: str | None = None
     default: bool = False
     retired: bool = False
+    on_cancel: str = "unknown"  # one of CHARGES: whether a run that was stopped is billed
+    on_failure: str = "unknown"  # whether one that failed is
     checked_at: date | None = None  # when and where the price and the rest were looked up
     source: str = ""
 
@@ -153,6 +156,8 @@ def _model(name: str, fields: dict[str, Any]) -> Model:
     known = {key: value for key, value in fields.items() if key not in ("inputs", "references")}
     if sum(kind in fields["price"] for kind in PRICES) != 1:
         raise ValueError(f"{name} needs one price of {', '.join(PRICES)}")
+    if not {known.get("on_cancel", "unknown"), known.get("on_failure", "unknown")} <= {*CHARGES}:
+        raise ValueError(f"{name}: on_cancel and on_failure are one of {', '.join(CHARGES)}")
     inputs = {ours: _input(one) for ours, one in fields.get("inputs", {}).items()}
     references = References(**fields["references"]) if "references" in fields else None
     return Model(name=name, inputs=inputs, references=references, **known)

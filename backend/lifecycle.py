@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from backend import billing
 from backend.config import is_loopback, is_public
 from backend.context import Context
 from backend.db import generations
@@ -65,27 +66,24 @@ async def _is_anothers(tx: Tx, generation: Generation, outcome: Outcome) -> bool
 async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome, owner: str | None) -> str:
     now = ctx.now()
     theirs: dict[str, Any] = {"provider_id": outcome.provider_id, "submitted_at": generation.submitted_at or now}
+    if outcome.began and generation.began_at is None:
+        theirs["began_at"] = now
     if outcome.state == "running":
         return await _keep_running(tx, ctx, generation, outcome, owner, theirs)
-    theirs |= _bill(ctx, generation, outcome)
+    model = ctx.catalog.models.get(generation.model)
     if outcome.state == "succeeded" and outcome.outputs:
+        theirs["cost_actual_micros"] = billing.billed_micros(generation, model, outcome.predict_s)
         theirs |= {"outputs": list(outcome.outputs), "outputs_expire_at": outcome.outputs_expire_at, "polls": 0}
         told = generation.shown_status == SHOWN[STORING]
         await generations.move(tx, generation.id, STORING, now=now, told=told, **theirs)
         return "storing"
+    theirs |= billing.judge(generation, model, outcome.state, began=outcome.began, predict_s=outcome.predict_s)
     failure = outcome.failure or _why_canceled(ctx, generation)
     if failure is None:
         await generations.move(tx, generation.id, CANCELED, now=now, **theirs)
         return "canceled"
     await generations.move(tx, generation.id, FAILED, now=now, failure=failure, **theirs)
     return "failed"
-
-
-def _bill(ctx: Context, generation: Generation, outcome: Outcome) -> dict[str, int]:
-    """What the provider says it bills, kept from this moment on: also a run that failed, if its time is billed."""
-    model = ctx.catalog.models.get(generation.model)
-    billed = model.billed_micros(outcome.predict_s) if model else None
-    return {} if billed is None else {"cost_actual_micros": billed}
 
 
 async def _keep_running(
@@ -98,7 +96,7 @@ async def _keep_running(
         theirs |= {"due_at": due_at, "deadline_at": ends_at, "polls": 0}
         await generations.move(tx, generation.id, PROCESSING, now=ctx.now(), **theirs)
         return "adopted" if generation.status == UNCLEAR else "processing"
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {name: theirs[name] for name in ("began_at",) if name in theirs}
     if outcome.progress is not None:
         changes["progress"] = max(outcome.progress, generation.progress or 0.0)
     if owner:

@@ -122,6 +122,7 @@ class Generation:
     due_at: int
     lease_owner: str | None
     held_at: int | None
+    began_at: int | None = None
 
     @property
     def shown_status(self) -> str:
@@ -141,7 +142,10 @@ class Generation:
 
     @property
     def spent_micros(self) -> int:
-        """What it is counted with when it has ended: what was billed, else the estimate if it was or may have been."""
+        """What it is counted with when it has ended: what was billed, else the estimate if it was or may have been.
+
+        `backend.billing` judges which.
+        """
         if self.cost_actual_micros is not None:
             return self.cost_actual_micros
         return self.reserved_micros if self.status == COMPLETED or self.possibly_charged else 0
@@ -183,7 +187,8 @@ class Outcome:
 
     `outputs` are URLs or data URIs. `outputs_expire_at` is in milliseconds. A status we do not know
     is `running`: the deadline ends it, not a guess. `webhook` is where it reports to, if the provider says so,
-    `predict_s` how long it ran: what models without a list price are billed by.
+    `predict_s` how long it ran: what models without a list price are billed by. `began`: it has begun to run;
+    False: it never did and never will; None: these words do not tell.
     """
 
     provider_id: str
@@ -194,6 +199,7 @@ class Outcome:
     failure: Failure | None = None
     webhook: str | None = None
     predict_s: float | None = None
+    began: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

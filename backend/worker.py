@@ -11,11 +11,11 @@ from typing import Any
 
 import structlog
 
-from backend import lifecycle
+from backend import billing, lifecycle
 from backend.context import Context
 from backend.db import claims, operations
 from backend.db.connection import Tx
-from backend.model import FAILED, PROCESSING, QUEUED, STORING, SUBMITTING, UNCLEAR, Failure, Generation
+from backend.model import FAILED, PROCESSING, STORING, SUBMITTING, UNCLEAR, Failure, Generation
 from backend.outbound import Outgoing
 from backend.steps import announce, collect, receive, submit, tidy, watch
 
@@ -151,8 +151,9 @@ class Worker:
 
     async def _set_aside(self, row: Generation) -> None:
         failure = Failure("provider_failed", "It could not be worked on, five times; see the log.", retryable=True)
-        kept = {"attempts": row.attempts, "possibly_charged": row.status != QUEUED}
-        await lifecycle.move(self.ctx, row, FAILED, self.id, failure=failure, **kept)
+        model = self.ctx.catalog.models.get(row.model)
+        bill = billing.judge(row, model, "succeeded" if row.status == STORING else None)
+        await lifecycle.move(self.ctx, row, FAILED, self.id, failure=failure, attempts=row.attempts, **bill)
         log.error("row_set_aside", generation_id=row.id, attempts=row.attempts)
 
     async def _believe(self) -> None:

@@ -34,6 +34,9 @@ CREATE TRIGGER IF NOT EXISTS witness_moves AFTER UPDATE OF status ON generations
 BEGIN INSERT INTO witness (subject, id, was, now) VALUES ('status', new.id, old.status, new.status); END;
 CREATE TRIGGER IF NOT EXISTS witness_events AFTER UPDATE ON events
 BEGIN INSERT INTO witness (subject, id, was, now) VALUES ('event', old.id, old.type, new.type); END;
+CREATE TRIGGER IF NOT EXISTS witness_bills AFTER DELETE ON generations
+BEGIN INSERT INTO witness (subject, id, was, now) VALUES ('bill', old.id, old.status,
+  CASE WHEN old.status = 'completed' OR old.possibly_charged = 1 THEN 'counted' ELSE 'free' END); END;
 CREATE TRIGGER IF NOT EXISTS witness_deletes AFTER DELETE ON generations
 BEGIN INSERT INTO witness (subject, id, was, now) VALUES ('deleted', old.id, old.status, 'deleted'); END;
 """
@@ -65,6 +68,7 @@ def findings(
         assets = connection.execute("SELECT * FROM assets").fetchall()
         found += [Finding(LOST, f"{id} was accepted and is not known") for id in accepted if id not in rows]
         found += _of_creates(rows, _deleted(connection), ledger)
+        found += _of_bills(rows, connection, ledger)
         found += _of_events(rows, connection.execute("SELECT * FROM events ORDER BY created_at, id").fetchall())
         found += _of_moves(connection)
         found += _of_letters(connection)
@@ -145,7 +149,7 @@ def _of_moves(connection: sqlite3.Connection) -> Iterator[Finding]:
     """Nothing ever went back, and no event was changed; when there was a witness."""
     if not _has_witness(connection):
         return
-    for row in connection.execute("SELECT * FROM witness WHERE subject <> 'deleted' ORDER BY at"):
+    for row in connection.execute("SELECT * FROM witness WHERE subject IN ('status', 'event') ORDER BY at"):
         if row["subject"] == "event" or row["was"] not in FORWARD.get(row["now"], set()):
             yield Finding(BACKWARDS, f"{row['subject']} {row['id']} went from {row['was']} to {row['now']}")
 
@@ -179,12 +183,35 @@ def of_money(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(MISCOUNTED, f"{owner} has no balance")
 
 
+def _of_bills(rows: dict[str, Row], connection: sqlite3.Connection, ledger: dict[str, Any]) -> Iterator[Finding]:
+    """Whatever the provider billed is counted, also of what was deleted; what it said never began is not."""
+    ended = {end["prediction_id"]: end for end in ledger["ends"]}
+    free = {id for id, row in rows.items() if row["status"] in FINAL and not _is_counted(row)}
+    if _has_witness(connection):
+        free |= {
+            row["id"] for row in connection.execute("SELECT id FROM witness WHERE subject = 'bill' AND now = 'free'")
+        }
+    asked = {row["provider_id"]: id for id, row in rows.items() if row["provider_id"]}
+    asked |= {one["prediction_id"]: id for id in free for one in creates_of(ledger, id) if one["created"]}
+    for prediction, end in ended.items():
+        id = asked.get(prediction)
+        if end["billed"] and id in free:
+            yield Finding(UNTRUE, f"{id} is free, and the provider billed {end}")
+        row = rows.get(id or "")
+        never_ran = end["status"] in ("canceled", "aborted") and not end["began"]
+        if row and row["status"] == "canceled" and row["possibly_charged"] and never_ran:
+            yield Finding(UNTRUE, f"{id} counts, and the provider said that it never began")
+
+
+def _is_counted(row: Row) -> bool:
+    return row["status"] == "completed" or bool(row["possibly_charged"])
+
+
 def _charged(row: Row) -> int:
     """What it counts for, said here again: what was billed, else the estimate of what was or may have been."""
     if row["cost_actual_micros"] is not None:
         return int(row["cost_actual_micros"])
-    counted = row["status"] == "completed" or row["possibly_charged"]
-    return int(row["cost_estimated_micros"] or 0) if counted else 0
+    return int(row["cost_estimated_micros"] or 0) if _is_counted(row) else 0
 
 
 def _of_letters(connection: sqlite3.Connection) -> Iterator[Finding]:

@@ -19,6 +19,8 @@ import backend.http.lines
 from backend.errors import AnswerTooLarge, BadAnswer, NotSent, Unanswered
 from backend.http import Http
 
+UNPRINTABLE = ("\u200b", "\u00a0", "\ufeff", "\u2028", "\ud800", "é", "\n", "\r", "\0", "\x0b", "\n x: y")
+
 
 @pytest.fixture
 async def http() -> AsyncIterator[Http]:
@@ -68,6 +70,51 @@ async def test_a_refused_connection_means_nothing_was_sent(http: Http) -> None:
 async def test_what_cannot_be_reached_was_not_sent(http: Http, url: str) -> None:
     with pytest.raises(NotSent):
         await http.call("POST", url, json={})
+
+
+DEEP: list[Any] = []
+for _ in range(50_000):
+    DEEP = [DEEP]
+UNWRITABLE: list[tuple[str, dict[str, Any]]] = [
+    *((f"header {value!r}", {"headers": {"Authorization": f"Bearer a{value}b"}}) for value in UNPRINTABLE),
+    ("header that is no text", {"headers": {"Authorization": None}}),
+    ("header's name", {"headers": {"a\u200b": "b"}}),
+    *((f"body {type(body).__name__}", {"json": body}) for body in (float("nan"), "\ud800", {1}, 10**5000, b"x", DEEP)),
+    ("file that is gone", {"files": {"content": ("a.png", Path("/nowhere/a.png"), "image/png")}}),
+    ("file that is a folder", {"files": {"content": ("a.png", Path("/"), "image/png")}}),
+]
+NO_ADDRESS = ("", "//x", "http://", "http://a b/", "http://127.0.0.1:99999/", "http://127.0.0.1:-1/", "http://xn--a/")
+NO_ADDRESS += ("http://\ud800/", "http://127.0.0.1/\ud800", "http://\u200b/", f"https://{'a' * 70}.com/", "http://..")
+
+
+@pytest.mark.hazard(57)
+@pytest.mark.parametrize("more", [more for _, more in UNWRITABLE], ids=[name for name, _ in UNWRITABLE])
+async def test_what_cannot_be_written_was_not_sent(http: Http, more: dict[str, Any]) -> None:
+    seen: list[tuple[str, bytes]] = []
+    async with listening(answering(OK, seen)) as base:
+        await http.call("GET", base)
+        with pytest.raises(NotSent) as refused:
+            await http.call("POST", base, **more)
+        assert len(seen) == 1 and "Bearer" not in refused.value.message
+        await http.call("GET", base)
+
+
+@pytest.mark.hazard(57)
+@pytest.mark.parametrize("url", NO_ADDRESS)
+async def test_to_what_is_no_address_nothing_is_sent(http: Http, url: str) -> None:
+    with pytest.raises(NotSent):
+        await http.call("POST", url, json={}, total_s=10)
+
+
+@pytest.mark.hazard(57)
+async def test_a_file_that_breaks_off_while_it_is_sent_may_have_arrived(http: Http) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("the disk is gone")
+
+    async with listening(answering(OK)) as base:
+        with pytest.raises(Unanswered):
+            await http.call("POST", base, files={"content": ("a", Broken(b"x"), "image/png")})
 
 
 async def test_a_header_that_cannot_be_written_means_nothing_was_sent(http: Http) -> None:

@@ -20,6 +20,7 @@ LAYERS: list[list[str]] = [
     ["web", "worker", "emulator"],
     ["mcp", "steps"],
     ["lifecycle", "tail"],
+    ["billing"],
     ["backlog", "references", "targets", "tenancy"],
     ["listener", "shown"],
     ["links"],

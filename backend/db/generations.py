@@ -16,7 +16,8 @@ COLUMNS = (
     "metadata, webhook_url, nonce, provider_id, attempts, polls, progress, outputs, outputs_expire_at, "
     "cancel_requested_at, cancel_sent_at, possibly_charged, file_name, poster_name, content_type, bytes, sha256, "
     "width, height, duration_s, cost_estimated_micros, cost_actual_micros, error_code, error_message, error_retryable, "
-    "created_at, claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner, held_at"
+    "created_at, claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner, held_at, "
+    "began_at"
 )
 _JSON = ("source", "params", "metadata", "outputs")
 _NAMES = tuple(COLUMNS.split(", "))

@@ -35,11 +35,19 @@ class Attempt:
 
 @dataclass
 class End:
-    """How one prediction ended; `sha256` of its file, when it has one: what must be stored."""
+    """How one prediction ended; `sha256` of its file, when it has one: what must be stored.
+
+    `began`: it ran before. A run that succeeded is billed, and one that was canceled; a failed one is not.
+    """
 
     prediction_id: str
     status: str
     sha256: str | None
+    began: bool
+    billed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.billed = self.status == "succeeded" or (self.status == "canceled" and self.began)
 
 
 @dataclass

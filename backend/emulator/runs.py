@@ -49,7 +49,7 @@ def end(emulator: Emulator, prediction: Prediction, status: str) -> None:
     """Gives it a final status, unless it has one, and announces that."""
     if prediction.finish(status):
         sha256 = prediction.file.sha256 if prediction.file else None
-        emulator.ledger.ends.append(End(prediction.id, status, sha256))
+        emulator.ledger.ends.append(End(prediction.id, status, sha256, prediction.started_at is not None))
         announce(emulator, prediction, "completed")
         asyncio.get_running_loop().call_later(emulator.options.expiry_s, expire, emulator, prediction)
 

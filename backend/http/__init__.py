@@ -1,7 +1,8 @@
 """The only way out of the process: guarded HTTP.
 
 Read `client` first; `addresses` says who may be reached, `lines` keeps connections, `sockets` are the
-connections themselves with their deadlines, `downloads` turns what arrives into files.
+connections themselves with their deadlines, `requests` are written to go over them, `downloads` turns what
+arrives into files.
 """
 
 from __future__ import annotations

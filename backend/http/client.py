@@ -9,7 +9,6 @@ connection proves dead.
 from __future__ import annotations
 
 import asyncio
-import functools
 import json as jsonlib
 import logging
 import time
@@ -17,28 +16,26 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Ma
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 from urllib.parse import urljoin
 
 import httpcore
 import httpx
 
 from backend.errors import AnswerTooLarge, BadAnswer, BlockedAddress, NotSent, Unanswered
+from backend.http import requests
 from backend.http.addresses import Network, check_url
 from backend.http.downloads import Download, Fetched
 from backend.http.lines import Line, Lines, Origin
+from backend.http.requests import Files, Headers
 from backend.http.sockets import Resolver, Stream, resolve
 
 for _name in ("httpx", "httpcore"):  # their lines hold whole URLs, and URLs hold signatures
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-Files = Mapping[str, tuple[str, Path | IO[bytes], str]]  # field: name, content, content type
-Headers = Mapping[str, str]
-
 CLOSING_S = 5.0
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
-OWN_HEADERS = {"user-agent": "reelhook", "accept": "*/*", "accept-encoding": "identity"}
 
 
 @dataclass(frozen=True)
@@ -88,10 +85,10 @@ class Http:
 
         async def exchange() -> Answer:
             with ExitStack() as opened:
-                body = {"json": json, "content": content, "files": _open(files, opened), "data": data}
-                request = _request(method, url, headers, **body)
+                body = {"json": json, "content": content, "files": requests.open_files(files, opened), "data": data}
+                request = requests.build(method, url, headers, **body)
                 async with (
-                    self._lines.pooled(_origin(request), deadline, connect_s) as line,
+                    self._lines.pooled(requests.origin(request), deadline, connect_s) as line,
                     _answered(line, request, total_s) as answer,
                 ):
                     return Answer(answer.status, _lower(answer.headers), await _read(answer, cap_bytes))
@@ -109,10 +106,10 @@ class Http:
         Raises `BlockedAddress`, `NotSent` and `Unanswered`. Once the status has come, the rest of a slow or
         broken answer is left out.
         """
-        request = _request("POST", _checked(url), headers, content=content)
+        request = requests.build("POST", _checked(url), headers, content=content)
         deadline = time.monotonic() + total_s
         async with (
-            self._lines.guarded(_origin(request), deadline, is_trusted=False) as line,
+            self._lines.guarded(requests.origin(request), deadline, is_trusted=False) as line,
             _answered(line, request, total_s) as answer,
         ):
             body = bytearray()
@@ -145,10 +142,10 @@ class Http:
         """
         deadline = time.monotonic() + total_s
         for left in range(hops, -1, -1):
-            request = _request("GET", _checked(url), headers)
-            is_trusted = _admit(_origin(request), hosts, trusted)
+            request = requests.build("GET", _checked(url), headers)
+            is_trusted = _admit(requests.origin(request), hosts, trusted)
             async with (
-                self._lines.guarded(_origin(request), deadline, is_trusted=is_trusted) as line,
+                self._lines.guarded(requests.origin(request), deadline, is_trusted=is_trusted) as line,
                 _answered(line, request, idle_s) as answer,
             ):
                 location = _lower(answer.headers).get("location")
@@ -167,40 +164,9 @@ class Http:
         await self._lines.close()
 
 
-@functools.lru_cache(maxsize=512)
-def _url(text: str) -> httpx.URL:
-    return httpx.URL(text)
-
-
 def _checked(url: str) -> str:
     check_url(url)
     return url
-
-
-def _request(method: str, url: str, headers: Headers | None, **body: Any) -> httpx.Request:
-    try:
-        return httpx.Request(method, _url(url), headers={**OWN_HEADERS, **(headers or {})}, **body)
-    except httpx.InvalidURL:
-        raise NotSent("The URL is not valid.") from None
-
-
-def _open(files: Files | None, opened: ExitStack) -> dict[str, tuple[str, IO[bytes], str]] | None:
-    """Files given as paths, opened: httpx reads them piece by piece while it sends."""
-    if not files:
-        return None
-    return {
-        field: (
-            name,
-            opened.enter_context(content.open("rb")) if isinstance(content, Path) else content,
-            kind,
-        )
-        for field, (name, content, kind) in files.items()
-    }
-
-
-def _origin(request: httpx.Request) -> Origin:
-    url = request.url
-    return url.scheme, url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
 
 
 def _admit(
@@ -218,16 +184,10 @@ def _admit(
 @asynccontextmanager
 async def _answered(line: Line, request: httpx.Request, idle_s: float) -> AsyncIterator[httpcore.Response]:
     """The head of the answer, its body to be read inside; failures of the wire become ours."""
-    url = request.url
-    sent = httpcore.Request(
-        request.method,
-        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-        headers=request.headers.raw,
-        content=request.stream,
-        extensions={"timeout": {"read": idle_s, "write": idle_s}},
-    )
-    with _mapped(line.stream):
-        answer = await line.http.handle_async_request(sent)
+    sent = requests.on_the_wire(request, idle_s)
+    with _mapped(line.stream, FAILURES):
+        with _mapped(line.stream, requests.UNWRITABLE):
+            answer = await line.http.handle_async_request(sent)
         try:
             yield answer
         finally:
@@ -235,10 +195,10 @@ async def _answered(line: Line, request: httpx.Request, idle_s: float) -> AsyncI
 
 
 @contextmanager
-def _mapped(stream: Stream) -> Iterator[None]:
+def _mapped(stream: Stream, failures: tuple[type[Exception], ...]) -> Iterator[None]:
     try:
         yield
-    except FAILURES as error:
+    except failures as error:
         kind = type(error).__name__
         if stream.sent:
             raise Unanswered(f"The request left and no complete answer came ({kind}).") from error
@@ -275,7 +235,7 @@ def _redirected(url: str, location: str, headers: Headers | None) -> tuple[str, 
         joined = urljoin(url, location)
     except ValueError:
         raise BlockedAddress("The URL is not valid.") from None
-    old, new = _url(url), _url(_checked(joined))
+    old, new = requests.url(url), requests.url(_checked(joined))
     if old.scheme == "https" and new.scheme != "https":
         raise BlockedAddress("A redirect leads away from https.")
     is_same = (old.scheme, old.host, old.port) == (new.scheme, new.host, new.port)

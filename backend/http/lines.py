@@ -107,7 +107,7 @@ class Lines:
     async def _connect(self, origin: Origin, deadline: float, connect_s: float, *, is_checked: bool = False) -> Line:
         scheme, host, port = origin
         ends_at = min(deadline, time.monotonic() + connect_s)
-        tls = await asyncio.to_thread(tls_context) if scheme == "https" else None
+        tls = await _tls() if scheme == "https" else None
         # Resolved once: what is checked is what is connected to, whatever the name says a moment later.
         addresses = await self._addresses(host, port, ends_at)
         if is_checked:
@@ -120,8 +120,15 @@ class Lines:
         try:
             async with asyncio.timeout(ends_at - time.monotonic()):
                 return await self._resolve(host, port)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a label longer than DNS has
+        except (OSError, ValueError, ArithmeticError) as error:  # a label longer than DNS has, a port that is none
             raise NotSent("The host name could not be resolved.") from error
+
+
+async def _tls() -> ssl.SSLContext:
+    try:
+        return await asyncio.to_thread(tls_context)
+    except OSError as error:
+        raise NotSent("The certificates that are trusted cannot be read.") from error
 
 
 @functools.cache

@@ -149,7 +149,7 @@ async def _look_up(host: str, port: int) -> list[Any]:
     def look() -> None:
         try:
             outcome: tuple[Any, Any] = (found.set_result, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError, ArithmeticError) as error:
             outcome = (found.set_exception, error)
         finally:
             _lookups.release()
@@ -181,7 +181,7 @@ async def connect(addresses: Sequence[str], port: int, tls: ssl.SSLContext | Non
                     Stream, address, port, ssl=tls, server_hostname=host if tls else None
                 )
             return stream
-        except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors
+        except (OSError, ValueError, ArithmeticError) as error:  # the last two: a name or a port that is none
             reason = error
     raise NotSent(f"No connection could be made ({type(reason).__name__}).") from reason
 

@@ -13,6 +13,7 @@ from backend.model import Failure, Outcome
 
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
 LONGEST_RUN_S = 1_000_000
+_STOPPED = ("canceled", "aborted")
 _PERCENT = re.compile(r"(\d{1,3})%\|")
 
 
@@ -26,7 +27,8 @@ def outcome(prediction: Any, now_ms: int, lifetime_ms: int) -> Outcome:
         raise BadAnswer("the prediction has no id")
     found = _outcome(id, prediction, now_ms, lifetime_ms)
     webhook = webhook if isinstance(webhook, str) else None
-    return replace(found, webhook=webhook, predict_s=_seconds(member(prediction, "metrics", "predict_time")))
+    predict_s = _seconds(member(prediction, "metrics", "predict_time"))
+    return replace(found, webhook=webhook, predict_s=predict_s, began=_began(prediction, predict_s))
 
 
 def _outcome(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int) -> Outcome:
@@ -35,9 +37,24 @@ def _outcome(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int)
         return _succeeded(id, prediction, now_ms, lifetime_ms)
     if status == "failed":
         return Outcome(id, "failed", failure=_failure(prediction.get("error")))
-    if status in ("canceled", "aborted"):
+    if status in _STOPPED:
         return Outcome(id, "canceled")
     return Outcome(id, "running", progress=_progress(prediction.get("logs")))
+
+
+def _began(prediction: dict[str, Any], predict_s: float | None) -> bool | None:
+    """Whether it ran, by its own word; None when it does not say. `aborted` is a deadline that came before the start.
+
+    A body that tells when it was over, and no start, tells that there was none; a mere fragment tells nothing.
+    """
+    status = prediction.get("status")
+    signs = (prediction.get(name) for name in ("started_at", "logs", "output"))
+    if status in ("processing", "succeeded") or predict_s or any(signs):
+        return True
+    if status not in (*_STOPPED, "failed"):
+        return None
+    tells_times = "started_at" in prediction or isinstance(prediction.get("completed_at"), str)
+    return False if status == "aborted" or predict_s == 0 or tells_times else None
 
 
 def _succeeded(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int) -> Outcome:

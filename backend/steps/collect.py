@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from backend import filing, lifecycle, media, room, storage
+from backend import billing, filing, lifecycle, media, room, storage
 from backend.context import Context
 from backend.db import generations, operations
 from backend.db.connection import Tx
@@ -151,7 +151,8 @@ async def _again_or_fail(ctx: Context, row: Generation, worker: str, failure: Fa
 
 
 async def _fail(ctx: Context, row: Generation, worker: str, failure: Failure) -> None:
-    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, possibly_charged=True)
+    bill = billing.judge(row, ctx.catalog.models.get(row.model), "succeeded")
+    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, **bill)
 
 
 def _decode(url: str, target: Path) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from backend import lifecycle, references
+from backend import billing, lifecycle, references
 from backend.context import Context
 from backend.db import claims, generations, operations
 from backend.db.connection import Tx
@@ -133,7 +133,8 @@ async def _move_back(ctx: Context, row: Generation, worker: str, wait_ms: int) -
     async def work(tx: Tx) -> None:
         current = await generations.get(tx, row.id)
         canceled = current is not None and current.cancel_requested_at is not None
-        to, fields = (CANCELED, {}) if canceled else (QUEUED, later)
+        free = billing.judge(row, None, was_refused=True)
+        to, fields = (CANCELED, free) if canceled else (QUEUED, later)
         await generations.move(tx, row.id, to, now=ctx.now(), owner=worker, **fields)
 
     with contextlib.suppress(WrongStatus):  # a webhook adopted it: it was taken after all
@@ -146,4 +147,4 @@ async def _fail(ctx: Context, row: Generation, worker: str, refusal: ProviderRef
         until = ctx.now() + PAUSE_ON_REFUSAL_MS
         await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
     failure = Failure(refusal.code, refusal.message, refusal.retryable)
-    await lifecycle.move(ctx, row, FAILED, worker, failure=failure)
+    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, **billing.judge(row, None, was_refused=True))

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-from backend import lifecycle
+from backend import billing, lifecycle
 from backend.context import Context
 from backend.db import claims, generations
 from backend.db.connection import Tx
@@ -205,16 +205,20 @@ async def _after_refusal(ctx: Context, row: Generation, worker: str, refusal: Pr
         await lifecycle.postpone(ctx, row, worker, 2000, tries=row.polls + 1, attempts=row.attempts)
         return
     failure = Failure(refusal.code, refusal.message, refusal.retryable)
-    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, possibly_charged=True)
+    await _fail(ctx, row, worker, failure)
 
 
 async def _give_up(ctx: Context, row: Generation, worker: str) -> None:
     failure = Failure("timed_out", "The provider did not finish it in time.", retryable=True)
-    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, possibly_charged=True)
+    await _fail(ctx, row, worker, failure)
 
 
 async def _give_up_unclear(ctx: Context, row: Generation, worker: str) -> None:
     message = "It is not known whether the provider took it; it may have been charged. It was not sent again."
-    await lifecycle.move(
-        ctx, row, FAILED, worker, failure=Failure("submit_unknown", message, retryable=True), possibly_charged=True
-    )
+    await _fail(ctx, row, worker, Failure("submit_unknown", message, retryable=True))
+
+
+async def _fail(ctx: Context, row: Generation, worker: str, failure: Failure) -> None:
+    """End it without a last word of the provider."""
+    bill = billing.judge(row, ctx.catalog.models.get(row.model))
+    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, **bill)

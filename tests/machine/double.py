@@ -45,6 +45,7 @@ class Prediction:
     webhook: str | None
     created_at: int
     status: str = "starting"
+    started_at: int | None = None
     completed_at: int | None = None
     known: bool = True
     file: bytes | None = None
@@ -96,12 +97,16 @@ class Double:
         """Go on to `status`, unless it has ended; a start and an end are written to whoever asked for it."""
         if prediction.status in ENDS or prediction.status == status:
             return
+        if status not in ("aborted", "canceled") and prediction.started_at is None:
+            prediction.started_at = self.now()
+        if status == "aborted" and prediction.started_at:
+            status = "canceled"  # it is only what has not begun that is aborted
         prediction.status = status
         if status in ENDS:
             prediction.completed_at = self.now()
             prediction.file = _output(prediction) if status == "succeeded" else None
             sha256 = hashlib.sha256(prediction.file).hexdigest() if prediction.file else None
-            self.ends.append(End(prediction.id, status, sha256))
+            self.ends.append(End(prediction.id, status, sha256, prediction.started_at is not None))
         if prediction.webhook:
             body = json.dumps(self.as_json(prediction)).encode()
             self.messages.append(Message(f"msg_{len(self.messages)}", prediction.webhook, body))
@@ -125,6 +130,8 @@ class Double:
             "created_at": write_time(prediction.created_at),
             "webhook": prediction.webhook,
         }
+        if prediction.started_at:
+            shown["started_at"] = write_time(prediction.started_at)
         if prediction.completed_at:
             shown["completed_at"] = write_time(prediction.completed_at)
         return shown
