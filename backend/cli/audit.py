@@ -15,7 +15,7 @@ from backend.cli.remote import Address
 def audit(
     action: Annotated[str | None, typer.Option(help="Only this, such as key.created.")] = None,
     client: Annotated[str | None, typer.Option(metavar="ID", help="What was changed of this client.")] = None,
-    by: Annotated[str | None, typer.Option("--by", metavar="KEY_ID", help="What was done with this key.")] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="ID", help="What was done with this key.")] = None,
     object_id: Annotated[str | None, typer.Option("--object", metavar="ID", help="What was done to this.")] = None,
     after: Annotated[str | None, typer.Option(metavar="TIME", help="Since then: 2026-11-21T10:00:00Z.")] = None,
     before: Annotated[str | None, typer.Option(metavar="TIME", help="Until then.")] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backend.cli.options import Json
-from backend.cli.output import print_json, say, size
+from backend.cli.output import plain, print_json, say, size
 
 if TYPE_CHECKING:
     from backend.model import ApiKey
@@ -62,7 +62,8 @@ def restore(
         )
     admins = [_admin(key) for key in done.admins]
     for each in admins:
-        say("admin key {id} ({name}, {prefix}..., of {created_at}): revoke it if it is not yours".format(**each))
+        told = "admin key {id} ({name}, {prefix}..., of {created_at}): revoke it if it is not yours"
+        say(plain(told.format(**each)))  # on one line: somebody else may have named it
     say("a backup must be trusted: its keys, its secrets and the addresses that are told come with it")
     if json:
         counted: dict[str, Any] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -84,15 +84,19 @@ def _shape(connection: sqlite3.Connection) -> Shape:
 
 def _differences(found: Shape, version: int) -> Iterator[str]:
     known = _made(version)
-    for type, name in sorted(found.keys() - known.keys()):
+    for type, name in _tables_first(found.keys() - known.keys()):
         yield f"{type} {name}"
-    for type, name in sorted(known.keys() - found.keys()):
+    for type, name in _tables_first(known.keys() - found.keys()):
         yield f"no {type} {name}"
-    for type, name in sorted(found.keys() & known.keys()):
+    for type, name in _tables_first(found.keys() & known.keys()):
         for part in sorted(found[type, name] - known[type, name]):
             yield f"{type} {name} with {part[:80]}"
         for part in sorted(known[type, name] - found[type, name]):
             yield f"{type} {name} without {part[:80]}"
+
+
+def _tables_first(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return sorted(names, key=lambda one: (one[0] == "index", one))
 
 
 def _parts(sql: str) -> list[str]:
