@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from backend.catalog import Model
-from backend.model import Generation
+from backend.model import STORING, Generation
 
 Ended = Literal["succeeded", "failed", "canceled"]
 
@@ -50,12 +50,15 @@ def judge(
     predict_s: float | None = None,
     was_refused: bool = False,
 ) -> dict[str, Any]:
-    """The columns to write when this row ends without a result; `began` and `predict_s` as the provider tells."""
+    """The columns to write when this row ends without a result; `began` and `predict_s` as the provider tells.
+
+    Of a row whose output was to be fetched the last word is known: it succeeded.
+    """
     billed = billed_micros(row, model, predict_s)
     facts = Facts(
         was_sent=row.claimed_at is not None,
         was_refused=was_refused,
-        ended=ended,
+        ended="succeeded" if row.status == STORING else ended,
         began=True if row.began_at is not None else began,
         billed_micros=billed,
         on_cancel=model.on_cancel if model else "unknown",

@@ -151,8 +151,7 @@ class Worker:
 
     async def _set_aside(self, row: Generation) -> None:
         failure = Failure("provider_failed", "It could not be worked on, five times; see the log.", retryable=True)
-        model = self.ctx.catalog.models.get(row.model)
-        bill = billing.judge(row, model, "succeeded" if row.status == STORING else None)
+        bill = billing.judge(row, self.ctx.catalog.models.get(row.model))
         await lifecycle.move(self.ctx, row, FAILED, self.id, failure=failure, attempts=row.attempts, **bill)
         log.error("row_set_aside", generation_id=row.id, attempts=row.attempts)
 

@@ -345,7 +345,7 @@ def test_nobody_but_the_judge_says_that_something_may_be_billed() -> None:
             said = [each.value for each in keys if isinstance(each, ast.Constant)]
             if "possibly_charged" in [*given, *said]:
                 sayers.add(str(path.relative_to(home)))
-    assert sayers - {"steps/request.py", "steps/change.py", "shown.py", "web/api/generations.py"} == {"billing.py"}
+    assert sayers - {"steps/request.py", "steps/retry.py", "shown.py", "web/api/generations.py"} == {"billing.py"}
 
 
 def test_an_outcome_says_nothing_of_a_start_unless_it_was_told() -> None:

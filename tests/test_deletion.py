@@ -303,7 +303,8 @@ def test_a_worker_that_finishes_after_the_deletion_leaves_no_file(bench: Worksho
     async def story() -> None:
         (row,) = await watch.claim(bench.ctx, ME, STORING, 1, LEASE_MS)
         why = Failure("timed_out", "set aside by another worker")
-        await bench.ctx.db.write(lambda tx: generations.move(tx, id, "failed", now=bench.ctx.now(), failure=why))
+        end = {"now": bench.ctx.now(), "failure": why, "possibly_charged": True}
+        await bench.ctx.db.write(lambda tx: generations.move(tx, id, "failed", **end))
         await bench.ctx.db.write(lambda tx: generations.delete(tx, id))
         await collect.store(bench.ctx, row, ME)
 

@@ -31,9 +31,10 @@ class _Owner:
         return self.campaign_id or self.client_id
 
 
-async def admit(tx: Tx, client_id: str, campaign_id: str, micros: int) -> None:
+async def admit(tx: Tx, client_id: str, campaign_id: str, micros: int, *, of_client: int | None = None) -> None:
     """Raise BudgetExceeded when so much more does not fit, before anything is written.
 
+    `of_client`: how much it is for the client, when what is wanted is of several campaigns.
     A refusal after a write would be as right, and would have the writes that share its commit done twice.
     """
     row = await tx.one(
@@ -44,14 +45,16 @@ async def admit(tx: Tx, client_id: str, campaign_id: str, micros: int) -> None:
         UNION ALL
         SELECT 'client' AS scope, budget_micros AS budget, COALESCE(reserved_micros + settled_micros, 0) AS used
         FROM clients LEFT JOIN balances ON owner_id = id
-        WHERE id = :client_id AND COALESCE(reserved_micros + settled_micros, 0) + :micros > budget_micros
+        WHERE id = :client_id AND COALESCE(reserved_micros + settled_micros, 0) + :of_client > budget_micros
         """,
         client_id=client_id,
         campaign_id=campaign_id,
         micros=micros,
+        of_client=micros if of_client is None else of_client,
     )
     if row:
-        raise _refusal(row["scope"], row["budget"], row["used"], micros)
+        wanted = micros if of_client is None or row["scope"] == "campaign" else of_client
+        raise _refusal(row["scope"], row["budget"], row["used"], wanted)
 
 
 async def reserve(tx: Tx, row: Generation) -> None:

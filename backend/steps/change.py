@@ -1,20 +1,18 @@
-"""What clients do to generations they have: cancel, retry, delete."""
+"""What clients do to generations they have: cancel, delete."""
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 from typing import Any
 
-from backend import backlog, filing, tenancy
+from backend import filing, tenancy
 from backend.context import Context
-from backend.db import audit, balances, dependencies, generations, operations, sources
+from backend.db import audit, generations, operations, sources
 from backend.db.audit import Subject
 from backend.db.connection import Tx
-from backend.errors import Conflict, NotFound
+from backend.errors import Conflict
 from backend.model import (
     CANCELED,
-    COMPLETED,
     FINAL,
     PROCESSING,
     QUEUED,
@@ -23,8 +21,6 @@ from backend.model import (
     Caller,
     Generation,
 )
-
-MOST_DEPTH = 50  # sources that are retried with one request
 
 
 async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
@@ -43,84 +39,6 @@ async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
     sooner: dict[str, Any] = {"due_at": ctx.now()} if row.status == PROCESSING and row.lease_owner is None else {}
     await generations.note(tx, id, status=row.status, cancel_requested_at=asked_at, **sooner)
     return replace(row, cancel_requested_at=asked_at)
-
-
-async def retry(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
-    """A new generation with the same request, which names the old one. A source that failed is retried too.
-
-    Raises Conflict unless the old one failed or was canceled, TooManyRequests when too much is unfinished,
-    BudgetExceeded when it costs more than is left.
-    """
-    old = await tenancy.generation(tx, caller, id)
-    if old.status not in FINAL or old.status == COMPLETED:
-        raise Conflict(f"The generation is {old.shown_status}: only a failed one can be retried.", code="not_retryable")
-    return await _again(tx, ctx, caller, old, 0)
-
-
-async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation, depth: int) -> Generation:
-    model = ctx.catalog.models.get(old.model)
-    if model is None or model.retired or old.provider not in ctx.providers:
-        raise Conflict(f"{old.model} is not offered here any more.", code="not_retryable")
-    if depth > MOST_DEPTH:
-        raise Conflict("Too many generations wait for each other.", code="not_retryable")
-    await backlog.admit(tx, ctx, old.client_id, 1)
-    try:
-        source, missing = await _sources_again(tx, ctx, caller, old.source, depth)
-    except NotFound as gone:
-        raise Conflict("Something it starts from was deleted.", code="not_retryable") from gone
-    row = _fresh(ctx, caller, old, source, WAITING if missing else QUEUED)
-    await balances.admit(tx, row.client_id, row.campaign_id, row.reserved_micros)
-    await generations.insert(tx, row)
-    for source_id in missing:
-        await dependencies.insert(tx, row.id, source_id)
-    return row
-
-
-async def _sources_again(
-    tx: Tx, ctx: Context, caller: Caller, old: dict[str, Any], depth: int
-) -> tuple[dict[str, Any], list[str]]:
-    """The same sources, where those that failed are retried too; and which of them are unfinished.
-
-    Raises NotFound when one was deleted.
-    """
-    source, missing = dict(old), []
-    if "asset_id" in source:
-        await tenancy.asset(tx, caller, source["asset_id"])
-    for name in ("image_id", "video_id"):
-        needed = await tenancy.generation(tx, caller, source[name]) if name in source else None
-        if needed and needed.status in FINAL and needed.status != COMPLETED:
-            needed = await _again(tx, ctx, caller, needed, depth + 1)
-            source[name] = needed.id
-        if needed and needed.status not in FINAL:
-            missing.append(needed.id)
-    if "end_image" in source:
-        source["end_image"], more = await _sources_again(tx, ctx, caller, source["end_image"], depth)
-        missing += more
-    return source, missing
-
-
-def _fresh(ctx: Context, caller: Caller, old: Generation, source: dict[str, object], status: str) -> Generation:
-    """The old request without anything that came of it."""
-    now = ctx.now()
-    kept = {name: getattr(old, name) for name in _REQUEST}
-    empty = dict.fromkeys(Generation.__dataclass_fields__)
-    state = {"attempts": 0, "polls": 0, "outputs": [], "possibly_charged": False, "created_at": now, "due_at": now}
-    ours = {"id": ctx.new_id(), "status": status, "nonce": secrets.token_urlsafe(24), "key_id": caller.key_id}
-    return Generation(**{**empty, **kept, **state, **ours, "source": source, "retry_of": old.id})
-
-
-_REQUEST = (
-    "kind",
-    "client_id",
-    "campaign_id",
-    "provider",
-    "model",
-    "prompt",
-    "params",
-    "metadata",
-    "webhook_url",
-    "cost_estimated_micros",
-)
 
 
 _TOLD = ("kind", "status", "campaign_id", "provider", "model", "file_name", "bytes", "sha256", "provider_id")

@@ -151,7 +151,7 @@ async def _again_or_fail(ctx: Context, row: Generation, worker: str, failure: Fa
 
 
 async def _fail(ctx: Context, row: Generation, worker: str, failure: Failure) -> None:
-    bill = billing.judge(row, ctx.catalog.models.get(row.model), "succeeded")
+    bill = billing.judge(row, ctx.catalog.models.get(row.model))
     await lifecycle.move(ctx, row, FAILED, worker, failure=failure, **bill)
 
 

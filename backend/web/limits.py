@@ -76,7 +76,7 @@ def _gate(limiter: Limiter, kind: Limited) -> Gate:
     The count is shared by all routes of a kind, so a second route to it is no second budget.
     """
 
-    @limiter.shared_limit(_limit_in, scope=kind)
+    @limiter.shared_limit(_limit_in, scope=kind, cost=_cost)
     def gate(request: Request) -> None:
         return None
 
@@ -88,6 +88,10 @@ def _key(request: Request) -> str:
     return f"{request.state.limited_by} {request.state.limited_to}"
 
 
+def _cost(request: Request) -> int:
+    return int(request.state.limited_cost)
+
+
 def _limit_in(key: str) -> str:
     """slowapi hands a limit's source the key alone, so the limit travels in it."""
     return key.partition(" ")[2]
@@ -97,17 +101,23 @@ def _limit_in(key: str) -> str:
 _limit_in.__signature__ = inspect.signature(_limit_in)  # type: ignore[attr-defined]
 
 
-async def admit(limits: Limits, request: Request, caller: Caller, kind: Limited) -> None:
-    """Count one request of this key; raises TooManyRequests with Retry-After when it is one too many."""
+async def admit(limits: Limits, request: Request, caller: Caller, kind: Limited, cost: int = 1) -> None:
+    """Count one request of this key, or what counts as so many: all or none of them.
+
+    Raises TooManyRequests with Retry-After when it is too much.
+    """
     own = {"image": caller.image_limit, "video": caller.video_limit}.get(kind)
     request.state.limited_by = caller.key_id
     request.state.limited_to = own if own and is_limit(own) else limits.defaults[kind]
+    request.state.limited_cost = cost
+    request.state._rate_limiting_complete = False  # slowapi counts once a request, and this one may be of two kinds
     try:
         await _call(limits, limits.gates[kind], request)
     except RateLimitExceeded:
         headers, wait_s = await _call(limits, _describe, limits.limiter, request)
+        needed = f", and this makes {cost}" if cost > 1 else ""
         raise TooManyRequests(
-            f"This key may ask for {request.state.limited_to} ({kind}s).",
+            f"This key may ask for {request.state.limited_to} ({kind}s){needed}.",
             retry_after=max(1, wait_s),
             headers=headers,
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -12,7 +13,8 @@ from backend import shown
 from backend.db.connection import Tx
 from backend.db.lists import Filters
 from backend.errors import NotFound
-from backend.steps import browse, change, request
+from backend.model import Kind
+from backend.steps import browse, change, repeat, request, retry
 from backend.steps.repeat import Answer
 from backend.wanted import Moment, Nothing
 from backend.web import limits, replies, views
@@ -109,16 +111,30 @@ async def cancel_generation(call: Call) -> Response:
     errors=[402, 409, 507],
 )
 async def retry_generation(call: Call) -> Response:
-    """Make the same request anew: a new generation that names the old one. It counts as a request of its kind."""
-    row = await browse.generation(call.ctx, call.who, call.path["id"])
-    await limits.admit(call.site.limits, call.request, call.who, row.kind)
-    await request.ensure_room(call.ctx)
+    """Make the same request anew: a new generation that names the old one; sources that failed are made anew too.
+
+    Each new generation counts as a request of its kind.
+    """
+    ctx, id, kinds = call.ctx, call.path["id"], await _kinds_to_retry(call)
+    for kind, number in kinds.items():
+        await limits.admit(call.site.limits, call.request, call.who, kind, number)
+    await request.ensure_room(ctx)
 
     async def work(tx: Tx) -> Answer:
-        row = await change.retry(tx, call.ctx, call.who, call.path["id"])
-        return Answer(202, shown.generation(call.ctx, row), f"/api/v2/generations/{row.id}")
+        row = await retry.retry(tx, ctx, call.who, id, kinds)
+        return Answer(202, shown.generation(ctx, row), f"/api/v2/generations/{row.id}")
 
     return await replies.once(call, work)
+
+
+async def _kinds_to_retry(call: Call) -> Counter[Kind]:
+    """How many of each kind will be made, that of the generation itself last; one when it was answered before."""
+    ctx, id, name = call.ctx, call.path["id"], replies.name_of(call)
+    row = await browse.generation(ctx, call.who, id)
+    if name and await repeat.look(ctx, name):
+        return Counter({row.kind: 1})
+    kinds = (await ctx.db.read(lambda tx: retry.plan(tx, ctx, call.who, id))).kinds
+    return Counter({kind: kinds[kind] for kind in sorted(kinds, key=lambda kind: kind == row.kind)})
 
 
 @operation("DELETE", "/api/v2/generations/{id}", answers={204: None}, tags=["generations"], errors=[409])
