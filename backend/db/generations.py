@@ -151,16 +151,26 @@ async def known_provider_id(tx: Tx, provider: str, provider_id: str) -> bool:
     return row is not None
 
 
-async def queued_before(tx: Tx, id: str, limit: int) -> list[str]:
-    """Rows still queued or waiting that were made before this id."""
+async def hopeless(tx: Tx, id: str, offered: tuple[str, ...], now: int, limit: int) -> list[str]:
+    """Rows made before this id that were tried and put off, or whose provider is not offered, or that wait for nothing.
+
+    What is due is none of them: it has not been tried again yet.
+    """
+    names = {f"name{number}": name for number, name in enumerate(offered)}
+    known = ", ".join(f":{name}" for name in names) or "''"
     rows = await tx.all(
-        """
+        f"""
         SELECT id FROM generations WHERE status = 'queued' AND id || '' < :id  -- by the few, not by the old
-        UNION ALL SELECT id FROM generations WHERE status = 'waiting' AND id || '' < :id
+        AND lease_owner IS NULL AND ((due_at > :now AND polls > 0) OR provider NOT IN ({known}))
+        UNION ALL
+        SELECT id FROM generations WHERE status = 'waiting' AND id || '' < :id
+        AND NOT EXISTS (SELECT 1 FROM dependencies WHERE generation_id = generations.id)
         LIMIT :limit
-        """,
+        """,  # noqa: S608
         id=id,
+        now=now,
         limit=limit,
+        **names,
     )
     return [row["id"] for row in rows]
 
