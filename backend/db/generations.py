@@ -151,23 +151,22 @@ async def known_provider_id(tx: Tx, provider: str, provider_id: str) -> bool:
     return row is not None
 
 
-async def hopeless(tx: Tx, id: str, offered: tuple[str, ...], now: int, limit: int) -> list[str]:
-    """Rows made before this id that were tried and put off, or whose provider is not offered, or that wait for nothing.
+async def hopeless(tx: Tx, before: int, offered: tuple[str, ...], now: int, limit: int) -> list[str]:
+    """Rows older than this that were tried and put off, or whose provider is not offered, or that wait for nothing.
 
     What is due is none of them: it has not been tried again yet.
     """
-    names = {f"name{number}": name for number, name in enumerate(offered)}
-    known = ", ".join(f":{name}" for name in names) or "''"
+    names = {f"name{number}": name for number, name in enumerate(offered or ("",))}
     rows = await tx.all(
         f"""
-        SELECT id FROM generations WHERE status = 'queued' AND id || '' < :id  -- by the few, not by the old
-        AND lease_owner IS NULL AND ((due_at > :now AND polls > 0) OR provider NOT IN ({known}))
+        SELECT id FROM generations WHERE status = 'queued' AND created_at < :before
+        AND lease_owner IS NULL AND ((due_at > :now AND polls > 0) OR provider NOT IN ({", ".join(":" + name for name in names)}))
         UNION ALL
-        SELECT id FROM generations WHERE status = 'waiting' AND id || '' < :id
+        SELECT id FROM generations WHERE status = 'waiting' AND created_at < :before
         AND NOT EXISTS (SELECT 1 FROM dependencies WHERE generation_id = generations.id)
         LIMIT :limit
         """,  # noqa: S608
-        id=id,
+        before=before,
         now=now,
         limit=limit,
         **names,

@@ -22,12 +22,15 @@ _MODERATED = re.compile(
     \bE005\b | flagged\sas\s(?:sensitive|unsafe|inappropriate) | \bNSFW\b | \bsafety\b | \bmoderat(?:ed|ion)\b
     | content\s(?:policy|policies|filter) | (?:usage|use)\spolic(?:y|ies) | policy\sviolation | community\sguidelines
     | violat\w*\s(?:\w+\s){0,4}(?:polic(?:y|ies)|guidelines|terms|standards)
-    | (?:sensitive|inappropriate|prohibited|explicit|harmful|unsafe|disallowed|forbidden)\s(?:content|words?|material|image)
+    | (?:sensitive|inappropriate|prohibited|explicit|harmful|unsafe|disallowed|forbidden)
+      \s(?:content|words?|material|image)
     | nudity | sexually\sexplicit | responsible\sAI | risk\scontrol
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_MODERATED_CODE = re.compile(r"\b(?:[A-Z]+_)*(?:SAFETY|PROHIBITED_CONTENT|BLOCKLIST|SPII|RECITATION|NSFW)(?:_[A-Z]+)*\b")
+_MODERATED_CODE = re.compile(
+    r"\b(?:[A-Z]+_)*(?:SAFETY|PROHIBITED_CONTENT|BLOCKLIST|SPII|RECITATION|NSFW)(?:_[A-Z]+)*\b"
+)
 _OF_THE_ACCOUNT = re.compile(
     r"\b(?:token|credentials?|authenticat\w*|unauthenticated|api.?keys?|billing|payment|suspended)\b", re.IGNORECASE
 )
@@ -38,7 +41,7 @@ _OF_THE_REQUEST = re.compile(
 
 
 def is_moderated(text: str) -> bool:
-    """Whether a sentence says that the request or its result is not allowed: a word of its own, not a setting's name."""
+    """Whether a sentence says that the request or its result is not allowed; names of settings say nothing."""
     return bool(_MODERATED.search(text) or _MODERATED_CODE.search(text))
 
 

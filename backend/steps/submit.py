@@ -63,7 +63,7 @@ async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, l
 
 
 async def send(ctx: Context, row: Generation, worker: str) -> None:
-    """Submit one claimed row and keep what the provider answered: all that can go wrong before does so before it begins."""
+    """Submit one claimed row and keep what the provider answered. It is built whole before it begins."""
     try:
         submission = await _build(ctx, row)
         begun = row if row.status == SUBMITTING else await _begin(ctx, row, worker)

@@ -12,7 +12,7 @@ from backend.context import Context
 from backend.db import claims, generations
 from backend.db.connection import Tx
 from backend.errors import ProviderRefused, ProviderUnavailable
-from backend.ids import floor_id, is_id
+from backend.ids import is_id
 from backend.model import FAILED, QUEUED, UNCLEAR, WAITING, Failure, Generation
 from backend.providers.base import Listed
 
@@ -88,9 +88,9 @@ async def give_up_queued(ctx: Context) -> int:
     if not lifecycle.has_caught_up(ctx):
         return 0
     now = ctx.now()
-    oldest, offered = floor_id(now - QUEUE_LIMIT_MS), tuple(ctx.providers)
+    before, offered = now - QUEUE_LIMIT_MS, tuple(ctx.providers)
     failure = Failure("provider_unavailable", "No provider could take it within a day.", retryable=True)
-    ids = await ctx.db.read(lambda tx: generations.hopeless(tx, oldest, offered, now, 100))
+    ids = await ctx.db.read(lambda tx: generations.hopeless(tx, before, offered, now, 100))
 
     async def end(tx: Tx, id: str) -> bool:
         row = await generations.get(tx, id)
