@@ -160,7 +160,9 @@ async def hopeless(tx: Tx, before: int, offered: tuple[str, ...], now: int, limi
     rows = await tx.all(
         f"""
         SELECT id FROM generations WHERE status = 'queued' AND created_at < :before
-        AND lease_owner IS NULL AND ((due_at > :now AND polls > 0) OR provider NOT IN ({", ".join(":" + name for name in names)}))
+        AND lease_owner IS NULL AND (
+          (due_at > :now AND polls > 0) OR provider NOT IN ({", ".join(":" + name for name in names)})
+        )
         UNION ALL
         SELECT id FROM generations WHERE status = 'waiting' AND created_at < :before
         AND NOT EXISTS (SELECT 1 FROM dependencies WHERE generation_id = generations.id)
