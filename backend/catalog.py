@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,6 +131,34 @@ class Catalog:
 
     models: Mapping[str, Model]
     providers: Mapping[str, ProviderFacts]
+
+    def build(
+        self,
+        provider: str,
+        name: str,
+        prompt: str | None,
+        params: Mapping[str, Any],
+        images: Sequence[str] = (),
+        end: str | None = None,
+    ) -> dict[str, Any]:
+        """The provider's input for a request that may be older than this catalog. Raises InvalidInput.
+
+        What comes out can be written as JSON: nothing of a request may fail after it was begun.
+        """
+        model = self.models.get(name)
+        if model is None or model.provider != provider:
+            raise InvalidInput.of("model", f"{name} is not offered here any more")
+        if model.retired:
+            raise InvalidInput.of("model", f"{name} was retired by its provider")
+        for ours, value in params.items():
+            if ours in model.inputs:
+                model.check(ours, value)
+        try:
+            inputs = model.build(prompt, params, images, end)
+            json.dumps(inputs, ensure_ascii=False, allow_nan=False).encode()
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise InvalidInput.of("model", f"{name} cannot be asked for this any more") from error
+        return inputs
 
     def default(self, kind: Kind, provider: str | None = None) -> Model | None:
         """The model that is used when none is named."""

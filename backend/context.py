@@ -56,6 +56,7 @@ class Context:
     old_data_keys: tuple[bytes, ...] = ()  # they verify, and sign nothing
     now: Callable[[], int] = now_ms
     bell: Bell = field(default_factory=Bell)
+    awake_since: int = 0  # since when the worker of this process has been at work without a gap
     room_left: dict[str, int] = field(default_factory=dict)  # by client: what it may surely still ask for
     _free: tuple[int, int | None] = (0, None)
 

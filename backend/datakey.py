@@ -10,7 +10,8 @@ import secrets
 from pathlib import Path
 
 from backend import durable
-from backend.config import LEAST_KEY, Settings
+from backend.config import Settings
+from backend.config.values import LEAST_KEY
 from backend.errors import SettingsError
 
 

@@ -20,6 +20,7 @@ ReelhookError
 │   ├── Unavailable         503, with Retry-After
 │   └── OutOfSpace          507
 ├── WrongStatus             a row moved meanwhile: somebody else was faster
+├── NotAMove                a step wanted a move that no row can make: an error of ours, to be seen
 ├── NetworkError            raised by backend.http only
 │   ├── NotSent             no byte of the request left: safe to try again
 │   ├── Unanswered          it may have arrived: the outcome is unknown
@@ -184,6 +185,10 @@ class WrongStatus(ReelhookError):
     """The generation is not in a state that allows this."""
 
 
+class NotAMove(ReelhookError):
+    """A step wanted a move that no row can make: the program is wrong, and nothing was changed."""
+
+
 class NetworkError(ReelhookError):
     """The other side could not be talked to."""
 
@@ -225,12 +230,23 @@ class ProviderUnavailable(ProviderError):
 
 
 class ProviderRefused(ProviderError):
-    """The provider refused the request for good."""
+    """The provider refused the request for good.
 
-    def __init__(self, message: str | None = None, *, code: str = "invalid_input", retryable: bool = False) -> None:
+    `everybody`: it would refuse the next request too, whoever makes it, so it is left alone for a while.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        code: str = "invalid_input",
+        retryable: bool = False,
+        everybody: bool = False,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.retryable = retryable
+        self.everybody = everybody
 
 
 class ProviderUnclear(ProviderError):

@@ -10,11 +10,12 @@ from backend.config import is_loopback, is_public
 from backend.context import Context
 from backend.db import generations
 from backend.db.connection import Tx
-from backend.errors import WrongStatus
+from backend.errors import NotAMove, WrongStatus
 from backend.model import (
     CANCELED,
     FAILED,
     IN_FLIGHT,
+    MOVES,
     PROCESSING,
     SHOWN,
     STORING,
@@ -53,7 +54,7 @@ async def learn(
     try:
         return await _apply(tx, ctx, generation, outcome, owner)
     except WrongStatus:
-        return "late"
+        return "late"  # it was in flight a statement ago: a database with several writers lets others in between
 
 
 async def _is_anothers(tx: Tx, generation: Generation, outcome: Outcome) -> bool:
@@ -149,8 +150,23 @@ def patience_ms(ctx: Context, generation: Generation) -> int:
     return (model.cancel_after_s if model else 900) * 1000 + GRACE_MS
 
 
+def is_past(ctx: Context, at: int) -> bool:
+    """Whether a word that was due at `at` is given up: an hour later, and not before we had an hour to ask for it."""
+    return ctx.now() > at + UNHEARD_MS and has_caught_up(ctx)
+
+
+def has_caught_up(ctx: Context) -> bool:
+    """Whether a worker has been awake for an hour: before that, what is overdue may never have been looked at."""
+    return ctx.now() > ctx.awake_since + UNHEARD_MS
+
+
 async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: Any) -> bool:
-    """Move a row this worker has; False when a webhook, a client or another worker was faster."""
+    """Move a row this worker has; False when a webhook, a client or another worker was faster.
+
+    Raises NotAMove when no row of its status can go there: that is no race, and nobody else will make it good.
+    """
+    if row.status not in MOVES[to]:
+        raise NotAMove(f"{row.id} is {row.status}, and no such row becomes {to}")
     try:
         await ctx.db.write(lambda tx: generations.move(tx, row.id, to, now=ctx.now(), owner=worker, **fields))
     except WrongStatus:

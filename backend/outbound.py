@@ -18,6 +18,7 @@ TEST = "webhook.test"  # the type of what somebody asks to be sent; no event
 SCHEDULE_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2  # up to so much later: what failed together is not tried together
 LONGEST_RETRY_AFTER_MS = 86_400_000
+LONGEST_DATE = 64
 LONGEST_WAIT_MS = int(SCHEDULE_S[-1] * (1 + JITTER) * 1000)
 LONGEST_LIFE_MS = LONGEST_WAIT_MS * len(SCHEDULE_S)
 PATIENCE_MS = 5 * 86_400_000  # an endpoint that fails so long is disabled
@@ -137,18 +138,35 @@ def wait_ms(tries: int, at_least_ms: int = 0) -> int | None:
     return int(max(planned, at_least_ms))
 
 
-def retry_after_ms(text: str | None, now: int) -> int:
-    """What a Retry-After asks for, in seconds or as a date, at most a day; 0 when it says nothing we understand."""
-    if text is None:
-        return 0
-    if re.fullmatch(r"[0-9]{1,12}", text):
-        return min(int(text) * 1000, LONGEST_RETRY_AFTER_MS)
+def retry_after_ms(text: str | None, now: int, date: str | None = None) -> int:
+    """As `read_retry_after`; 0 when it says nothing we understand."""
+    return read_retry_after(text, now, date) or 0
+
+
+def read_retry_after(text: str | None, now: int, date: str | None = None) -> int | None:
+    """What a Retry-After asks for, in seconds or as a date, from 0 to a day; None when it says nothing we understand.
+
+    `date` is the header Date of the same answer: a date is reckoned by the clock that wrote it.
+    """
+    told = (text or "").strip()
+    if re.fullmatch(r"[0-9]{1,12}", told):
+        return min(int(told) * 1000, LONGEST_RETRY_AFTER_MS)
+    until = _http_date_ms(told)
+    if until is None:
+        return None
+    theirs = _http_date_ms((date or "").strip())
+    return min(max(until - (now if theirs is None else theirs), 0), LONGEST_RETRY_AFTER_MS)
+
+
+def _http_date_ms(text: str) -> int | None:
+    """A date in one of the three forms of RFC 9110, 5.6.7: the one of today, and two that are read for ever."""
+    if len(text) > LONGEST_DATE:
+        return None
     try:
         at = parsedate_to_datetime(text)
-        wanted = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000 - now
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, TypeError, IndexError, OverflowError):
-        return 0
-    return int(min(max(wanted, 0), LONGEST_RETRY_AFTER_MS))
+        return None
 
 
 def kept_answer(body: bytes) -> str:

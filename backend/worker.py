@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 
 from backend import billing, lifecycle
 from backend.context import Context
@@ -25,6 +26,9 @@ AT_ONCE = 12  # rows taken up in one turn: more would hold up the event loop
 LOOK_S = 0.25  # how late a row can be noticed that another process made due
 TIDY_S = 20.0
 MOST_ATTEMPTS = 5
+GAP_MS = 60_000  # without a beat for so long: the machine slept, or its clock was put
+
+FAILURES = Counter("reelhook_rows_failed", "Times that work on a row broke off by an error of ours", ("lane",))
 
 log = structlog.get_logger("backend.worker")
 
@@ -64,6 +68,7 @@ class Worker:
     holding: set[str] = field(default_factory=set)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _stopped_at: float = 0.0
+    _seen_at: int = 0
 
     async def run(self) -> None:
         """Work until `stop`; then finish what is in hand and leave."""
@@ -145,6 +150,7 @@ class Worker:
                 await work(row)
         except Exception:
             id = row.id if isinstance(row, Generation) else row.generation_id
+            FAILURES.labels(lane.name).inc()
             log.exception("row_failed", lane=lane.name, generation_id=id, attempts=row.attempts)
         finally:
             self.holding.discard(row.id)
@@ -181,6 +187,9 @@ class Worker:
     async def _beat(self) -> None:
         """Say that we live, and keep what is in hand."""
         now = self.ctx.now()
+        if not 0 <= now - self._seen_at <= GAP_MS:
+            self.ctx.awake_since = now
+        self._seen_at = now
 
         async def work(tx: Tx) -> None:
             await operations.beat(tx, self.id, ",".join(self.kinds), now)

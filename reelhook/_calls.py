@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +18,7 @@ from reelhook.models import Asset, Campaign, Generation, Json, Page, WebhookEndp
 
 T = TypeVar("T")
 API = "/api/v2"
+LONGEST_DATE = 64
 PAGE = 100  # the most a list gives at once
 
 
@@ -155,7 +156,7 @@ def answer(call: Call[T], status: int, headers: Mapping[str, str], content: byte
         document = BadAnswer
     if status >= 400:
         problem = document if isinstance(document, dict) else {"detail": f"the service answered {status}"}
-        raise api_error(status, problem, retry_after_s(headers.get("retry-after")))
+        raise api_error(status, problem, retry_after_s(headers.get("retry-after"), headers.get("date")))
     if status < 300 and not call.is_json:
         return call.read(content)
     try:
@@ -168,15 +169,29 @@ def answer(call: Call[T], status: int, headers: Mapping[str, str], content: byte
         ) from None
 
 
-def retry_after_s(text: str | None) -> float | None:
-    """Seconds to wait, from a number or a date; None when nothing that can be read was said."""
-    if text is None:
+def retry_after_s(text: str | None, said_at: str | None = None) -> float | None:
+    """Seconds to wait, from a number or a date; None when nothing that can be read was said.
+
+    `said_at` is the answer's own Date: a date is reckoned by the clock that wrote it.
+    """
+    told = (text or "").strip()
+    if told.isascii() and told.isdigit():
+        return float(told[:9])
+    until = _http_date_s(told)
+    if until is None:
         return None
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
+    theirs = _http_date_s((said_at or "").strip())
+    return max(0.0, until - (time.time() if theirs is None else theirs))
+
+
+def _http_date_s(text: str) -> float | None:
+    """A date as HTTP writes it; the oldest form names no zone and means UTC."""
+    if len(text) > LONGEST_DATE:
+        return None
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError, OverflowError):
+        at = email.utils.parsedate_to_datetime(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
 
 

@@ -255,17 +255,6 @@ def test_a_prediction_the_provider_does_not_know_is_a_failure_after_some_looks(
     assert bench.ended(id, "failed")["error"]["code"] == "provider_failed"
 
 
-def test_a_request_nobody_could_take_for_a_day_is_given_up(bench: Workshop) -> None:
-    from backend.steps import watch
-
-    video = bench.ask("video", prompt="kites")
-    assert bench.run(watch.give_up_queued(bench.ctx)) == 0
-    bench.clock.forward(3 * 86_400)
-    bench.run(watch.give_up_queued(bench.ctx))
-    assert bench.ended(video["source"]["image_id"], "failed")["error"]["code"] == "provider_unavailable"
-    bench.ended(video["id"], "failed")
-
-
 def test_progress_only_grows(bench: Workshop, provider: Provider) -> None:
     from backend import lifecycle
     from backend.model import Outcome

@@ -197,7 +197,8 @@ async def look(call: Watched) -> None:
     await call(generations.nonce_of, "another", id_of(1))
     for wanted in ({"id": "a1"}, {"id": "a2"}, {"campaign_id": "k1"}, {"campaign_id": "k2"}):
         await call(sources.are_needed, **wanted)
-    await call(generations.queued_before, id_of(5), 10)
+    for offered in (("p",), ("p", "q"), ()):
+        await call(generations.hopeless, 1 << 50, offered, 1, 10)
     await call(generations.unsent, 20)
     await call(dependencies.waiting_for, id_of(0))
     await call(clients.has_unfinished, "c1")

@@ -42,7 +42,7 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "pull_in": lambda tx: claims.pull_in(tx, 2, 1),
     "any_submitting": lambda tx: generations.any_submitting(tx, "m", "p", {}),
     "known_provider_id": lambda tx: generations.known_provider_id(tx, "replicate", "p"),
-    "queued_before": lambda tx: generations.queued_before(tx, "x", 10),
+    "hopeless": lambda tx: generations.hopeless(tx, 1, ("replicate",), 1, 10),
     "unsent": lambda tx: generations.unsent(tx, 10),
     "are_needed": lambda tx: sources.are_needed(tx, id="x"),
     "are_needed of a campaign": lambda tx: sources.are_needed(tx, campaign_id="x"),

@@ -103,14 +103,17 @@ async def _work(ctx: Context, row: Generation) -> None:
 
 @contextmanager
 def working(
-    folder: Path, provider: Provider, *, worker: bool = True, webhooks: bool = True, **more: Any
+    folder: Path, provider: Provider, *, worker: bool = True, webhooks: bool = True, ahead_s: float = 0, **more: Any
 ) -> Iterator[Workshop]:
-    """A service on a free port over the database and the storage in `folder`; audited when the story is over."""
+    """A service on a free port over the database and the storage in `folder`; audited when the story is over.
+
+    It is born `ahead_s` seconds later than now: what was there before has been left alone for so long.
+    """
     listener = listen()
     origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
     settings = _settings(folder, provider, base_url=origin if webhooks else None, **more)
     started: list[Callable[[], None]] = []
-    shop = Workshop(origin, folder=folder)
+    shop = Workshop(origin, folder=folder, clock=Clock(int(ahead_s * 1000)))
     thread = threading.Thread(
         target=lambda: asyncio.run(_serve(shop, settings, listener, worker, started)), daemon=True
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from backend.config import Settings
+from backend.config import EnvFileError, Settings
 from backend.errors import SettingsError
 
 
@@ -13,6 +13,8 @@ def load() -> Settings:
     """The settings. Raises SettingsError naming each variable that is wrong, never its value."""
     try:
         return Settings()
+    except EnvFileError as error:
+        raise SettingsError(str(error)) from None
     except ValidationError as error:
         wrong = "; ".join(f"{name}: {reason}" for name, reason in reasons(error).items())
         raise SettingsError(f"{wrong} (`reelhook doctor` explains every setting)") from None
@@ -20,11 +22,15 @@ def load() -> Settings:
 
 def reasons(error: ValidationError) -> dict[str, str]:
     """What is wrong, by the name of the variable."""
-    return {str(each["loc"][0]).upper(): _reason(each) for each in error.errors(include_url=False)}
+    return {_name(each): _reason(each) for each in error.errors(include_url=False)}
+
+
+def _name(detail: ErrorDetails) -> str:
+    return str(detail["loc"][0]).upper() if detail["loc"] else "settings"
 
 
 def _reason(detail: ErrorDetails) -> str:
     """The message without the value, which may be a secret in the wrong place."""
     value = str(detail["input"])
     message = detail["msg"].removeprefix("Value error, ")
-    return message.replace(value, "...") if value else message
+    return message.replace(value, "...") if len(value) > 3 else message

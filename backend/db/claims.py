@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from backend.db.connection import Tx
 from backend.db.generations import COLUMNS, begin, read
 from backend.model import Generation
@@ -32,12 +34,20 @@ async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, li
 
 
 async def claim_queued(
-    tx: Tx, provider: str, *, kinds: tuple[str, ...], owner: str, now: int, until: int, limit: int
+    tx: Tx,
+    provider: str,
+    *,
+    kinds: tuple[str, ...],
+    owner: str,
+    now: int,
+    until: int,
+    limit: int,
+    ready: Callable[[Generation], bool] = lambda row: not row.source,
 ) -> list[Generation]:
     """Take queued rows fairly: clients with the fewest in flight first, and none more than its share.
 
-    Rows without references become `submitting` in this transaction, before anything is sent; the others
-    stay `queued` under the lease until their references are ready.
+    Rows that are `ready` become `submitting` in this transaction, before anything is sent; the others
+    stay `queued` under the lease until their references are there.
     """
     clients = await _clients_with_work(tx, provider)
     if not clients:
@@ -50,8 +60,7 @@ async def claim_queued(
         )
         if len(taken) >= limit:
             break
-    ready = [row.id for row in taken if not row.source]
-    begun = {row.id: row for row in await begin(tx, ready, owner=owner, now=now)}
+    begun = {row.id: row for row in await begin(tx, [row.id for row in taken if ready(row)], owner=owner, now=now)}
     return [begun.get(row.id, row) for row in taken]
 
 

@@ -152,16 +152,27 @@ async def known_provider_id(tx: Tx, provider: str, provider_id: str) -> bool:
     return row is not None
 
 
-async def queued_before(tx: Tx, id: str, limit: int) -> list[str]:
-    """Rows still queued or waiting that were made before this id."""
+async def hopeless(tx: Tx, before: int, offered: tuple[str, ...], now: int, limit: int) -> list[str]:
+    """Rows older than this that were tried and put off, or whose provider is not offered, or that wait for nothing.
+
+    What is due is none of them: it has not been tried again yet.
+    """
+    names = {f"name{number}": name for number, name in enumerate(offered or ("",))}
     rows = await tx.all(
-        """
-        SELECT id FROM generations WHERE status = 'queued' AND id || '' < :id  -- by the few, not by the old
-        UNION ALL SELECT id FROM generations WHERE status = 'waiting' AND id || '' < :id
+        f"""
+        SELECT id FROM generations WHERE status = 'queued' AND created_at < :before
+        AND lease_owner IS NULL AND (
+          (due_at > :now AND polls > 0) OR provider NOT IN ({", ".join(":" + name for name in names)})
+        )
+        UNION ALL
+        SELECT id FROM generations WHERE status = 'waiting' AND created_at < :before
+        AND NOT EXISTS (SELECT 1 FROM dependencies WHERE generation_id = generations.id)
         LIMIT :limit
-        """,
-        id=id,
+        """,  # noqa: S608
+        before=before,
+        now=now,
         limit=limit,
+        **names,
     )
     return [row["id"] for row in rows]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+import structlog
 
 from backend.catalog import ProviderFacts
 from backend.config import is_loopback
@@ -27,6 +30,9 @@ from backend.providers import replicate_answers as answers
 PAGES = 40  # of 100 predictions: a search for one submit spans five minutes, 3,000 of them at 600 creates a minute
 SECRET_LIFE_MS = 86_400_000
 SECRET_AGE_MS = 60_000  # a wrong signature makes us ask for the secret again, this seldom
+_URL = re.compile(r"https?://[!-~]{1,2000}")
+
+log = structlog.get_logger("backend.providers.replicate")
 
 
 class Replicate:
@@ -62,7 +68,7 @@ class Replicate:
         with base.creating():
             answer = await self._http.call("POST", url, headers=headers, json=body, total_s=60)
             if answer.status not in (200, 201, 202):
-                raise answers.refusal(answer)
+                raise answers.refusal(answer, self._now())
             return self._read(answer.json())
 
     async def ask(self, provider_id: str) -> Outcome:
@@ -80,9 +86,12 @@ class Replicate:
         found: list[base.Listed] = []
         for _ in range(PAGES):
             page = await self._page(url)
-            found += [self._listed(item) for item in page.get("results") or () if isinstance(item, dict)]
+            listed = [one for item in page["results"] if (one := self._listed(item))]
+            found += listed
+            if junk := len(page["results"]) - len(listed):
+                log.warning("list_unreadable", provider=self.name, predictions=junk)
             url = self._own_page(page.get("next"))
-            if url is None or (found and found[-1].created_at < since_ms):
+            if url is None or (listed and 0 < listed[-1].created_at < since_ms):
                 return found
         raise ProviderUnavailable("the provider's list has no end")
 
@@ -96,12 +105,10 @@ class Replicate:
                 files={"content": (name, path, content_type)},
                 total_s=300,
             )
-            if answer.status >= 500:
-                raise ProviderUnavailable("the provider's file store does not answer")
             if answer.status not in (200, 201):
-                raise answers.refusal(answer)
+                raise answers.upload_refusal(answer, self._now())
             url = answers.member(answer.json(), "urls", "get")
-        if not isinstance(url, str):
+        if not isinstance(url, str) or not _URL.fullmatch(url):
             raise ProviderUnavailable("the provider did not say where the file is")
         return url
 
@@ -155,14 +162,14 @@ class Replicate:
         with base.looking():
             answer = await self._http.call(method, self.base_url + path, headers=self._headers, total_s=30)
             if answer.status >= 300:
-                raise answers.trouble(answer)
+                raise answers.trouble(answer, self._now())
             return self._read(answer.json())
 
     async def _page(self, url: str | None) -> dict[str, Any]:
         with base.looking():
             answer = await self._http.call("GET", url or "", headers=self._headers, total_s=30)
             page = answer.json() if answer.status == 200 else None
-        if not isinstance(page, dict):
+        if not isinstance(page, dict) or not isinstance(page.get("results"), list):
             raise ProviderUnavailable("the provider's list cannot be read")
         return page
 
@@ -170,7 +177,10 @@ class Replicate:
         """The next page, only at the provider itself: our token goes along."""
         if not isinstance(url, str):
             return None
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ProviderUnavailable("the provider's list cannot be read") from None
         own = urlsplit(self.base_url)
         return f"{own.scheme}://{own.netloc}{parts.path}?{parts.query}"
 
@@ -196,10 +206,15 @@ class Replicate:
                 raise Unavailable("The webhook secret is not known yet.", retry_after=5) from error
             return self._secret
 
-    def _listed(self, item: dict[str, Any]) -> base.Listed:
+    def _listed(self, item: Any) -> base.Listed | None:
+        """One prediction of the list; None when it cannot be read, which is no reason to read no other."""
+        try:
+            outcome = self._read(item)
+        except BadAnswer:
+            return None
         inputs, webhook, model = item.get("input"), item.get("webhook"), item.get("model")
         return base.Listed(
-            outcome=self._read(item),
+            outcome=outcome,
             model=model if isinstance(model, str) else None,
             inputs=inputs if isinstance(inputs, dict) else None,
             webhook=webhook if isinstance(webhook, str) else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from backend.errors import BadAnswer, ProviderError, ProviderRefused, ProviderUnavailable, ProviderUnclear
 from backend.http import Answer
 from backend.model import Failure, Outcome
+from backend.providers import replicate_words as words
 
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
 LONGEST_RUN_S = 1_000_000
@@ -67,57 +69,69 @@ def _succeeded(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: in
     return Outcome(id, "succeeded", failure=Failure(code, f"The provider finished, but {why}.", retryable=True))
 
 
-def refusal(answer: Answer) -> ProviderError:
+def refusal(answer: Answer, now_ms: int | None = None) -> ProviderError:
     """What an answer to a create that is not a success means."""
-    detail = _detail(answer)
-    if answer.status == 429:
-        return ProviderUnavailable("the provider is throttling us", retry_after_s=_wait_s(answer, detail))
-    if answer.status == 402:
-        return ProviderRefused("The account at the provider has no credit left.", code="quota", retryable=True)
-    if answer.status in (401, 403):
+    status, problem = answer.status, _problem(answer)
+    detail = _plain(words.sentence(problem))
+    if status == 429:
+        return ProviderUnavailable("the provider is throttling us", retry_after_s=_wait_s(answer, problem, now_ms))
+    if status == 402:
+        message = "The account at the provider has no credit left."
+        return ProviderRefused(message, code="quota", retryable=True, everybody=True)
+    own = words.is_own(problem, status)
+    if status == 401 or (status == 403 and own and words.is_of_everybody(problem)):
         message = "The provider does not accept our credentials."
+        return ProviderRefused(message, code="provider_unavailable", retryable=True, everybody=True)
+    if status in words.REFUSED or (status == 403 and own):
+        return _refused(detail or str(status))
+    if status == 403 or status in words.NOT_NOW:
+        message = f"The request was turned away on its way to the provider: {detail or status}"
         return ProviderRefused(message, code="provider_unavailable", retryable=True)
-    if answer.status in (400, 404, 405, 409, 410, 413, 415, 422):
-        return ProviderRefused(f"The provider refused the request: {detail or answer.status}")
-    if 300 <= answer.status < 400:
-        return ProviderRefused("The provider's address leads elsewhere.", code="provider_unavailable", retryable=True)
-    return ProviderUnclear(f"the provider answered {answer.status}")
+    if status in words.ELSEWHERE:
+        message = "The provider's address leads elsewhere."
+        return ProviderRefused(message, code="provider_unavailable", retryable=True, everybody=True)
+    return ProviderUnclear(f"the provider answered {status}")
 
 
-def trouble(answer: Answer) -> ProviderError:
+def upload_refusal(answer: Answer, now_ms: int | None = None) -> ProviderUnavailable | ProviderRefused:
+    """What an answer to an upload that is not a success means: a file costs nothing, so nothing about it is unclear."""
+    found = refusal(answer, now_ms)
+    passing = answer.status in words.NOT_NOW
+    if isinstance(found, ProviderUnavailable) or (isinstance(found, ProviderRefused) and not passing):
+        return found
+    return ProviderUnavailable(f"the provider's file store answered {answer.status}")
+
+
+def trouble(answer: Answer, now_ms: int | None = None) -> ProviderError:
     """What an answer to a look means: only 404 says anything about the prediction."""
     if answer.status in (404, 410):
         return ProviderRefused("The provider does not know this prediction.", code="provider_failed", retryable=True)
-    return ProviderUnavailable(f"the provider answered {answer.status}", retry_after_s=_wait_s(answer, _detail(answer)))
+    wait_s = _wait_s(answer, _problem(answer), now_ms)
+    return ProviderUnavailable(f"the provider answered {answer.status}", retry_after_s=wait_s)
 
 
-def _detail(answer: Answer) -> str:
+def _refused(why: str) -> ProviderRefused:
+    code = "moderated" if words.is_moderated(why) else "invalid_input"
+    return ProviderRefused(f"The provider refused the request: {why}", code=code)
+
+
+def _problem(answer: Answer) -> Any:
     try:
-        detail = member(answer.json(), "detail")
+        return answer.json()
     except BadAnswer:
-        return ""
-    return _plain(detail) if isinstance(detail, str) else ""
+        return None
 
 
-def _wait_s(answer: Answer, detail: str) -> float | None:
-    """How long to wait: the header, else `retry_after` in the body, else the sentence; None if nobody says."""
+def _wait_s(answer: Answer, problem: Any, now_ms: int | None) -> float | None:
     if answer.status != 429 and answer.status < 500:
         return None
-    header = answer.headers.get("retry-after", "")
-    try:
-        told = float(header) if re.fullmatch(r"\d{1,6}", header) else member(answer.json(), "retry_after")
-    except BadAnswer:
-        told = None
-    if isinstance(told, int | float) and 0 <= told < 86_400:
-        return float(told)
-    sentence = re.search(r"~(\d{1,5})s", detail)
-    return float(sentence[1]) if sentence else None
+    return words.wait_s(answer.headers, problem, int(time.time() * 1000) if now_ms is None else now_ms)
 
 
 def _failure(error: object) -> Failure:
-    """Replicate's error texts, as far as they are known: E005 is moderation, PA and E004 pass."""
-    text = _plain(error) if isinstance(error, str) else "The provider gave no reason."
-    if "E005" in text or "flagged as sensitive" in text:
+    """Replicate's error texts, as far as they are known: what is moderated stays so, PA and E004 pass."""
+    text = _plain(words.reason(error))
+    if words.is_moderated(text):
         return Failure("moderated", text)
     return Failure("provider_failed", text, retryable=True)
 

@@ -121,7 +121,8 @@ async def _try(ctx: Context, delivery: Outgoing, letter: Letter) -> tuple[Attemp
         answer=kept_answer(answer.body) if answer else None,
         error=error,
     )
-    return attempt, retry_after_ms(answer.headers.get("retry-after"), ctx.now()) if answer else 0
+    told = answer.headers if answer else {}
+    return attempt, retry_after_ms(told.get("retry-after"), ctx.now(), told.get("date"))
 
 
 async def _write(ctx: Context, delivery: Outgoing) -> Letter | None:

@@ -143,7 +143,8 @@ async def _again_or_fail(ctx: Context, row: Generation, worker: str, failure: Fa
     if failure.code == "output_expired":
         most = 1 if ctx.now() >= (row.outputs_expire_at or 0) else TRIES_WHEN_GONE
     if failure.code == "provider_unavailable":  # it is still there, only out of reach
-        most = row.polls + 1 if ctx.now() >= (row.outputs_expire_at or 0) else row.polls + 2
+        expired = ctx.now() >= (row.outputs_expire_at or 0) and lifecycle.has_caught_up(ctx)
+        most = row.polls + 1 if expired else row.polls + 2
     if row.polls + 1 >= most:
         await _fail(ctx, row, worker, failure)
     else:

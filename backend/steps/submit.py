@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -12,8 +13,15 @@ from backend import billing, lifecycle, references
 from backend.context import Context
 from backend.db import claims, generations, operations
 from backend.db.connection import Tx
-from backend.errors import ProviderRefused, ProviderUnavailable, ProviderUnclear, StorageFull, WrongStatus
-from backend.model import CANCELED, FAILED, QUEUED, UNCLEAR, Failure, Generation, Outcome
+from backend.errors import (
+    InvalidInput,
+    ProviderRefused,
+    ProviderUnavailable,
+    ProviderUnclear,
+    StorageFull,
+    WrongStatus,
+)
+from backend.model import CANCELED, FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation, Outcome
 from backend.providers.base import Submission
 
 log = structlog.get_logger("backend.steps.submit")
@@ -40,7 +48,14 @@ async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, l
             room = min(room, limit - len(taken))
             if room > 0:
                 taken += await claims.claim_queued(
-                    tx, name, kinds=kinds, owner=worker, now=now, until=now + lease_ms, limit=room
+                    tx,
+                    name,
+                    kinds=kinds,
+                    owner=worker,
+                    now=now,
+                    until=now + lease_ms,
+                    limit=room,
+                    ready=lambda row: _is_ready(ctx, row),
                 )
         return taken
 
@@ -48,43 +63,54 @@ async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, l
 
 
 async def send(ctx: Context, row: Generation, worker: str) -> None:
-    """Submit one claimed row and keep what the provider answered."""
+    """Submit one claimed row and keep what the provider answered. It is built whole before it begins."""
     try:
-        images, end = await _prepare(ctx, row)
-        if row.status == QUEUED:
-            row = await _begin(ctx, row, worker)
-        outcome = await ctx.providers[row.provider].submit(_submission(ctx, row, images, end))
-    except WrongStatus:
-        return  # canceled meanwhile
+        submission = await _build(ctx, row)
+        begun = row if row.status == SUBMITTING else await _begin(ctx, row, worker)
+        if begun is None:
+            return  # canceled meanwhile, or another worker has it
+        row = begun
+        outcome = await ctx.providers[row.provider].submit(submission)
     except StorageFull:
         await _requeue(ctx, row, worker, LONGEST_WAIT_S)
     except ProviderUnavailable as refusal:
         await _postpone(ctx, row, worker, refusal)
     except ProviderRefused as refusal:
         await _fail(ctx, row, worker, refusal)
+    except InvalidInput as wrong:
+        await _fail(ctx, row, worker, ProviderRefused(f"It cannot be sent: {wrong.message}"))
     except ProviderUnclear:
         await _mark_unclear(ctx, row, worker)
     else:
         await _keep(ctx, row, outcome)
 
 
-async def _prepare(ctx: Context, row: Generation) -> tuple[list[str], str | None]:
-    """References are uploaded before the row is `submitting`: until then nothing that costs was sent."""
-    return await references.resolve(ctx, row) if row.source else ([], None)
+def _is_ready(ctx: Context, row: Generation) -> bool:
+    """Whether it can be sent as it is; what cannot be built at all is told so by `send`, before it begins."""
+    try:
+        _inputs(ctx, row)
+    except InvalidInput:
+        return False
+    return not row.source
 
 
-async def _begin(ctx: Context, row: Generation, worker: str) -> Generation:
-    begun = await ctx.db.write(lambda tx: generations.begin(tx, [row.id], owner=worker, now=ctx.now()))
-    if not begun:
-        raise WrongStatus
-    return begun[0]
+def _inputs(ctx: Context, row: Generation, images: Sequence[str] = (), end: str | None = None) -> dict[str, Any]:
+    return ctx.catalog.build(row.provider, row.model, row.prompt, row.params, images, end)
 
 
-def _submission(ctx: Context, row: Generation, images: list[str], end: str | None) -> Submission:
-    model = ctx.catalog.models[row.model]
+async def _build(ctx: Context, row: Generation) -> Submission:
+    """The whole request, its references uploaded. Raises InvalidInput, and what an upload raises."""
+    _inputs(ctx, row)
+    images, end = await references.resolve(ctx, row) if row.source else ([], None)
     base = lifecycle.webhook_base(ctx, row.provider)
     webhook = f"{base}/webhooks/{row.provider}/{row.id}/{row.nonce}" if base else None
-    return Submission(model.name, model.build(row.prompt, row.params, images, end), webhook, model.cancel_after_s)
+    limit_s = ctx.catalog.models[row.model].cancel_after_s
+    return Submission(row.model, _inputs(ctx, row, images, end), webhook, limit_s)
+
+
+async def _begin(ctx: Context, row: Generation, worker: str) -> Generation | None:
+    begun = await ctx.db.write(lambda tx: generations.begin(tx, [row.id], owner=worker, now=ctx.now()))
+    return begun[0] if begun else None
 
 
 async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
@@ -143,7 +169,7 @@ async def _move_back(ctx: Context, row: Generation, worker: str, wait_ms: int) -
 
 
 async def _fail(ctx: Context, row: Generation, worker: str, refusal: ProviderRefused) -> None:
-    if refusal.code in ("quota", "provider_unavailable"):
+    if refusal.everybody:
         until = ctx.now() + PAUSE_ON_REFUSAL_MS
         await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
     failure = Failure(refusal.code, refusal.message, refusal.retryable)

@@ -11,9 +11,9 @@ from backend import billing, lifecycle
 from backend.context import Context
 from backend.db import claims, generations
 from backend.db.connection import Tx
-from backend.errors import ProviderRefused, ProviderUnavailable, WrongStatus
-from backend.ids import floor_id, is_id
-from backend.model import FAILED, UNCLEAR, Failure, Generation
+from backend.errors import ProviderRefused, ProviderUnavailable
+from backend.ids import is_id
+from backend.model import FAILED, QUEUED, UNCLEAR, WAITING, Failure, Generation
 from backend.providers.base import Listed
 
 SENDING_MS = 60_000  # a create that takes longer is cut off
@@ -47,9 +47,11 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
     if provider is None or row.provider_id is None:
         await _after_trouble(ctx, row, worker, overdue, LATER_LOOKS_MS / 1000)
         return
-    stop = overdue or (row.cancel_requested_at is not None and row.cancel_sent_at is None)
+    stop = row.cancel_requested_at is not None and row.cancel_sent_at is None
     try:
         outcome = await (provider.cancel(row.provider_id) if stop else provider.ask(row.provider_id))
+        if overdue and not stop and outcome.state == "running":
+            outcome = await provider.cancel(row.provider_id)
     except ProviderUnavailable as trouble:
         await _after_trouble(ctx, row, worker, overdue, trouble.retry_after_s)
         return
@@ -79,16 +81,25 @@ def look_for(ctx: Context, rows: list[Generation], worker: str) -> Callable[[Gen
 
 
 async def give_up_queued(ctx: Context) -> int:
-    """Fail what has been in the queue for a day; how many."""
-    oldest = floor_id(ctx.now() - QUEUE_LIMIT_MS)
+    """Fail what nobody could take for a day; how many.
+
+    However old it is, what is due is tried first: the service may have been off. What waits for a source ends with it.
+    """
+    if not lifecycle.has_caught_up(ctx):
+        return 0
+    now = ctx.now()
+    before, offered = now - QUEUE_LIMIT_MS, tuple(ctx.providers)
     failure = Failure("provider_unavailable", "No provider could take it within a day.", retryable=True)
-    ids = await ctx.db.read(lambda tx: generations.queued_before(tx, oldest, 100))
-    for id in ids:
-        try:
-            await ctx.db.write(lambda tx, id=id: generations.move(tx, id, FAILED, now=ctx.now(), failure=failure))  # type: ignore[misc]
-        except WrongStatus:
-            pass  # it has just been taken
-    return len(ids)
+    ids = await ctx.db.read(lambda tx: generations.hopeless(tx, before, offered, now, 100))
+
+    async def end(tx: Tx, id: str) -> bool:
+        row = await generations.get(tx, id)
+        if row is None or row.status not in (WAITING, QUEUED) or row.lease_owner is not None:
+            return False  # it has just been taken, and may be on its way
+        await generations.move(tx, id, FAILED, now=now, failure=failure)
+        return True
+
+    return sum([await ctx.db.write(lambda tx, id=id: end(tx, id)) for id in ids])  # type: ignore[misc]
 
 
 async def heed_the_clock(ctx: Context) -> int:
@@ -146,11 +157,11 @@ async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None
                 return True
         return False
 
-    patience_ms = lifecycle.UNHEARD_MS if found is None else 0
     adopted = await ctx.db.write(work) if candidates else False
+    overdue = row.deadline_at is not None and ctx.now() > row.deadline_at
     if adopted:
         ctx.wake()
-    elif row.deadline_at is not None and ctx.now() > row.deadline_at + patience_ms:
+    elif overdue and (found is not None or lifecycle.is_past(ctx, row.deadline_at or 0)):
         await _give_up_unclear(ctx, row, worker)
     else:
         wait_ms = LOOKS_MS[row.polls] if row.polls < len(LOOKS_MS) else LATER_LOOKS_MS
@@ -182,14 +193,15 @@ def _sent_between(row: Generation) -> tuple[int, int]:
 
 def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:
     """All that we sent, except references: their URLs are made anew at every submit."""
-    model = ctx.catalog.models[row.model]
+    model = ctx.catalog.models.get(row.model)
+    if model is None:
+        return False  # nobody can say any more what was sent
     ours = model.build(row.prompt, row.params, [], None)
     return candidate.inputs is not None and all(candidate.inputs.get(name) == value for name, value in ours.items())
 
 
 async def _after_trouble(ctx: Context, row: Generation, worker: str, overdue: bool, wait_s: float | None) -> None:
-    long_overdue = overdue and ctx.now() > (row.deadline_at or 0) + lifecycle.UNHEARD_MS
-    if long_overdue:
+    if overdue and lifecycle.is_past(ctx, row.deadline_at or 0):
         await _give_up(ctx, row, worker)
     else:
         wait_ms = int(wait_s * 1000) if wait_s else max(lifecycle.next_poll_at(ctx, row) - ctx.now(), 1000)

@@ -1,22 +1,37 @@
-"""Settings from the environment and `.env`; the only reader of the environment."""
+"""Settings from the environment and `.env`; the only reader of the environment.
+
+Each is trimmed, blank is not set, and what cannot work is refused by name: the type of a field says what it may be.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
-from limits import parse_many
-from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from backend.config import values
+from backend.config.sources import EnvFile, EnvFileError, Environment
+from backend.config.values import (
+    DatabaseUrl,
+    DataKey,
+    HttpUrl,
+    Network,
+    Networks,
+    Rate,
+    RedisUrl,
+    StorageUrl,
+    Token,
+    WebhookSecret,
+)
 from backend.logs import redact
 
-Network = IPv4Network | IPv6Network
-LEAST_KEY = 32  # characters of DATA_KEY: whoever guesses it can make links to any file
+__all__ = ["EnvFileError", "Network", "Settings", "is_loopback", "is_public"]
 
 
 class Settings(BaseSettings):
@@ -24,26 +39,26 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    database_url: str = Field("sqlite:///data/reelhook.db", description="where rows are kept")
-    storage_url: str = Field("file:data/media", description="where bytes are kept")
-    redis_url: str | None = Field(None, description="shared rate limits for several processes")
-    base_url: str | None = Field(None, description="where clients reach the service")
-    ngrok_url: str | None = Field(None, description="the public address, when it differs from BASE_URL")
+    database_url: DatabaseUrl = Field("sqlite:///data/reelhook.db", description="where rows are kept")
+    storage_url: StorageUrl = Field("file:data/media", description="where bytes are kept")
+    redis_url: RedisUrl | None = Field(None, description="shared rate limits for several processes")
+    base_url: HttpUrl | None = Field(None, description="where clients reach the service")
+    ngrok_url: HttpUrl | None = Field(None, description="the public address, when it differs from BASE_URL")
     auth_mode: Literal["keys", "dev"] = Field("keys", description="dev: no key needed, loopback only")
-    replicate_api_key: SecretStr | None = Field(
+    replicate_api_key: Token | None = Field(
         None,
         validation_alias=AliasChoices("REPLICATE_API_KEY", "REPLICATE_API_TOKEN"),
         description="without it Replicate is not offered",
     )
-    replicate_base_url: str = Field("https://api.replicate.com/v1", description="Replicate's API")
-    replicate_webhook_secret: SecretStr | None = Field(
+    replicate_base_url: HttpUrl = Field("https://api.replicate.com/v1", description="Replicate's API")
+    replicate_webhook_secret: WebhookSecret | None = Field(
         None, description="whsec_..., or several: any one verifies; asked from the API when it is not set"
     )
-    image_rate_limit: str = Field("10/minute", description="image requests a key may make")
-    video_rate_limit: str = Field("5/minute", description="video requests a key may make")
-    webhook_allow_cidrs: str = Field("", description="private networks that asset and webhook URLs may reach")
-    trusted_proxies: str = Field("", description="CIDRs whose X-Forwarded-For is believed")
-    data_key: SecretStr | None = Field(
+    image_rate_limit: Rate = Field("10/minute", description="image requests a key may make")
+    video_rate_limit: Rate = Field("5/minute", description="video requests a key may make")
+    webhook_allow_cidrs: Networks = Field("", description="private networks that asset and webhook URLs may reach")
+    trusted_proxies: Networks = Field("", description="CIDRs whose X-Forwarded-For is believed")
+    data_key: DataKey | None = Field(
         None, description="signs media URLs, 32 characters at least; made at first start, beside the database"
     )
     data_key_old: SecretStr | None = Field(
@@ -54,58 +69,32 @@ class Settings(BaseSettings):
     max_asset_mb: int = Field(200, ge=1, le=5_000, description="the largest asset")
     max_output_mb: int = Field(2_000, ge=1, le=20_000, description="the largest output that is stored")
     history_days: int = Field(90, ge=1, le=3650, description="how long events and received webhooks are kept")
-    min_free_mb: int = Field(200, ge=0, description="free disk below which nothing new is accepted")
+    min_free_mb: int = Field(200, ge=0, le=10_000_000, description="free disk below which nothing new is accepted")
 
     _port: int = PrivateAttr(8000)
 
-    @field_validator("redis_url", "base_url", "ngrok_url", mode="before")
     @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return value or None
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, then the environment, then `.env`."""
+        file = dotenv_settings.env_file if isinstance(dotenv_settings, DotEnvSettingsSource) else None
+        return init_settings, Environment(settings_cls), EnvFile(settings_cls, env_file=file)
 
-    @field_validator("replicate_api_key", "replicate_webhook_secret", "data_key", "data_key_old", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _no_secret_is_none(cls, value: object) -> object:
-        return value or None
+    def _blank_is_unset(cls, given: dict[str, object]) -> dict[str, object]:
+        return {name: value for name, value in given.items() if not values.is_blank(value)}
 
-    @field_validator("data_key")
+    @field_validator("*", mode="before")
     @classmethod
-    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value().strip()) < LEAST_KEY:
-            raise ValueError(
-                f"needs at least {LEAST_KEY} characters: make one with `openssl rand -hex 32`, and keep the "
-                "present one as DATA_KEY_OLD"
-            )
-        return value
-
-    @field_validator("base_url", "ngrok_url", "replicate_base_url")
-    @classmethod
-    def _is_http(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise ValueError("must be http(s)://host[:port][/path]")
-        return value.rstrip("/")
-
-    @field_validator("redis_url")
-    @classmethod
-    def _is_redis(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must be redis://, rediss:// or unix://")
-        return value
-
-    @field_validator("image_rate_limit", "video_rate_limit")
-    @classmethod
-    def _is_rate(cls, value: str) -> str:
-        parse_many(value)
-        return value
-
-    @field_validator("webhook_allow_cidrs", "trusted_proxies")
-    @classmethod
-    def _are_networks(cls, value: str) -> str:
-        _networks(value)
-        return value
+    def _is_clean(cls, value: object) -> object:
+        return values.clean(value)
 
     @cached_property
     def webhook_secrets(self) -> tuple[str, ...]:
@@ -116,12 +105,12 @@ class Settings(BaseSettings):
     @cached_property
     def allow_networks(self) -> tuple[Network, ...]:
         """WEBHOOK_ALLOW_CIDRS as networks."""
-        return _networks(self.webhook_allow_cidrs)
+        return values.networks(self.webhook_allow_cidrs)
 
     @cached_property
     def proxy_networks(self) -> tuple[Network, ...]:
         """TRUSTED_PROXIES as networks."""
-        return _networks(self.trusted_proxies)
+        return values.networks(self.trusted_proxies)
 
     def at_port(self, port: int) -> Settings:
         """The same, for a service that listens there: its address when BASE_URL does not say another."""
@@ -181,7 +170,3 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
         return ip_address(host.split("%")[0])
     except ValueError:
         return None
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
