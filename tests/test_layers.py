@@ -20,7 +20,7 @@ LAYERS: list[list[str]] = [
     ["web", "worker", "emulator"],
     ["mcp", "steps"],
     ["lifecycle", "tail"],
-    ["backlog", "references", "targets", "tenancy"],
+    ["backlog", "outputs", "references", "targets", "tenancy"],
     ["listener", "shown"],
     ["links"],
     ["context", "datakey"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from backend.errors import ReelhookError, StorageFull
 from backend.migrate import make_private
@@ -15,7 +17,10 @@ from backend.model import FINAL
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A completed generation or an asset: what its bytes are called, how many they are, and their SHA-256."""
+    """A completed generation or an asset: what its bytes are called, how many they are, and their SHA-256.
+
+    `others` are the further files of a generation: name, bytes, SHA-256.
+    """
 
     id: str
     kind: str
@@ -23,6 +28,12 @@ class Kept:
     poster_name: str | None
     bytes: int
     sha256: str
+    others: tuple[tuple[str, int, str], ...] = ()
+
+    @property
+    def files(self) -> tuple[tuple[str, int, str], ...]:
+        """All its files, its own first."""
+        return ((self.file_name, self.bytes, self.sha256), *self.others)
 
 
 def take(source: Path, target: Path) -> None:
@@ -66,14 +77,21 @@ def counts(copy: Path) -> dict[str, int]:
 def kept(copy: Path) -> Iterator[Kept]:
     """Everything in a copy that has bytes in the storage, one at a time."""
     with _reading(copy, settled=True) as connection:
+        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(generations)")}
+        more = "more_files" if "more_files" in columns else "NULL"  # a backup may be taken before an upgrade
         rows = connection.execute(
-            """
-            SELECT id, kind, file_name, poster_name, bytes, sha256 FROM generations WHERE status = 'completed'
-            UNION ALL SELECT id, kind, file_name, NULL, bytes, sha256 FROM assets
-            """
+            f"""
+            SELECT id, kind, file_name, poster_name, bytes, sha256, {more} FROM generations WHERE status = 'completed'
+            UNION ALL SELECT id, kind, file_name, NULL, bytes, sha256, NULL FROM assets
+            """  # noqa: S608
         )
         for row in rows:
-            yield Kept(*row)
+            id, kind, name, poster, length, sha256, others = row
+            yield Kept(id, kind, name, poster, length, sha256, _stored(json.loads(others or "[]")))
+
+
+def _stored(files: list[dict[str, Any]]) -> tuple[tuple[str, int, str], ...]:
+    return tuple((one["file_name"], one["bytes"], one["sha256"]) for one in files if "file_name" in one)
 
 
 def still_there(source: Path, ids: set[str]) -> set[str]:

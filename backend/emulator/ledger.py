@@ -35,11 +35,12 @@ class Attempt:
 
 @dataclass
 class End:
-    """How one prediction ended; `sha256` of its file, when it has one: what must be stored."""
+    """How one prediction ended; `sha256` of its file, when it has one, and of all its `files`: what must be stored."""
 
     prediction_id: str
     status: str
     sha256: str | None
+    files: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -50,6 +51,9 @@ class Ledger:
     cancels: list[dict[str, str]] = field(default_factory=list)
     webhooks: list[Attempt] = field(default_factory=list)
     ends: list[End] = field(default_factory=list)
+    handed: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # prediction: SHA-256 of other bytes, handed out as whole
     gets: int = 0
     lists: int = 0
     files: int = 0
