@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 from auditor import witness
+from crashes.play import play
+from crashes.stories import CASES
 from emulating import TINY, Provider, emulating, png, until
 from odd_files import ODD, film, still
 from workshop import Workshop, working
@@ -428,3 +430,11 @@ def test_several_films_are_stored_with_their_lengths(tmp_path: Path) -> None:
         assert [file["duration_s"] for file in made["files"]] == [pytest.approx(1.0)] * 2
         (usage,) = shop.http.get("/api/v2/usage").json()["items"]
         assert usage["seconds"] == pytest.approx(2.0) and made["cost_usd"]["actual"] == pytest.approx(0.5)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("nth", range(3))
+def test_a_kill_between_two_files_loses_none_and_fetches_none_twice(nth: int) -> None:
+    case = next(each for each in CASES if each.story.__name__ == "between_files")
+    _, found = play(case, round=nth)
+    assert not found, found
