@@ -77,17 +77,25 @@ def counts(copy: Path) -> dict[str, int]:
 def kept(copy: Path) -> Iterator[Kept]:
     """Everything in a copy that has bytes in the storage, one at a time."""
     with _reading(copy, settled=True) as connection:
-        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(generations)")}
-        more = "more_files" if "more_files" in columns else "NULL"  # a backup may be taken before an upgrade
+        others = _others(connection)
         rows = connection.execute(
-            f"""
-            SELECT id, kind, file_name, poster_name, bytes, sha256, {more} FROM generations WHERE status = 'completed'
-            UNION ALL SELECT id, kind, file_name, NULL, bytes, sha256, NULL FROM assets
-            """  # noqa: S608
+            """
+            SELECT id, kind, file_name, poster_name, bytes, sha256 FROM generations WHERE status = 'completed'
+            UNION ALL SELECT id, kind, file_name, NULL, bytes, sha256 FROM assets
+            """
         )
-        for row in rows:
-            id, kind, name, poster, length, sha256, others = row
-            yield Kept(id, kind, name, poster, length, sha256, _stored(json.loads(others or "[]")))
+        for id, kind, name, poster, length, sha256 in rows:
+            yield Kept(id, kind, name, poster, length, sha256, others.get(id, ()))
+
+
+def _others(connection: sqlite3.Connection) -> dict[str, tuple[tuple[str, int, str], ...]]:
+    """The further files of generations that have several, by id; none in a copy taken before an upgrade."""
+    if "more_files" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(generations)")}:
+        return {}
+    rows = connection.execute(
+        "SELECT id, more_files FROM generations WHERE status = 'completed' AND more_files IS NOT NULL"
+    )
+    return {id: _stored(json.loads(more)) for id, more in rows}
 
 
 def _stored(files: list[dict[str, Any]]) -> tuple[tuple[str, int, str], ...]:
