@@ -95,18 +95,18 @@ class Model:
             inputs[self.end_image["name"]] = end
         return inputs
 
-    def cost_micros(self, params: Mapping[str, Any]) -> int:
-        """What one output with these params should cost, in millionths of a dollar: exact where there is a list price.
+    def cost_micros(self, params: Mapping[str, Any], outputs: int = 1) -> int:
+        """What so many outputs of one prediction cost, in millionths of a dollar: exact where there is a list price.
 
-        A model that is billed by the time it runs is estimated by how long it typically does.
+        A model that is billed by the time it runs is estimated by how long it typically does, whatever it makes.
         """
         if "per_output" in self.price:
-            return round(float(self.price["per_output"]) * 1_000_000)
+            return round(float(self.price["per_output"]) * 1_000_000) * outputs
         if "per_predict_second" in self.price:
             return round(float(self.price["per_predict_second"]) * float(self.price["typical_s"]) * 1_000_000)
         rate = self.price["per_second"]
         per_second = rate[self.value(params, self.price["by"])] if "by" in self.price else rate
-        return round(float(per_second) * int(self.value(params, "duration")) * 1_000_000)
+        return round(float(per_second) * int(self.value(params, "duration")) * 1_000_000) * outputs
 
     def billed_micros(self, predict_s: float | None) -> int | None:
         """What the provider bills for this run, however it ended; None where the list price or nothing is billed."""

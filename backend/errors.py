@@ -24,6 +24,7 @@ ReelhookError
 ├── NetworkError            raised by backend.http only
 │   ├── NotSent             no byte of the request left: safe to try again
 │   ├── Unanswered          it may have arrived: the outcome is unknown
+│   │   └── CutShort        a download ended before its end
 │   ├── BlockedAddress      the address must not be reached
 │   ├── BadAnswer           an answer came, and it is not what was asked for
 │   └── AnswerTooLarge      more bytes than allowed
@@ -199,6 +200,10 @@ class NotSent(NetworkError):
 
 class Unanswered(NetworkError):
     """The request left and no complete answer came: its outcome is unknown."""
+
+
+class CutShort(Unanswered):
+    """The file ended before its end."""
 
 
 class BlockedAddress(NetworkError):

@@ -24,8 +24,11 @@ def link(
     base: str | None = None,
     life_s: int = YEAR_S,
     at: int | None = None,
+    file: int | None = None,
 ) -> str:
     """A URL that needs no key. `noun` is images, videos or assets; it lives `life_s`, at most a year.
+
+    `file`: the place of one output among several; without it the first that is stored.
 
     It ends at midnight, so that it stays the same all day and caches can keep what it leads to. `at` (milliseconds):
     when its life begins, if that is not now.
@@ -34,12 +37,13 @@ def link(
     now_s = (ctx.now() if at is None else at) // 1000
     expires = now_s - now_s % DAY_S + whole_days if whole_days else now_s + life_s
     path = f"frame/{variant}" if variant in ("first", "last") else variant
-    signature = _signature(ctx.data_key, "v2", noun, id, variant, expires)
+    which = "" if file is None else f"file={file}&"
+    signature = _signature(ctx.data_key, "v2", noun, id, _of_file(variant, file), expires)
     signed = f"{datakey.id_of(ctx.data_key)}.{signature}"
-    return f"{base or ctx.settings.client_url}/api/v2/{noun}/{id}/{path}?exp={expires}&sig={signed}"
+    return f"{base or ctx.settings.client_url}/api/v2/{noun}/{id}/{path}?{which}exp={expires}&sig={signed}"
 
 
-def check(ctx: Context, noun: str, id: str, variant: str, exp: str, sig: str) -> None:
+def check(ctx: Context, noun: str, id: str, variant: str, exp: str, sig: str, file: str | None = None) -> None:
     """Raise Forbidden unless we made this link, Gone when it has expired.
 
     The name of its key is before the signature. Older links have none: any key may have signed those. They sign
@@ -49,13 +53,19 @@ def check(ctx: Context, noun: str, id: str, variant: str, exp: str, sig: str) ->
         raise Forbidden("This link is not valid.", code="bad_signature")
     kid, named, signature = sig.partition(".") if "." in sig else ("", "", sig)
     keys = [key for key in (ctx.data_key, *ctx.old_data_keys) if not named or datakey.id_of(key) == kid]
-    rights = [_signature(key, "v2" if named else "v1", noun, id, variant, int(exp)).encode() for key in keys]
+    version, signed = "v2" if named else "v1", _of_file(variant, file)
+    rights = [_signature(key, version, noun, id, signed, int(exp)).encode() for key in keys]
     given = signature.encode("utf-8", "replace")
     # Every one is compared, so that the time taken says nothing.
     if str(int(exp)) != exp or not any([hmac.compare_digest(right, given) for right in rights]):
         raise Forbidden("This link is not valid.", code="bad_signature")
     if int(exp) * 1000 < ctx.now():
         raise Gone("This link has expired.", code="link_expired")
+
+
+def _of_file(variant: str, file: int | str | None) -> str:
+    """What is signed: the place too, as it stands in the URL."""
+    return variant if file is None else f"{variant}?file={file}"
 
 
 def _signature(key: bytes, version: str, noun: str, id: str, variant: str, expires: int) -> str:

@@ -123,6 +123,9 @@ class Generation:
     lease_owner: str | None
     held_at: int | None
     began_at: int | None = None
+    media_state: Literal["read", "unread"] | None = None
+    media_why: str | None = None
+    more_files: list[dict[str, Any]] | None = None  # see filing.outputs
 
     @property
     def shown_status(self) -> str:
@@ -149,11 +152,6 @@ class Generation:
         if self.cost_actual_micros is not None:
             return self.cost_actual_micros
         return self.reserved_micros if self.status == COMPLETED or self.possibly_charged else 0
-
-    @property
-    def media_ms(self) -> int:
-        """How long its film is. The small number breaks ties as SQL does on both databases."""
-        return round((self.duration_s or 0.0) * 1000 + 0.001)
 
 
 EVENT_TYPES = (

@@ -68,11 +68,20 @@ async def _asset(ctx: Context, asset: Asset | None, source: dict[str, Any]) -> S
 async def _generated(ctx: Context, generation: Generation, row: Generation | None, source: dict[str, Any]) -> Stored:
     if row is None or row.status != COMPLETED or row.file_name is None or row.content_type is None:
         raise ProviderRefused("A generation it needs has no result.", code="source_failed", retryable=True)
+    if row.media_state == "unread" or not row.content_type.startswith(f"{row.kind}/"):
+        raise ProviderRefused(f"The result it needs could not be read as {row.kind}.", code="source_failed")
     if row.kind == "video":
         return await _frame(ctx, "videos", row.id, row.file_name, source)
-    fresh = row.provider == generation.provider and (row.outputs_expire_at or 0) > ctx.now() + FRESH_MS
-    url = row.outputs[0] if fresh and row.outputs and row.outputs[0].startswith("http") else None
-    return Stored("images", row.id, "data", row.file_name, row.content_type, url)
+    return Stored("images", row.id, "data", row.file_name, row.content_type, _fresh_url(ctx, generation, row))
+
+
+def _fresh_url(ctx: Context, generation: Generation, row: Generation) -> str | None:
+    """Where the provider itself still has the result, if that is the provider that is asked."""
+    own = filing.output(row)
+    if own is None or row.provider != generation.provider or (row.outputs_expire_at or 0) <= ctx.now() + FRESH_MS:
+        return None
+    url = row.outputs[own.index] if own.index < len(row.outputs) else ""
+    return url if url[:4].lower() == "http" else None
 
 
 async def _frame(ctx: Context, noun: str, id: str, file_name: str, source: dict[str, Any]) -> Stored:

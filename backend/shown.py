@@ -6,8 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from backend import links
+from backend import filing, links
 from backend.context import Context
+from backend.filing import Output
 from backend.model import PROCESSING, Event, Generation
 
 Shown = dict[str, Any]
@@ -16,7 +17,8 @@ Shown = dict[str, Any]
 def generation(ctx: Context, row: Generation, at: int | None = None) -> Shown:
     """One generation. `url` is there exactly when it is completed; its year begins now, or `at` (milliseconds)."""
     noun, done = f"{row.kind}s", row.status == "completed"
-    failure = row.failure
+    failure, outputs = row.failure, filing.outputs(row)
+    url = links.link(ctx, noun, row.id, at=at) if done else None
     return {
         "id": row.id,
         "kind": row.kind,
@@ -32,7 +34,7 @@ def generation(ctx: Context, row: Generation, at: int | None = None) -> Shown:
         "prompt": row.prompt,
         "source": row.source,
         "params": row.params,
-        "url": links.link(ctx, noun, row.id, at=at) if done else None,
+        "url": url,
         "poster_url": links.link(ctx, noun, row.id, "poster", at=at) if done and row.poster_name else None,
         "content_type": row.content_type,
         "bytes": row.bytes,
@@ -44,12 +46,23 @@ def generation(ctx: Context, row: Generation, at: int | None = None) -> Shown:
         "error": {"code": failure.code, "message": failure.message, "retryable": failure.retryable}
         if failure
         else None,
+        "media": {"state": row.media_state or "read", "why": row.media_why},
+        "files": [_file(ctx, row, one, url, at) for one in outputs],
         "metadata": row.metadata,
         "possibly_charged": row.possibly_charged,
         "created_at": time(row.created_at),
         "submitted_at": time(row.submitted_at),
         "completed_at": time(row.finished_at),
     }
+
+
+def _file(ctx: Context, row: Generation, one: Output, own_url: str | None, at: int | None) -> Shown:
+    """One output of several, or the only one; a missing one has no bytes and no URL."""
+    url = own_url if one.file_name == row.file_name else None
+    if url is None and one.file_name:
+        url = links.link(ctx, f"{row.kind}s", row.id, at=at, file=one.index)
+    said = {name: getattr(one, name) for name in ("content_type", "bytes", "sha256", "width", "height", "duration_s")}
+    return {"index": one.index, "url": url, **said, "media": {"state": one.state, "why": one.why}}
 
 
 def event(ctx: Context, one: Event, row: Generation | None) -> Shown:
@@ -80,6 +93,9 @@ _OF_THE_END = (
     "width",
     "height",
     "duration_s",
+    "media_state",
+    "media_why",
+    "more_files",
     "cost_actual_micros",
     "failure",
     "finished_at",

@@ -30,7 +30,7 @@ from reelhook.errors import (
     Unreachable,
     WaitTimedOut,
 )
-from reelhook.models import Asset, Campaign, Cost, Event, Failure, Generation, Page, WebhookEndpoint
+from reelhook.models import Asset, Campaign, Cost, Event, Failure, File, Generation, Media, Page, WebhookEndpoint
 
 __all__ = [
     "ApiError",
@@ -45,11 +45,13 @@ __all__ = [
     "DownloadFailed",
     "Event",
     "Failure",
+    "File",
     "Forbidden",
     "Generation",
     "GenerationFailed",
     "InvalidArgument",
     "InvalidRequest",
+    "Media",
     "NotFound",
     "Page",
     "RateLimited",

@@ -48,13 +48,13 @@ class AsyncWire:
                     return call.read(None)
                 await asyncio.sleep(patience.pause_s(error))
 
-    async def fetch(self, generation: Generation, to: str | Path | None) -> Path:
+    async def fetch(self, generation: Generation, to: str | Path | None, file: int | None) -> Path:
         """The finished file, checked and in its place."""
-        with closing(_files.Part(generation, to)) as part:
+        with closing(_files.Part(generation, to, file)) as part:
             patience, size = self._patience(), 0
             while True:
                 try:
-                    await self._fetch_some(_calls.data_path(generation), part)
+                    await self._fetch_some(_calls.data_path(generation, file), part)
                     return part.finish()
                 except Unreachable as error:
                     if part.is_whole:

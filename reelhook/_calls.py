@@ -138,9 +138,10 @@ def events_path(generation_id: str | None, campaign_id: str | None, client_id: s
     return f"{API}/{those[0][0]}/{segment(those[0][1])}/events" if those else f"{API}/events"
 
 
-def data_path(generation: Generation) -> str:
+def data_path(generation: Generation, file: int | None = None) -> str:
     """Where its bytes are; not `url`, which may name another address than the one this program uses."""
-    return f"{API}/{generation.kind}s/{segment(generation.id)}/data"
+    which = "" if file is None else f"?file={int(file)}"
+    return f"{API}/{generation.kind}s/{segment(generation.id)}/data{which}"
 
 
 def poster(generation: Generation) -> Call[bytes]:

@@ -10,15 +10,29 @@ from pathlib import Path
 
 from reelhook import _calls
 from reelhook.errors import BadAnswer, DownloadFailed
-from reelhook.models import Generation
+from reelhook.models import File, Generation
 
 EXTENSIONS = {
     "image/png": ".png",
     "image/jpeg": ".jpg",
     "image/webp": ".webp",
     "image/gif": ".gif",
+    "image/avif": ".avif",
+    "image/heic": ".heic",
+    "image/tiff": ".tiff",
+    "image/svg+xml": ".svg",
     "video/mp4": ".mp4",
     "video/webm": ".webm",
+    "video/quicktime": ".mov",
+    "video/x-matroska": ".mkv",
+    "video/mp2t": ".ts",
+    "audio/mpeg": ".mp3",
+    "audio/mp4": ".m4a",
+    "audio/wav": ".wav",
+    "audio/ogg": ".ogg",
+    "audio/flac": ".flac",
+    "audio/aac": ".aac",
+    "application/octet-stream": ".bin",
 }
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_HOPS = 3
@@ -27,13 +41,14 @@ MOST_HOPS = 3
 class Part:
     """The bytes that are there so far, under a name of their own beside the target. Blocking: it is a file."""
 
-    def __init__(self, generation: Generation, to: str | Path | None) -> None:
+    def __init__(self, generation: Generation, to: str | Path | None, file: int | None = None) -> None:
         if generation.status != "completed" or generation.sha256 is None:
             raise DownloadFailed(
                 f"{generation.kind} {generation.id} is {generation.status}: there is no file to download"
             )
         self._generation = generation
-        self._target = _target(generation, Path(to) if to is not None else Path())
+        self._wanted = _wanted(generation, file)
+        self._target = _target(generation, self._wanted, Path(to) if to is not None else Path())
         self._path = self._target.with_name(f"{self._target.name}.{secrets.token_hex(4)}.part")
         self._file = self._path.open("xb")
         self._tag: str | None = None
@@ -47,7 +62,7 @@ class Part:
     @property
     def is_whole(self) -> bool:
         """Whether nothing is missing."""
-        return self._size == self._generation.bytes
+        return self._size == self._wanted.bytes
 
     def headers(self) -> dict[str, str]:
         """What asks for the rest."""
@@ -67,13 +82,13 @@ class Part:
         self._file.write(chunk)
         self._digest.update(chunk)
         self._size += len(chunk)
-        if self._generation.bytes is not None and self._size > self._generation.bytes:
+        if self._wanted.bytes is not None and self._size > self._wanted.bytes:
             raise DownloadFailed(f"the file of {self._generation.id} has more bytes than were stored")
 
     def finish(self) -> Path:
         """Put it in its place if it is what was stored. Raises DownloadFailed."""
         found = self._digest.hexdigest()
-        if found != self._generation.sha256:
+        if found != self._wanted.sha256:
             raise DownloadFailed(f"the file of {self._generation.id} did not arrive as it was stored: try again")
         self._file.close()
         self._path.replace(self._target)
@@ -93,7 +108,19 @@ class Part:
         self._size = 0
 
 
-def _target(generation: Generation, to: Path) -> Path:
+def _wanted(generation: Generation, file: int | None) -> Generation | File:
+    """What is said of the file. Raises DownloadFailed when it is not stored."""
+    if file is None:
+        return generation
+    found = next((each for each in generation.files if each.index == file), None)
+    if found is None or found.sha256 is None:
+        why = found.media.why if found else "there is none of that index"
+        raise DownloadFailed(f"file {file} of {generation.id} is not stored: {why}")
+    return found
+
+
+def _target(generation: Generation, wanted: Generation | File, to: Path) -> Path:
     if not to.is_dir():
         return to
-    return to / (_calls.segment(generation.id) + EXTENSIONS.get(generation.content_type or "", ""))
+    place = f"-{wanted.index}" if isinstance(wanted, File) and wanted.index else ""
+    return to / (_calls.segment(generation.id) + place + EXTENSIONS.get(wanted.content_type or "", ""))

@@ -48,13 +48,13 @@ class Wire:
                     return call.read(None)
                 time.sleep(patience.pause_s(error))
 
-    def fetch(self, generation: Generation, to: str | Path | None) -> Path:
+    def fetch(self, generation: Generation, to: str | Path | None, file: int | None) -> Path:
         """The finished file, checked and in its place."""
-        with closing(_files.Part(generation, to)) as part:
+        with closing(_files.Part(generation, to, file)) as part:
             patience, size = self._patience(), 0
             while True:
                 try:
-                    self._fetch_some(_calls.data_path(generation), part)
+                    self._fetch_some(_calls.data_path(generation, file), part)
                     return part.finish()
                 except Unreachable as error:
                     if part.is_whole:

@@ -129,14 +129,14 @@ class Client:
         path = _calls.events_path(generation_id, campaign_id, client_id)
         return self._wire.events(path, last_event_id, generation_id)
 
-    def download(self, generation: Generation | str, to: str | Path | None = None) -> Path:
+    def download(self, generation: Generation | str, to: str | Path | None = None, *, file: int | None = None) -> Path:
         """Store a completed generation's file, checked by its SHA-256, and return where it is.
 
-        `to` is a folder that exists (else: the working directory) or the file's own path. The file appears whole or
-        not at all. Raises DownloadFailed.
+        `to` is a folder that exists (else: the working directory) or the file's own path. `file` is the index of one of
+        its `files`; without it the first that is stored. The file appears whole or not at all. Raises DownloadFailed.
         """
         which = generation if isinstance(generation, Generation) else self.generation(generation)
-        return self._wire.fetch(which, to)
+        return self._wire.fetch(which, to, file)
 
     def poster(self, generation: Generation) -> bytes:
         """A small JPEG of a completed one: the image, or a frame of the video. Raises Conflict before its end."""

@@ -32,6 +32,29 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Media:
+    """What the service could make of a file: `unread` is stored and not understood, `missing` is not stored."""
+
+    state: str = "read"
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class File:
+    """One output of a generation; `index` is its place in the provider's answer. A missing one has no `url`."""
+
+    index: int
+    url: str | None = None
+    content_type: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    media: Media = Media()
+
+
+@dataclass(frozen=True)
 class Generation:
     """One image or video that was asked for. `url` is set exactly when it is completed."""
 
@@ -58,6 +81,8 @@ class Generation:
     width: int | None = None
     height: int | None = None
     duration_s: float | None = None
+    media: Media = Media()
+    files: list[File] = field(default_factory=list)
     cost_usd: Cost = Cost()
     error: Failure | None = None
     metadata: dict[str, str] = field(default_factory=dict)
@@ -171,6 +196,8 @@ def generation(raw: Json) -> Generation:
     made = {
         "cost_usd": Cost(cost.get("estimated"), cost.get("actual")),
         "error": _known(Failure, failure) if failure else None,
+        "media": _known(Media, raw.get("media") or {}),
+        "files": [_known(File, each, media=_known(Media, each.get("media") or {})) for each in raw.get("files") or []],
         **_times(raw, "created_at", "submitted_at", "completed_at"),
     }
     return _known(Generation, raw, **made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import time
 from collections import Counter, defaultdict
@@ -167,7 +168,9 @@ def of_money(connection: sqlite3.Connection) -> Iterator[Finding]:
         if row["status"] in FINAL:
             where = (row["client_id"], row["campaign_id"], row["created_at"] // 86_400_000, row["kind"])
             where += (row["provider"], row["model"], row["key_id"] or "", row["status"])
-            more = (1, round((row["duration_s"] or 0) * 1000 + 0.001), row["bytes"] or 0, estimated, charged)
+            files = _files(row) if row["status"] == "completed" else []
+            media_ms = round(sum(one["duration_s"] or 0 for one in files) * 1000 + 0.001)
+            more = (1, media_ms, sum(one["bytes"] for one in files), estimated, charged)
             days[where] = [was + one for was, one in zip(days[where], more, strict=True)]
     kept = {tuple(row)[:8]: list(row)[9:] for row in connection.execute("SELECT * FROM usage_days WHERE deleted = 0")}
     for where in kept.keys() | days.keys():
@@ -254,24 +257,41 @@ def _of_results(rows: dict[str, Row], ledger: dict[str, Any]) -> Iterator[Findin
         end = ends.get(row["provider_id"] or asked.get(id, ""))
         if end is None and row["status"] == "completed" and row["provider_id"] in heard_of:
             yield Finding(UNTRUE, f"{id} is completed, and the provider never said so")
-        elif end and row["status"] == "completed" and row["sha256"] != end["sha256"]:
+        elif end and row["status"] == "completed" and not _has_all(row, end, ledger.get("handed", {})):
             yield Finding(LOST, f"{id} has other bytes than the provider made")
         elif end and row["error_code"] == "submit_unknown" and not row["possibly_charged"]:
             yield Finding(LOST, f"{id} was paid for and says that it was not")
 
 
+def _files(row: Row) -> list[dict[str, Any]]:
+    """The stored files of a completed row, its own first."""
+    names = ("file_name", "bytes", "sha256", "duration_s")
+    others = [one for one in json.loads(row["more_files"] or "[]") if "file_name" in one]
+    return [{name: row[name] for name in names}, *({name: one.get(name) for name in names} for one in others)]
+
+
+def _has_all(row: Row, end: dict[str, Any], handed: dict[str, list[str]]) -> bool:
+    """Each file the provider made is stored, or the row says that it is missing, or other bytes came as whole ones."""
+    made = end.get("files") or [end["sha256"]]
+    missing = [one for one in json.loads(row["more_files"] or "[]") if one["state"] == "missing"]
+    stored = {one["sha256"] for one in _files(row)}
+    instead = stored & set(handed.get(end["prediction_id"], []))
+    return stored <= {*made, *instead} and len({*made} - stored) <= len(missing) + len(instead)
+
+
 def _of_files(media: Path, rows: dict[str, Row], assets: list[Row]) -> Iterator[Finding]:
-    """A file for each completed row, with its bytes; frames beside their videos; nothing else."""
+    """Every file that a completed row lists, with its bytes; frames beside their videos; nothing else."""
     files = {path.name: path for path in media.rglob("*") if path.is_file()}
     completed = [row for row in rows.values() if row["status"] == "completed"]
-    for row in [*completed, *assets]:
-        path = files.pop(row["file_name"], None)
+    for one in [*(one for row in completed for one in _files(row)), *assets]:
+        path = files.pop(one["file_name"], None)
         content = path.read_bytes() if path else b""
-        if (len(content), hashlib.sha256(content).hexdigest()) != (row["bytes"], row["sha256"]):
-            yield Finding(LOST, f"the bytes of {row['id']} are {'not the same' if path else 'not there'}")
+        if (len(content), hashlib.sha256(content).hexdigest()) != (one["bytes"], one["sha256"]):
+            yield Finding(LOST, f"the bytes of {one['file_name']} are {'not the same' if path else 'not there'}")
     for row in completed:
         poster = files.pop(row["poster_name"], None)
-        if poster is None or not poster.stat().st_size:
+        is_due = row["width"] is not None  # of what could be read and has pictures
+        if is_due != (row["poster_name"] is not None) or (is_due and (poster is None or not poster.stat().st_size)):
             yield Finding(LOST, f"the poster of {row['id']} is not there")
     films = tuple(row["id"] for row in [*completed, *assets] if row["kind"] == "video")
     for name in files:

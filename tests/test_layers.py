@@ -21,7 +21,7 @@ LAYERS: list[list[str]] = [
     ["mcp", "steps"],
     ["lifecycle", "tail"],
     ["billing"],
-    ["backlog", "references", "targets", "tenancy"],
+    ["backlog", "outputs", "references", "targets", "tenancy"],
     ["listener", "shown"],
     ["links"],
     ["context", "datakey"],

@@ -112,7 +112,8 @@ def _copy_media(storage: Storage, copy: Path, partial: Path, progress: _Progress
     """Every file that a row of the copy names, under the same name and in the same sub-folder."""
     (partial / MEDIA).mkdir()
     for row in snapshot.kept(copy):
-        _copy_file(storage, partial, row.file_name, progress, row)
+        for name, *_ in row.files:
+            _copy_file(storage, partial, name, progress, row)
         if row.poster_name:
             _copy_file(storage, partial, row.poster_name, progress, row)
         if row.kind == "video":
@@ -130,11 +131,11 @@ def _copy_file(storage: Storage, partial: Path, name: str, progress: _Progress, 
         target.parent.mkdir(exist_ok=True)
         sha256 = disk.link_or_copy(source, target)
     except (FileNotFoundError, NotADirectoryError):
-        if name in (row.file_name, row.poster_name):
+        if name == row.poster_name or any(name == each for each, *_ in row.files):
             progress.missing[name] = row.id
         return
     length = target.stat().st_size
-    if name == row.file_name and (length, sha256) != (row.bytes, row.sha256):
+    if any(name == each and (length, sha256) != (told, hashed) for each, told, hashed in row.files):
         target.unlink()
         progress.differing.append(name)
         return

@@ -43,14 +43,23 @@ def prepare(folder: Path | None) -> None:
 
 
 async def bring(service: AsyncClient, ended: list[Followed], folder: Path | None) -> list[Generation]:
-    """Download what is completed into the folder; each generation with the path as `file`."""
+    """Download all files of what is completed into the folder; each generation with the first one's path as `file`."""
     if folder is None:
         return [each.raw for each in ended]
-    brought = []
-    for each in ended:
-        file = await service.download(each, folder) if each.status == "completed" else None
-        brought.append(each.raw | {"file": str(file) if file else None})
-    return brought
+    return [await _bring(service, each, folder) for each in ended]
+
+
+async def _bring(service: AsyncClient, ended: Followed, folder: Path) -> Generation:
+    """One generation; each of its files with its path as `file`, None when it is not stored."""
+    if ended.status != "completed":
+        return ended.raw | {"file": None}
+    if not ended.files:  # an older service
+        return ended.raw | {"file": str(await service.download(ended, folder))}
+    paths = [
+        str(await service.download(ended, folder, file=each.index)) if each.sha256 else None for each in ended.files
+    ]
+    files = [each | {"file": path} for each, path in zip(ended.raw["files"], paths, strict=True)]
+    return ended.raw | {"file": next(path for path in paths if path), "files": files}
 
 
 def tell_failures(generations: list[Generation]) -> bool:

@@ -168,7 +168,9 @@ def _tell(answer: dict[str, Any], waited: bool, json: bool) -> None:
     if json:
         return print_json(answer)
     for generation in answer.get("items") or [answer]:
-        print_line(generation.get("file") or (generation.get("url") if waited else None) or generation["id"])
+        paths = [each["file"] for each in generation.get("files") or [] if each.get("file")]
+        for line in paths or [generation.get("file") or (generation.get("url") if waited else None)]:
+            print_line(line or generation["id"])
     if not waited:
         say("accepted; follow it with `reelhook watch ID`")
 

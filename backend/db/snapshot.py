@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from backend.errors import ReelhookError, StorageFull
 from backend.migrate import make_private
@@ -15,7 +17,10 @@ from backend.model import FINAL
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A completed generation or an asset: what its bytes are called, how many they are, and their SHA-256."""
+    """A completed generation or an asset: what its bytes are called, how many they are, and their SHA-256.
+
+    `others` are the further files of a generation: name, bytes, SHA-256.
+    """
 
     id: str
     kind: str
@@ -23,6 +28,12 @@ class Kept:
     poster_name: str | None
     bytes: int
     sha256: str
+    others: tuple[tuple[str, int, str], ...] = ()
+
+    @property
+    def files(self) -> tuple[tuple[str, int, str], ...]:
+        """All its files, its own first."""
+        return ((self.file_name, self.bytes, self.sha256), *self.others)
 
 
 def take(source: Path, target: Path) -> None:
@@ -66,14 +77,33 @@ def counts(copy: Path) -> dict[str, int]:
 def kept(copy: Path) -> Iterator[Kept]:
     """Everything in a copy that has bytes in the storage, one at a time."""
     with reading(copy, settled=True) as connection:
+        others = _others(connection)
         rows = connection.execute(
             """
             SELECT id, kind, file_name, poster_name, bytes, sha256 FROM generations WHERE status = 'completed'
             UNION ALL SELECT id, kind, file_name, NULL, bytes, sha256 FROM assets
             """
         )
-        for row in rows:
-            yield Kept(*row)
+        for id, kind, name, poster, length, sha256 in rows:
+            yield Kept(id, kind, name, poster, length, sha256, others.get(id, ()))
+
+
+def _others(connection: sqlite3.Connection) -> dict[str, tuple[tuple[str, int, str], ...]]:
+    """The further files of generations that have several, by id; none in a copy taken before an upgrade."""
+    if not _has_several(connection):
+        return {}
+    rows = connection.execute(
+        "SELECT id, more_files FROM generations WHERE status = 'completed' AND more_files IS NOT NULL"
+    )
+    return {id: _stored(json.loads(more)) for id, more in rows}
+
+
+def _has_several(connection: sqlite3.Connection) -> bool:
+    return "more_files" in {name for _, name, *_ in connection.execute("PRAGMA table_info(generations)")}
+
+
+def _stored(files: list[dict[str, Any]]) -> tuple[tuple[str, int, str], ...]:
+    return tuple((one["file_name"], one["bytes"], one["sha256"]) for one in files if "file_name" in one)
 
 
 def names(copy: Path) -> Iterator[str]:
@@ -89,6 +119,17 @@ def names(copy: Path) -> Iterator[str]:
         )
         for (name,) in rows:
             yield str(name)
+        yield from _other_names(connection)
+
+
+def _other_names(connection: sqlite3.Connection) -> Iterator[str]:
+    """The names of further files; the text itself where it is no list of files, for it is no name either."""
+    if _has_several(connection):
+        for (more,) in connection.execute("SELECT more_files FROM generations WHERE more_files IS NOT NULL"):
+            try:
+                yield from [str(name) for name, length, sha256 in _stored(json.loads(more)) if f"{length:d}{sha256}"]
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                yield str(more)
 
 
 def still_there(source: Path, ids: set[str]) -> set[str]:

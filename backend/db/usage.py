@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from backend import filing
 from backend.db.connection import Tx
 from backend.model import Generation
 
@@ -142,8 +143,8 @@ async def _count(tx: Tx, row: Generation, *, deleted: int, times: int) -> None:
         status=row.status,
         deleted=deleted,
         generations=times,
-        media_ms=times * row.media_ms,
-        bytes=times * (row.bytes or 0),
+        media_ms=times * filing.media_ms(row),
+        bytes=times * filing.stored_bytes(row),
         estimated=times * row.reserved_micros,
         actual=times * row.spent_micros,
     )

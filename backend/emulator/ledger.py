@@ -35,7 +35,7 @@ class Attempt:
 
 @dataclass
 class End:
-    """How one prediction ended; `sha256` of its file, when it has one: what must be stored.
+    """How one prediction ended; `sha256` of its file, when it has one, and of all its `files`: what must be stored.
 
     `began`: it ran before. A run that succeeded is billed, and one that was canceled; a failed one is not.
     """
@@ -44,6 +44,7 @@ class End:
     status: str
     sha256: str | None
     began: bool
+    files: list[str] = field(default_factory=list)
     billed: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +59,9 @@ class Ledger:
     cancels: list[dict[str, str]] = field(default_factory=list)
     webhooks: list[Attempt] = field(default_factory=list)
     ends: list[End] = field(default_factory=list)
+    handed: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # prediction: SHA-256 of other bytes, handed out as whole
     gets: int = 0
     lists: int = 0
     files: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import struct
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -33,12 +34,27 @@ async def make(emulator: Emulator, prediction: Prediction, report: Report) -> Ou
     if prediction.input.get("end_image") and prediction.input.get("mode") != "pro":
         raise UnusableInput("end_image needs mode pro")
     content_type = _content_type(prediction)
+    if odd := prediction.faults.get("output_file"):
+        content = base64.b64decode(odd["base64"])
+        return Output(odd["name"], odd["content_type"], len(content), content)
     size = prediction.faults.get("output_bytes", {}).get("bytes") or emulator.options.output_bytes
     run = asyncio.get_running_loop().run_in_executor
     if emulator.options.render == "tiny":
         return await run(emulator.renderers, _prepared, emulator.folder, content_type, size)
     path = emulator.folder / "outputs" / f"{prediction.id}.{_SUFFIXES[content_type]}"
     return await run(emulator.renderers, _render, prediction, found, path, content_type, size, report)
+
+
+def more(prediction: Prediction, made: Output) -> list[Output]:
+    """Further outputs: the first one with a few bytes behind its end, so that each is another file."""
+    count = prediction.faults.get("output_many", {"count": 1})["count"]
+    content = b"" if count == 1 else made.source if isinstance(made.source, bytes) else made.source.read_bytes()
+    found = []
+    for number in range(1, count):
+        other = content + struct.pack(">I4sI", 12, b"free", number)
+        stem, _, suffix = made.name.rpartition(".")
+        found.append(Output(f"{stem}-{number}.{suffix}", made.content_type, len(other), other))
+    return found
 
 
 def _content_type(prediction: Prediction) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import random
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -22,10 +23,12 @@ class Streamed(FileResponse):
 
 
 class Truncated(Response):
-    """Promises the whole length, sends half and closes."""
+    """Promises the whole length, or chunks to an end, sends half and closes."""
 
-    def __init__(self, output: Output, half: bytes) -> None:
+    def __init__(self, output: Output, half: bytes, chunked: bool) -> None:
         super().__init__(half, media_type=output.content_type, headers={"content-length": str(output.size)})
+        if chunked:
+            del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -38,14 +41,18 @@ async def serve_output(request: Request) -> Response:
     emulator: Emulator = request.app.state.emulator
     emulator.ledger.downloads += 1
     prediction = emulator.predictions.by_id.get(request.path_params["id"])
-    output = prediction.file if prediction else None
-    if prediction is None or output is None or output.name != request.path_params["name"]:
+    files = prediction.files if prediction else []
+    output = next((file for file in files if file.name == request.path_params["name"]), None)
+    if prediction is None or output is None:
         return Response("Not found", 404)
     struck = emulator.faults.strike("output", prediction.model.slug, prediction.prompt)
     if "delay" in struck:
         await asyncio.sleep(struck["delay"]["delay_s"])
     for kind, arguments in struck.items():
         if kind != "delay":
+            if kind in ("output_garbage", "output_short"):  # whole, as far as anybody can see
+                handed = await _garbage(output) if kind == "output_garbage" else await _read(output, output.size // 2)
+                emulator.ledger.handed.setdefault(prediction.id, []).append(sha256(handed).hexdigest())
             return await _spoil(kind, arguments, output)
     if isinstance(output.source, bytes):
         return Response(output.source, media_type=output.content_type)
@@ -58,14 +65,18 @@ async def _spoil(kind: str, arguments: Arguments, output: Output) -> Response:
         case "output_404":
             return Response("Not found", 404)
         case "output_truncated":
-            return Truncated(output, await _read(output, output.size // 2))
+            return Truncated(output, await _read(output, output.size // 2), arguments["chunked"])
         case "output_short":
             return Raw(_unframed(content_type, await _read(output, output.size // 2)))
+        case "output_unframed":
+            return Raw(_unframed(content_type, await _read(output, output.size)))
+        case "output_chunked":
+            return StreamingResponse(_pieces(await _read(output, output.size)), media_type=content_type)
         case "output_html":
             page = "<!doctype html><title>Error</title><h1>Something went wrong</h1>"
             return Response(page, media_type=arguments["content_type"])
         case "output_garbage":
-            return Response(random.Random(1).randbytes(output.size), media_type=content_type)  # nosec B311
+            return Response(await _garbage(output), media_type=content_type)
         case "output_huge":
             return StreamingResponse(_endless(await _read(output, 1 << 20)), media_type=content_type)
         case "output_gzip":
@@ -82,6 +93,15 @@ def _unframed(content_type: str, body: bytes) -> bytes:
     """An answer that ends where the connection ends: nothing in HTTP says that it is cut."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n"
     return head.encode() + body
+
+
+async def _garbage(output: Output) -> bytes:
+    return await asyncio.to_thread(random.Random(1).randbytes, output.size)  # nosec B311
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), 10_000):
+        yield content[start : start + 10_000]
 
 
 async def _read(output: Output, count: int) -> bytes:

@@ -60,6 +60,7 @@ class Prediction:
     logs: str = ""
     data_removed: bool = False
     file: Output | None = None
+    more: list[Output] = field(default_factory=list)  # of several outputs those after the first
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     last_announcement: asyncio.Task[None] | None = None
 
@@ -72,8 +73,16 @@ class Prediction:
         return str(self.input.get("prompt", ""))
 
     @property
+    def files(self) -> list[Output]:
+        return [self.file, *self.more] if self.file else []
+
+    @property
     def file_url(self) -> str:
-        return f"{self.origin}/output/{self.id}/{self.file.name if self.file else ''}"
+        return self.file_urls[0] if self.file else f"{self.origin}/output/{self.id}/"
+
+    @property
+    def file_urls(self) -> list[str]:
+        return [f"{self.origin}/output/{self.id}/{file.name}" for file in self.files]
 
     def as_json(self) -> dict[str, Any]:
         """The prediction object: of GET, of lists and of webhooks."""
@@ -127,7 +136,7 @@ class Prediction:
 
     def remove_data(self) -> None:
         """Input, output and logs are gone, as one hour after the end."""
-        self.input, self.output, self.logs, self.file = {}, None, "", None
+        self.input, self.output, self.logs, self.file, self.more = {}, None, "", None, []
         self.data_removed = True
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from backend.emulator.inputs import UnusableInput
 from backend.emulator.ledger import End
-from backend.emulator.making import Stopped, data_uri, make
+from backend.emulator.making import Stopped, data_uri, make, more
 from backend.emulator.predictions import PROCESSING, Output, Prediction
 from backend.emulator.state import Emulator
 from backend.emulator.webhooks import announce
@@ -48,8 +48,9 @@ async def _run(emulator: Emulator, prediction: Prediction) -> None:
 def end(emulator: Emulator, prediction: Prediction, status: str) -> None:
     """Gives it a final status, unless it has one, and announces that."""
     if prediction.finish(status):
-        sha256 = prediction.file.sha256 if prediction.file else None
-        emulator.ledger.ends.append(End(prediction.id, status, sha256, prediction.started_at is not None))
+        files = [file.sha256 for file in prediction.files]
+        first = files[0] if files else None
+        emulator.ledger.ends.append(End(prediction.id, status, first, prediction.started_at is not None, files))
         announce(emulator, prediction, "completed")
         asyncio.get_running_loop().call_later(emulator.options.expiry_s, expire, emulator, prediction)
 
@@ -123,7 +124,7 @@ async def _fail_on_purpose(emulator: Emulator, prediction: Prediction) -> None:
 
 
 async def _deliver(emulator: Emulator, prediction: Prediction, made: Output) -> None:
-    prediction.file = made
+    prediction.file, prediction.more = made, more(prediction, made)
     shown = await asyncio.to_thread(_shown, prediction) if prediction.faults else prediction.file_url
     if isinstance(made.source, Path):
         await asyncio.to_thread(lambda: made.sha256)
@@ -143,7 +144,23 @@ def _shown(prediction: Prediction) -> Any:
         return faults["output_empty"]["value"]
     if "output_data_uri" in faults and file:
         return data_uri(file)
-    return [prediction.file_url] if "output_list" in faults else prediction.file_url
+    if "output_object" in faults:
+        wanted = faults["output_object"]["value"]
+        return _filled({"file": "$0", "seed": "4711"} if wanted is None else wanted, prediction.file_urls)
+    is_list = "output_list" in faults or "output_many" in faults
+    return prediction.file_urls if is_list else prediction.file_url
+
+
+def _filled(shape: Any, urls: list[str]) -> Any:
+    """The same JSON with the n-th file's URL wherever it says `$n`."""
+    if isinstance(shape, dict):
+        return {name: _filled(each, urls) for name, each in shape.items()}
+    if isinstance(shape, list):
+        return [_filled(each, urls) for each in shape]
+    for number, url in enumerate(urls) if isinstance(shape, str) else ():
+        if shape.strip() == f"${number}":
+            return shape.replace(f"${number}", url)
+    return shape
 
 
 class Progress:

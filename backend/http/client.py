@@ -22,10 +22,10 @@ from urllib.parse import urljoin
 import httpcore
 import httpx
 
-from backend.errors import AnswerTooLarge, BadAnswer, BlockedAddress, NotSent, Unanswered
+from backend.errors import AnswerTooLarge, BadAnswer, BlockedAddress, CutShort, NotSent, Unanswered
 from backend.http import requests
 from backend.http.addresses import Network, check_url
-from backend.http.downloads import Download, Fetched
+from backend.http.downloads import Download, Fetched, is_framed
 from backend.http.lines import Line, Lines, Origin
 from backend.http.requests import Files, Headers
 from backend.http.sockets import Resolver, Stream, resolve
@@ -132,13 +132,15 @@ class Http:
         trusted: Callable[[str, str, int], bool] | None = None,
         headers: Headers | None = None,
         hops: int = 0,
+        framed: bool = True,
     ) -> Fetched:
         """Download an address somebody else chose into `target`, which is removed when anything fails.
 
         `hosts(host, port, scheme)` must agree to every hop; an origin that is `trusted(scheme, host, port)`
         is reached without a check of its address. Raises `BlockedAddress`, `BadAnswer` (any status but 200,
-        more than `hops` redirects, an encoded answer, one that does not say where it ends), `AnswerTooLarge`,
-        `NotSent`, `Unanswered` and `StorageFull`. No message holds what the other side answered.
+        more than `hops` redirects, an encoded answer, and unless `framed` is False one that does not say where it
+        ends), `AnswerTooLarge`, `NotSent`, `Unanswered` (`CutShort` when a part came) and `StorageFull`. No message
+        holds what the other side answered.
         """
         deadline = time.monotonic() + total_s
         for left in range(hops, -1, -1):
@@ -150,7 +152,7 @@ class Http:
             ):
                 location = _lower(answer.headers).get("location")
                 if not (left and location and answer.status in REDIRECTS):
-                    return await _store(answer, url, Download(target, cap_bytes))
+                    return await _store(answer, url, Download(target, cap_bytes), framed)
             url, headers = _redirected(url, location, headers)
         raise AssertionError("the last hop returns or raises")
 
@@ -218,15 +220,18 @@ async def _read(answer: httpcore.Response, cap_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def _store(answer: httpcore.Response, url: str, download: Download) -> Fetched:
+async def _store(answer: httpcore.Response, url: str, download: Download, framed: bool) -> Fetched:
     headers = _lower(answer.headers)
     if answer.status != 200:
         raise BadAnswer(f"The other side answered with status {answer.status}.", status=answer.status)
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise BadAnswer("The answer is encoded.", status=200)
-    if "content-length" not in headers and headers.get("transfer-encoding", "").lower() != "chunked":
+    if framed and not is_framed(headers):
         raise BadAnswer("The answer does not say where it ends.", status=200)
-    return await download.take(_chunks(answer), headers, url)
+    try:
+        return await download.take(_chunks(answer), headers, url)
+    except (httpcore.RemoteProtocolError, httpcore.ReadError) as error:
+        raise CutShort from error
 
 
 def _redirected(url: str, location: str, headers: Headers | None) -> tuple[str, Headers | None]:

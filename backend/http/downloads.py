@@ -18,12 +18,21 @@ BATCH_BYTES = 256 << 10  # a thread hop for every network chunk would cost more 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was downloaded; `url` is where the bytes came from after redirects."""
+    """What was downloaded; `url` is where the bytes came from after redirects.
+
+    Not `framed`: nothing said where the file ends, so it may be cut.
+    """
 
     bytes: int
     sha256: str
     content_type: str | None
     url: str
+    framed: bool = True
+
+
+def is_framed(headers: Mapping[str, str]) -> bool:
+    """Whether the answer says where it ends, other than by the connection's end."""
+    return "content-length" in headers or headers.get("transfer-encoding", "").lower() == "chunked"
 
 
 class Download:
@@ -48,7 +57,7 @@ class Download:
             # A thread may be writing right now; cancelled twice, this task ends and the file still goes.
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._discard))
             raise
-        return Fetched(self._bytes, self._hash.hexdigest(), headers.get("content-type"), url)
+        return Fetched(self._bytes, self._hash.hexdigest(), headers.get("content-type"), url, is_framed(headers))
 
     async def _write_all(self, chunks: AsyncIterable[bytes]) -> None:
         batch = bytearray()

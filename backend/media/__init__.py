@@ -4,7 +4,8 @@ Hostile files are the normal case: the kind is told by the first bytes, only dec
 pixels are counted before they are decoded. All functions block: call them through `in_thread`.
 
 `kinds` tells what a file claims to be, `endings` whether it is all there, `images` and `videos` decode, `stills`
-writes posters and frames, `inspection` is the way in.
+writes posters and frames, `inspection` is the way in. `naming` says what a file is called that nobody here decodes,
+`data_uris` reads files that are written as text.
 """
 
 from __future__ import annotations

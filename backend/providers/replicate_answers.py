@@ -11,6 +11,7 @@ from typing import Any
 from backend.errors import BadAnswer, ProviderError, ProviderRefused, ProviderUnavailable, ProviderUnclear
 from backend.http import Answer
 from backend.model import Failure, Outcome
+from backend.providers import outputs
 from backend.providers import replicate_words as words
 
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
@@ -60,10 +61,10 @@ def _began(prediction: dict[str, Any], predict_s: float | None) -> bool | None:
 
 
 def _succeeded(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int) -> Outcome:
-    outputs = tuple(_urls(prediction.get("output")))
+    found = tuple(_storable(one) for one in outputs.find(prediction.get("output")))
     expire_at = min(time_ms(prediction.get("completed_at")) or now_ms, now_ms) + lifetime_ms
-    if outputs:
-        return Outcome(id, "succeeded", outputs, expire_at)
+    if found:
+        return Outcome(id, "succeeded", found, expire_at)
     gone = prediction.get("data_removed") is True
     code, why = ("output_expired", "has deleted its file") if gone else ("output_invalid", "sent no file")
     return Outcome(id, "succeeded", failure=Failure(code, f"The provider finished, but {why}.", retryable=True))
@@ -134,15 +135,6 @@ def _failure(error: object) -> Failure:
     if words.is_moderated(text):
         return Failure("moderated", text)
     return Failure("provider_failed", text, retryable=True)
-
-
-def _urls(output: object) -> list[str]:
-    """Models answer with a string, a list or an object of URLs."""
-    if isinstance(output, str):
-        output = [output]
-    if isinstance(output, dict):
-        output = list(output.values())
-    return [_storable(one) for one in output if isinstance(one, str) and one] if isinstance(output, list) else []
 
 
 def _plain(text: str) -> str:

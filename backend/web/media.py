@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from backend import filing, links
 from backend.context import Context
 from backend.errors import BadRange, Conflict, NotFound
-from backend.model import Caller
+from backend.model import Caller, Generation
 from backend.steps import browse
 from backend.web.inputs import Query
 from backend.web.operation import Call, operation
@@ -29,6 +30,12 @@ class Signed(Query):
     sig: str | None = None
 
 
+class WhichFile(Signed):
+    """One output of several by its place, from 0; without it the first that is stored."""
+
+    file: Annotated[int, Field(ge=0, le=9999)] | None = None
+
+
 @dataclass(frozen=True)
 class File:
     """A stored file and what is said of it; `tag` changes when its bytes do."""
@@ -40,7 +47,7 @@ class File:
     shown_as: str
 
 
-Finder = Callable[[Context, Caller, str, str], Awaitable[File]]
+ACTIVE = frozenset({"image/svg+xml"})
 ANYONE = Caller("link", None, admin=True)  # a genuine link names one file: who follows it does not matter
 
 
@@ -48,20 +55,21 @@ def check_signed(request: Request) -> None:
     """Raise Forbidden or Gone unless the link is one of ours; an id that is none is not found."""
     site: Site = request.app.state.site
     noun, id, *rest = request.scope["path"].removeprefix("/api/v2/").split("/")
-    links.check(site.ctx, noun, id, rest[-1], request.query_params.get("exp", ""), request.query_params.get("sig", ""))
+    exp, sig, file = (request.query_params.get(name) for name in ("exp", "sig", "file"))
+    links.check(site.ctx, noun, id, rest[-1], exp or "", sig or "", file)
 
 
 @operation(
     "GET",
     "/api/v2/images/{id}/data",
-    query=Signed,
+    query=WhichFile,
     answers={200: "image/*", 206: "image/*"},
     auth="media",
     tags=["media"],
     errors=_ERRORS,
 )
 async def image_data(call: Call) -> Response:
-    """Give an image's bytes."""
+    """Give an image's bytes; `file` is one of its files by its index."""
     return await send(call, "image", "data")
 
 
@@ -82,14 +90,14 @@ async def image_poster(call: Call) -> Response:
 @operation(
     "GET",
     "/api/v2/videos/{id}/data",
-    query=Signed,
+    query=WhichFile,
     answers={200: "video/*", 206: "video/*"},
     auth="media",
     tags=["media"],
     errors=_ERRORS,
 )
 async def video_data(call: Call) -> Response:
-    """Give a video's bytes."""
+    """Give a video's bytes; `file` is one of its files by its index."""
     return await send(call, "video", "data")
 
 
@@ -151,8 +159,11 @@ async def asset_data(call: Call) -> Response:
 
 async def send(call: Call, kind: str, variant: str) -> Response:
     """The bytes of the `id` in the path, whole or in part. Raises NotFound, Conflict while there are none, BadRange."""
-    find = _find_asset if kind == "asset" else _find_generation
-    file = await find(call.ctx, call.caller or ANYONE, call.path["id"], kind, variant)
+    caller, id = call.caller or ANYONE, call.path["id"]
+    if kind == "asset":
+        file = await _find_asset(call.ctx, caller, id, variant)
+    else:
+        file = await _find_generation(call.ctx, caller, id, kind, variant, getattr(call.query, "file", None))
     if await call.ctx.storage.size(file.name) is None:
         raise NotFound("The file is missing from the storage.", code="file_missing")
     headers = _headers(file)
@@ -171,20 +182,26 @@ async def send(call: Call, kind: str, variant: str) -> Response:
     )
 
 
-async def _find_generation(ctx: Context, caller: Caller, id: str, kind: str, variant: str) -> File:
+async def _find_generation(ctx: Context, caller: Caller, id: str, kind: str, variant: str, index: int | None) -> File:
     row = await browse.generation(ctx, caller, id)
     if row.kind != kind:
         raise NotFound(f"There is no such {kind}.", code=f"{kind}_not_found")
     if row.status != "completed" or not row.file_name or not row.sha256 or not row.content_type:
         raise Conflict(f"The {kind} is {row.shown_status}: it has no bytes.", code="no_bytes")
     if variant == "data":
-        shown_as = f"{id}.{row.file_name.rpartition('.')[2]}"
-        return File(row.file_name, row.content_type, row.bytes or 0, row.sha256, shown_as)
+        return _output(row, index)
     name = row.poster_name if variant == "poster" else filing.frame(id, variant)
     return await _beside(ctx, name, row.sha256, variant)
 
 
-async def _find_asset(ctx: Context, caller: Caller, id: str, kind: str, variant: str) -> File:
+def _output(row: Generation, index: int | None) -> File:
+    one = filing.output(row, index)
+    if one is None or not one.file_name or not one.content_type:
+        raise NotFound("There is no such file of this generation.", code="file_missing")
+    return File(one.file_name, one.content_type, one.bytes or 0, one.sha256 or "", one.file_name)
+
+
+async def _find_asset(ctx: Context, caller: Caller, id: str, variant: str) -> File:
     row = await browse.asset(ctx, caller, id)
     if variant != "data":
         return await _beside(ctx, filing.frame(id, variant), row.sha256, variant)
@@ -201,12 +218,13 @@ async def _beside(ctx: Context, name: str | None, tag: str, variant: str) -> Fil
 
 
 def _headers(file: File) -> dict[str, str]:
-    """Whatever the bytes are, a browser does not run them."""
+    """Whatever the bytes are, a browser does not run them; what it need not show, it does not."""
+    is_media = file.content_type.partition("/")[0] in ("image", "video", "audio") and file.content_type not in ACTIVE
     return {
         "accept-ranges": "bytes",
         "etag": f'"{file.tag}"',
         "cache-control": "private, max-age=31536000, immutable",
-        "content-disposition": f'inline; filename="{file.shown_as}"',
+        "content-disposition": f'{"inline" if is_media else "attachment"}; filename="{file.shown_as}"',
         "x-content-type-options": "nosniff",
         "content-security-policy": "default-src 'none'; sandbox",
         "cross-origin-resource-policy": "cross-origin",

@@ -34,6 +34,27 @@ class FailureView(View):
     retryable: bool
 
 
+class MediaView(View):
+    """What we could make of a file: `unread` is stored and could not be looked into, `missing` is not stored."""
+
+    state: Literal["read", "unread", "missing"]
+    why: str | None
+
+
+class FileView(View):
+    """One output of a generation; `index` is its place in the provider's answer. A missing one has no `url`."""
+
+    index: int
+    url: str | None
+    content_type: str | None
+    bytes: int | None
+    sha256: str | None
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    media: MediaView
+
+
 class GenerationView(View):
     """One generation: the request, where it stands, and its result."""
 
@@ -59,6 +80,8 @@ class GenerationView(View):
     width: int | None
     height: int | None
     duration_s: float | None
+    media: MediaView
+    files: list[FileView]
     cost_usd: CostView
     error: FailureView | None
     metadata: dict[str, str]

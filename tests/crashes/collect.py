@@ -57,6 +57,32 @@ def file_without_row(scene: Scene) -> None:
     trap.springs(scene)
 
 
+@case("S", "killed between two files of one prediction: none is lost, none is fetched twice", rounds=4)
+def between_files(scene: Scene) -> None:
+    trap.start(scene)
+    scene.provider.spoil({"kind": "output_many", "count": 3})
+    trap.set(scene, "file", "after", 1 + scene.round)
+    (id,) = trap.ask(scene, 1)
+    trap.springs(scene)
+    ended = scene.service.ended(id, "completed", 60)
+    assert [file["media"]["state"] for file in ended["files"]] == ["read"] * 3, ended
+    assert scene.provider.ledger["downloads"] == 3, scene.provider.ledger["downloads"]
+
+
+@case("S", "killed twice at any moment while several files come", rounds=3)
+def several_files(scene: Scene) -> None:
+    scene.start()
+    scene.provider.spoil({"kind": "output_many", "count": 4}, {"kind": "output_404", "match": {"every": 5}})
+    ids = scene.ask(3)
+    for _ in range(2):
+        until(lambda: scene.is_settled() or scene.rows(STORING))
+        time.sleep(scene.chance.random() * 0.3)
+        scene.restart()
+    hurry(scene)
+    for id in ids:
+        assert len(scene.service.ended(id, "completed", 60)["files"]) == 4
+
+
 def _spoiled(kind: str, **more: Any) -> None:
     @case("J", f"every second output is {kind}, and it is killed twice", rounds=2)
     def outputs_spoiled(scene: Scene) -> None:
@@ -71,7 +97,7 @@ def _spoiled(kind: str, **more: Any) -> None:
 
 for _kind in ("404", "truncated", "short", "html", "garbage", "huge", "gzip"):
     _spoiled(f"output_{_kind}")
-for _kind in ("other_host", "list", "empty", "wrong_kind", "data_uri"):
+for _kind in ("other_host", "list", "many", "object", "empty", "wrong_kind", "data_uri", "unframed", "chunked"):
     _spoiled(f"output_{_kind}")
 
 

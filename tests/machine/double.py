@@ -177,13 +177,13 @@ class Double:
         return JSONResponse({"next": None, "previous": None, "results": shown})
 
     async def serve(self, request: Request) -> Response:
-        """The output; with trouble only half of it, and nothing says so."""
+        """The output; with trouble only half of what is announced."""
         found = self.predictions[int(request.path_params["number"])]
         if found.file is None:
             return Response(status_code=404)
         if self.troubles:
             self.troubles.pop(0)
-            return Response(found.file[: len(found.file) // 2])
+            return Response(found.file[: len(found.file) // 2], headers={"content-length": str(len(found.file))})
         return Response(found.file)
 
     async def show_secret(self, request: Request) -> Response:

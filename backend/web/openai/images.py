@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 
 from starlette.responses import Response, StreamingResponse
 
-from backend import links
+from backend import filing, links
 from backend.context import Context
 from backend.db.connection import Tx
 from backend.errors import NotFound
+from backend.filing import Output
 from backend.model import Generation
 from backend.steps import repeat, request
 from backend.steps.repeat import Answer
@@ -57,31 +58,34 @@ async def create_images(call: Call) -> Response:
 
 
 async def _answer(ctx: Context, rows: Sequence[Generation], *, as_urls: bool) -> Response:
+    """Every file of every generation: a model may make several with one request, so there can be more than `n`."""
     first = rows[0]
     head = {
         "created": first.created_at // 1000,
         "output_format": (first.content_type or "").partition("/")[2] or None,
         "size": f"{first.width}x{first.height}" if first.width and first.height else None,
     }
+    files = [(row, one) for row in rows for one in filing.outputs(row) if one.file_name]
     if as_urls:
-        return replies.json_reply(head | {"data": [_linked(ctx, row) for row in rows]})
-    for row in rows:
-        if not row.file_name or await ctx.storage.size(row.file_name) != row.bytes:
+        return replies.json_reply(head | {"data": [_linked(ctx, row, one) for row, one in files]})
+    for _, one in files:
+        if await ctx.storage.size(one.file_name or "") != one.bytes:
             raise NotFound("The file is missing from the storage.", code="file_missing")
     before = replies.json_text(head | {"data": []})[:-2]
-    return StreamingResponse(_written(ctx, rows, before), media_type="application/json")
+    return StreamingResponse(_written(ctx, files, before), media_type="application/json")
 
 
-def _linked(ctx: Context, row: Generation) -> dict[str, object]:
-    return {"id": row.id, "url": links.link(ctx, "images", row.id)}
+def _linked(ctx: Context, row: Generation, one: Output) -> dict[str, object]:
+    file = None if one.file_name == row.file_name else one.index
+    return {"id": row.id, "url": links.link(ctx, "images", row.id, file=file)}
 
 
-async def _written(ctx: Context, rows: Sequence[Generation], before: bytes) -> AsyncIterator[bytes]:
+async def _written(ctx: Context, files: Sequence[tuple[Generation, Output]], before: bytes) -> AsyncIterator[bytes]:
     """The answer piece by piece: four large images as text would be a hundred megabytes."""
     yield before
-    for number, row in enumerate(rows):
+    for number, (row, one) in enumerate(files):
         yield f'{"," if number else ""}{{"id":"{row.id}","b64_json":"'.encode()
-        async for text in _as_base64(ctx.storage.open(row.file_name or "")):
+        async for text in _as_base64(ctx.storage.open(one.file_name or "")):
             yield text
         yield b'"}'
     yield b"]}"

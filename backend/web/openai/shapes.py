@@ -25,7 +25,7 @@ class ImageObject(pydantic.BaseModel):
 
 
 class ImagesView(pydantic.BaseModel):
-    """The images of one request; fewer than `n` when some of them failed."""
+    """The images of one request; fewer than `n` when some failed, more when the model made several at once."""
 
     created: int
     data: list[ImageObject]
