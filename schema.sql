@@ -117,6 +117,7 @@ CREATE TABLE generations (
   lease_owner TEXT,             -- the worker that has it now; its writes are fenced by this name
   held_at BIGINT,               -- when a restore made it unclear; NULL as soon as more is known
   began_at BIGINT,              -- when the provider first said that it runs: from then on a cancel may cost
+  bill_told TEXT,               -- JSON: the bill as it was when the end was told; NULL while that is still right
 
   CONSTRAINT kind_known CHECK (kind IN ('image', 'video')),
   CONSTRAINT status_known CHECK (status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing', 'completed', 'failed', 'canceled')),

@@ -123,6 +123,7 @@ class Generation:
     lease_owner: str | None
     held_at: int | None
     began_at: int | None = None
+    bill_told: str | None = None
 
     @property
     def shown_status(self) -> str:
