@@ -121,6 +121,7 @@ CREATE TABLE generations (
   lease_owner TEXT,             -- the worker that has it now; its writes are fenced by this name
   held_at BIGINT,               -- when a restore made it unclear; NULL as soon as more is known
   began_at BIGINT,              -- when the provider first said that it runs: from then on a cancel may cost
+  bill_told TEXT,               -- JSON: the bill as it was when the end was told; NULL while that is still right
   media_state TEXT,             -- what we could make of the file above: read or unread; NULL counts as read
   media_why TEXT,               -- what there is to say about that
   more_files TEXT,              -- JSON: the other outputs, those that are missing too; NULL: there are none

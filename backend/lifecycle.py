@@ -47,10 +47,10 @@ async def learn(
         return "unknown"
     if generation.provider_id not in (None, outcome.provider_id):
         return "another prediction"
-    if generation.status not in IN_FLIGHT:
-        return "late"
     if generation.provider_id is None and not answered and await _is_anothers(tx, generation, outcome):
         return "another prediction"
+    if generation.status not in IN_FLIGHT:
+        return await _correct_bill(tx, ctx, generation, outcome)
     try:
         return await _apply(tx, ctx, generation, outcome, owner)
     except WrongStatus:
@@ -85,6 +85,25 @@ async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome,
         return "canceled"
     await generations.move(tx, generation.id, FAILED, now=now, failure=failure, **theirs)
     return "failed"
+
+
+async def _correct_bill(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome) -> str:
+    """A word that comes after the end changes nothing but the bill: what was spent, or what turns out to be free."""
+    ended: billing.Ended | None = None if outcome.state == "running" else outcome.state
+    if ended is None and generation.provider_id is not None:
+        if generation.status != CANCELED or not outcome.began:
+            return "late"  # an old word about a run whose end is known
+        ended = "canceled"
+    if generation.status not in (FAILED, CANCELED):
+        return "late"
+    sent = replace(generation, claimed_at=generation.claimed_at or generation.created_at)
+    model = ctx.catalog.models.get(generation.model)
+    bill = billing.judge(sent, model, ended, began=outcome.began, predict_s=outcome.predict_s)
+    if all(bill[name] == getattr(generation, name) for name in bill):
+        return "late"
+    began_at = generation.began_at or (ctx.now() if outcome.began else None)
+    facts = {"provider_id": outcome.provider_id, "began_at": began_at}
+    return "bill corrected" if await generations.correct(tx, generation, ctx.now(), bill, **facts) else "late"
 
 
 async def _keep_running(

@@ -123,6 +123,7 @@ class Generation:
     lease_owner: str | None
     held_at: int | None
     began_at: int | None = None
+    bill_told: str | None = None
     media_state: Literal["read", "unread"] | None = None
     media_why: str | None = None
     more_files: list[dict[str, Any]] | None = None  # see filing.outputs

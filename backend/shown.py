@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -76,7 +77,7 @@ def event(ctx: Context, one: Event, row: Generation | None) -> Shown:
 
 def _as_of(one: Event, row: Generation) -> Generation:
     if one.type != "generation.processing":
-        return row
+        return replace(row, **json.loads(row.bill_told)) if row.bill_told else row
     without: dict[str, Any] = dict.fromkeys(_OF_THE_END)
     if row.submitted_at is not None and row.submitted_at > one.created_at:
         without["submitted_at"] = None  # it was unclear then, and adopted later

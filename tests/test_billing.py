@@ -13,10 +13,10 @@ from auditor import witness
 from emulating import Provider, until
 from workshop import Workshop, working
 
-from backend import billing, lifecycle
+from backend import billing, lifecycle, shown
 from backend.billing import Facts, may_be_billed
 from backend.catalog import CHARGES, load, parse
-from backend.model import Outcome
+from backend.model import Event, Outcome
 from backend.providers import replicate_answers
 
 pytestmark = pytest.mark.hazard(57)
@@ -75,6 +75,14 @@ def learn(bench: Workshop, id: str, **told: Any) -> str:
     """The provider's word, as it would stand in an answer or a webhook."""
     outcome = replicate_answers.outcome({"id": bench.row(id).provider_id, **told}, bench.clock(), 3_600_000)
     return bench.run(bench.ctx.db.write(lambda tx: lifecycle.learn(tx, bench.ctx, id, outcome)))
+
+
+def shown_end(bench: Workshop, id: str) -> dict[str, Any]:
+    """The generation as the event of its end shows it."""
+    row = bench.row(id)
+    at = row.finished_at or 0
+    event = Event("e", id, row.client_id, row.campaign_id, f"generation.{row.status}", None, at)
+    return dict(shown.event(bench.ctx, event, row)["data"])
 
 
 FREE = (
@@ -284,6 +292,51 @@ def test_what_was_given_up_or_never_heard_of_counts_also_when_it_is_deleted(
     for id in (overdue, unheard):
         assert bench.http.delete(f"/api/v2/generations/{id}").status_code == 204
     assert money(bench) == (2 * PRICE / 1e6, 0) and used(bench) == 2 * PRICE / 1e6
+
+
+LATE: list[tuple[dict[str, Any], bool, str]] = [
+    ({"status": "aborted"}, False, "bill corrected"),
+    ({"status": "canceled", "started_at": None}, False, "bill corrected"),
+    ({"status": "failed", "error": "broken"}, False, "bill corrected"),  # this model's failures are free
+    ({"status": "canceled", "started_at": "2026-11-28T00:00:00Z"}, True, "late"),
+    ({"status": "canceled"}, True, "late"),
+    ({"status": "succeeded", "output": "http://127.0.0.1/a.png"}, True, "late"),
+    ({"status": "processing"}, True, "late"),
+    ({"status": "starting"}, True, "late"),
+]
+
+
+@pytest.mark.parametrize(("told", "counts", "note"), LATE)
+def test_what_turns_out_to_be_free_after_it_was_given_up_gives_its_reservation_back_once(
+    bench: Workshop, provider: Provider, told: dict[str, Any], counts: bool, note: str
+) -> None:
+    id = run(bench, provider, {"kind": "delay", "delay_s": 60.0})
+    bench.clock.forward(3 * 3600)
+    bench.ctx.providers["replicate"].base_url = "http://127.0.0.1:9/v1"
+    bench.look("processing")
+    before = bench.ended(id, "failed")
+    assert before["possibly_charged"] and money(bench) == (PRICE / 1e6, 0)
+    assert [learn(bench, id, **told) for _ in range(3)] == [note, "late", "late"]
+    spent = PRICE / 1e6 if counts else 0
+    assert money(bench) == (spent, 0) and used(bench) == spent
+    assert bench.get(id) == before | {"possibly_charged": counts}
+    assert shown_end(bench, id) == before  # whoever is told of the end again is told the same
+    if not counts:  # and if it says otherwise after all, it counts again
+        learn(bench, id, status="succeeded", output=None)
+        assert money(bench) == (PRICE / 1e6, 0) and shown_end(bench, id) == before
+
+
+def test_what_was_refused_and_was_taken_all_the_same_counts(bench: Workshop, provider: Provider) -> None:
+    id = run(bench, provider, {"kind": "create_422"})
+    assert bench.ended(id, "failed")["possibly_charged"] is False and money(bench) == (0, 0)
+    row = bench.row(id)
+    told = {"id": "p1", "status": "processing", "webhook": f"http://127.0.0.1/webhooks/{id}/{row.nonce}"}
+    for word, note in ((told | {"webhook": "http://127.0.0.1/x"}, "another prediction"), (told, "bill corrected")):
+        outcome = replicate_answers.outcome(word, bench.clock(), 1)
+        said = bench.run(bench.ctx.db.write(lambda tx, one=outcome: lifecycle.learn(tx, bench.ctx, id, one)))
+        assert said == note
+    assert bench.get(id)["possibly_charged"] and money(bench) == (PRICE / 1e6, 0)
+    assert learn(bench, id, status="canceled", started_at=None) == "late"  # it had begun
 
 
 @pytest.mark.parametrize("token", ["r8_\u200babc", "r8_\nabc", "r8_é", "r8_\ud800", "r8_\0"])

@@ -251,6 +251,12 @@ async def work(call: Watched) -> None:
     await call(generations.move, id_of(0), "completed", now=14, **file, duration_s=None, progress=1.0)
     why = Failure("timed_out", "zu spät", True)
     await call(generations.move, id_of(2), "failed", now=14, failure=why, possibly_charged=True)
+    lost = await generations.get(call.tx, id_of(2))
+    for micros in (7, 7, None):  # the second time it is no longer the bill that was read
+        bill = {"possibly_charged": micros is None, "cost_actual_micros": micros}
+        await call(generations.correct, lost, 15, bill, provider_id="x2", began_at=3)
+    await call(balances.correct, lost, replace(lost, possibly_charged=False), 15)
+    await call(usage.correct, lost, replace(lost, possibly_charged=False))
     await call(generations.begin, [id_of(4)], owner="w", now=14)
     await call(generations.move, id_of(4), "unclear", now=14, held_at=14)
     await call(claims.count_in_flight, "p")

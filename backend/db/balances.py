@@ -72,6 +72,12 @@ async def settle(tx: Tx, row: Generation, now: int) -> None:
         await _warn(tx, owner, found, now)
 
 
+async def correct(tx: Tx, old: Generation, new: Generation, now: int) -> None:
+    """What it cost is known better than when it ended."""
+    for owner, found in await _change(tx, new, 0, new.spent_micros - old.spent_micros):
+        await _warn(tx, owner, found, now)
+
+
 async def release(tx: Tx, row: Generation) -> None:
     """An unfinished one is gone: what was reserved is free."""
     await _change(tx, row, -row.reserved_micros, 0)

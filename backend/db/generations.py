@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from backend.db import balances, dependencies, events, sources, usage
@@ -17,7 +18,7 @@ COLUMNS = (
     "cancel_requested_at, cancel_sent_at, possibly_charged, file_name, poster_name, content_type, bytes, sha256, "
     "width, height, duration_s, cost_estimated_micros, cost_actual_micros, error_code, error_message, error_retryable, "
     "created_at, claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner, held_at, "
-    "began_at, media_state, media_why, more_files"
+    "began_at, bill_told, media_state, media_why, more_files"
 )
 _JSON = ("source", "params", "metadata", "outputs")
 _NAMES = tuple(COLUMNS.split(", "))
@@ -126,6 +127,35 @@ async def begin(tx: Tx, ids: list[str], *, owner: str, now: int) -> list[Generat
 async def note(tx: Tx, id: str, *, status: str, owner: str | None = None, **fields: Any) -> bool:
     """Change columns other than the status while the row is in this status; whether it was."""
     return await _update(tx, id, fields, f"status = '{status}'", owner) is not None
+
+
+async def correct(tx: Tx, old: Generation, now: int, bill: Mapping[str, Any], **facts: Any) -> bool:
+    """Write another bill for one that ended without a result, as long as it has the old one; whether it had.
+
+    Its balances and its day follow. What clients are told of its end stays as it was.
+    """
+    told = {name: getattr(old, name) for name in bill}
+    row = await tx.one(
+        f"""
+        UPDATE generations SET possibly_charged = :charged, cost_actual_micros = :actual, bill_told = :told,
+          provider_id = :provider_id, began_at = :began_at
+        WHERE id = :id AND status IN ('failed', 'canceled')
+        AND possibly_charged = :was_charged AND COALESCE(cost_actual_micros, -1) = :was_actual
+        RETURNING {COLUMNS}
+        """,  # noqa: S608
+        id=old.id,
+        charged=int(bill["possibly_charged"]),
+        actual=bill["cost_actual_micros"],
+        told=old.bill_told or _write(told),
+        was_charged=int(old.possibly_charged),
+        was_actual=-1 if old.cost_actual_micros is None else old.cost_actual_micros,
+        **facts,
+    )
+    if row is None:
+        return False
+    await balances.correct(tx, old, read(row), now)
+    await usage.correct(tx, old, read(row))
+    return True
 
 
 async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[str, Any]) -> bool:

@@ -68,6 +68,12 @@ async def add(tx: Tx, row: Generation) -> None:
     await _count(tx, row, deleted=0, times=1)
 
 
+async def correct(tx: Tx, old: Generation, new: Generation) -> None:
+    """What a finished one cost is known better than when it ended."""
+    await _count(tx, old, deleted=0, times=-1)
+    await _count(tx, new, deleted=0, times=1)
+
+
 async def mark_deleted(tx: Tx, row: Generation) -> None:
     """The row of a finished one is gone, what it cost is not."""
     await _count(tx, row, deleted=0, times=-1)

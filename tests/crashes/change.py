@@ -68,6 +68,33 @@ def killed_at_the_cancel(scene: Scene) -> None:
     scene.service.ended(id, "canceled", 40)
 
 
+@case("Y", "canceled after it began, and killed around what is counted", rounds=6)
+def canceled_after_the_start(scene: Scene) -> None:
+    trap.start(scene)
+    scene.provider.spoil({"kind": "stuck"})
+    (id,) = scene.ask()
+    scene.service.reach(id, "processing")
+    until(lambda: scene.rows("SELECT id FROM generations WHERE began_at IS NOT NULL"))
+    place = ("cancel", "commit", "commit")[scene.round % 3]
+    trap.set(scene, place, "after" if scene.round % 2 else "before", 1 + scene.round // 3)
+    with suppress(httpx.TransportError):
+        scene.service.cancel(id)
+    trap.springs(scene)
+    scene.service.cancel(id)  # in case the kill came before the wish was kept
+    assert scene.service.ended(id, "canceled", 40)["possibly_charged"]
+
+
+@case("Y", "a success without a file, and a kill around what is counted", rounds=4)
+def empty_success(scene: Scene) -> None:
+    trap.start(scene)
+    scene.provider.spoil({"kind": "output_empty"}, slow_run(1.0))
+    (id,) = scene.ask()
+    scene.service.reach(id, "processing")
+    trap.set(scene, "commit", "after" if scene.round % 2 else "before", 2 + scene.round // 2)
+    trap.springs(scene)
+    assert scene.service.ended(id, "failed", 40)["possibly_charged"]
+
+
 @case("Y", "a film is canceled while it waits, then a kill", rounds=3)
 def waiting_is_canceled(scene: Scene) -> None:
     scene.start()

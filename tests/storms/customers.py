@@ -84,6 +84,7 @@ class Customer:
             self.want_from_asset: 6,
             self.want_from_generated: 16,
             self.cancel_one: 8,
+            self.cancel_at_a_bad_time: 8,
             self.retry_one: 6,
             self.delete_one: 4,
         }
@@ -123,6 +124,28 @@ class Customer:
     def cancel_one(self) -> None:
         if one := self.recent():
             self.post("cancel", f"/api/v2/generations/{one['id']}/cancel", {}, {200, 202, 404, 409})
+
+    def cancel_at_a_bad_time(self) -> None:
+        """Right after it was accepted, when it has begun, at its end, or again and again."""
+        before = len(self.made)
+        self.want_image()
+        if len(self.made) == before:
+            return
+        path = f"/api/v2/generations/{self.made[-1]['id']}"
+        waits = self.chance.choice(((0.0,), (None,), (0.2,), (0.05,) * 6))
+        for seconds in waits:
+            if seconds is None:
+                self._wait_until_it_runs(path)
+            else:
+                time.sleep(seconds)
+            self.post("cancel at a bad time", f"{path}/cancel", {}, {200, 202, 404, 409})
+
+    def _wait_until_it_runs(self, path: str) -> None:
+        for _ in range(20):
+            answer = self.send("look", lambda: self.http.get(path), {200, 404})
+            if answer.status_code == 404 or answer.json()["stage"] not in ("queued", "submitting", "unclear"):
+                return
+            time.sleep(0.05)
 
     def retry_one(self) -> None:
         for one in self.chance.sample(self.made[-REMEMBERED:], min(5, len(self.made))):
