@@ -96,8 +96,12 @@ def only_process(path: Path, role: str) -> Iterator[bool]:
     The lock is on a file of its own: closing any descriptor of the database would drop SQLite's locks.
     """
     shared = sqlite3.sqlite_version_info >= SAFE_SQLITE
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.{role if shared else 'process'}.lock").open("a") as lock:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        opened = path.with_name(f"{path.name}.{role if shared else 'process'}.lock").open("a")
+    except OSError as error:
+        raise SettingsError(f"DATABASE_URL: {error.filename}: {error.strerror}") from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -255,8 +259,9 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    except (OSError, UnicodeError, TypeError) as error:  # the last two for a name that is none
+        why = (error.strerror or error) if isinstance(error, OSError) else "no name of a machine"
+        raise SettingsError(f"cannot listen on {host}:{port}: {why}") from error
 
 
 def _already_used(path: Path, shared: bool) -> str:

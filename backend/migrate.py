@@ -23,6 +23,7 @@ from backend import durable
 from backend.ids import new_id
 
 HERE = Path(__file__).parent
+WAIT_S = 30.0  # for somebody else who writes
 CRITICAL_TABLES = frozenset(
     ("clients", "campaigns", "api_keys", "assets", "generations", "deliveries", "events", "idempotency_keys")
 )
@@ -102,10 +103,10 @@ def _bring(
     return Report(0, len(every), ("schema.sql",))
 
 
-def check(path: Path) -> Report:
-    """What `migrate` would do, changing nothing. Raises MigrationError as it would."""
+def check(path: Path, *, wait_s: float = WAIT_S) -> Report:
+    """What `migrate` would do, changing nothing. Raises MigrationError as it would; `wait_s`: for a locked file."""
     every = known()
-    before = _look(path, every)
+    before = _look(path, every, wait_s)
     if before is None:
         return Report(0, len(every), ("schema.sql",))
     return Report(before, len(every), tuple(_label(one) for one in every[before:]))
@@ -120,18 +121,24 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def _look(path: Path, every: list[Migration]) -> int | None:
+def _look(path: Path, every: list[Migration], wait_s: float = WAIT_S) -> int | None:
     """How many migrations the file has, found without changing it; None when there is nothing in it."""
-    if not path.exists() or (path.is_file() and not path.stat().st_size):
-        return None
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+        if not path.exists() or (path.is_file() and not path.stat().st_size):
+            return None
+        if not path.is_file():
+            raise MigrationError(f"{path}: this is not a file")
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=wait_s)) as connection:
             before = _version(connection, every)
             if before == len(every):
                 verify(connection)
             return before
+    except sqlite3.OperationalError as error:
+        raise MigrationError(f"{path}: {error}") from error
     except sqlite3.Error as error:
         raise MigrationError(f"{path}: this is not a SQLite database: {error}") from error
+    except OSError as error:
+        raise MigrationError(f"{path}: {error.strerror}") from error
 
 
 def verify(connection: sqlite3.Connection) -> None:
@@ -154,7 +161,7 @@ def statements(text: str) -> Iterator[str]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT_S)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     # Off, as SQLite advises: a migration that rebuilds a table would empty those that refer to it.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from reelhook.errors import InvalidArgument
 
 DEFAULT_URL = "http://localhost:8000"
+_VISIBLE = re.compile(r"[!-~]+")
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,39 @@ class Address:
 
 
 def address(base_url: str | None, api_key: str | None) -> Address:
-    """The address from what was given, else from REELHOOK_URL and REELHOOK_API_KEY. Raises InvalidArgument."""
-    url = (base_url or os.environ.get("REELHOOK_URL") or DEFAULT_URL).rstrip("/")
-    key = os.environ.get("REELHOOK_API_KEY") if api_key is None else api_key
+    """The address from what was given, else from REELHOOK_URL and REELHOOK_API_KEY. Raises InvalidArgument.
+
+    Blanks around them are left out, and what is blank counts as not given; but an `api_key` of "" means none.
+    """
+    url = (_trimmed(base_url) or _trimmed(os.environ.get("REELHOOK_URL")) or DEFAULT_URL).rstrip("/")
+    key = _trimmed(os.environ.get("REELHOOK_API_KEY") if api_key is None else api_key)
+    if not _is_usable(url):
+        raise InvalidArgument(
+            "the address (REELHOOK_URL) must look like http://localhost:8000, without a name and password in it"
+        )
+    if not _VISIBLE.fullmatch(key or "none"):
+        raise InvalidArgument("the API key (REELHOOK_API_KEY) holds characters that no key has")
+    return Address(url, key or None)
+
+
+def _trimmed(text: str | None) -> str:
+    return (text or "").strip()
+
+
+def _is_usable(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        usable = parts.scheme in ("http", "https") and parts.port != 0 and _is_host(parts.hostname or "")
     except ValueError:
-        usable = False
-    if not usable or parts.username is not None or parts.query or parts.fragment:
-        raise InvalidArgument("the address must look like http://localhost:8000, without a name and password in it")
-    if key and not (key.isascii() and key.isprintable() and " " not in key):
-        raise InvalidArgument("the API key holds characters that no key has")
-    return Address(url, key or None)
+        return False
+    return bool(usable and _VISIBLE.fullmatch(url) and not (parts.query or parts.fragment or "@" in parts.netloc))
+
+
+def _is_host(host: str) -> bool:
+    """A name or an address: what looks like an address has to be one. Raises ValueError."""
+    if ":" in host or host.rpartition(".")[2].isdigit():
+        return bool(ip_address(host.partition("%")[0]))
+    return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.removesuffix(".").split("."))
 
 
 def origin(url: str) -> tuple[str, str, int]:

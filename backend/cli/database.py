@@ -13,10 +13,10 @@ SQLITE_VERSION = sqlite3.sqlite_version
 IS_SAFE_FOR_SEVERAL = sqlite3.sqlite_version_info >= (3, 51, 3)
 
 
-def bring(file: Path, *, check: bool) -> migrate.Report:
+def bring(file: Path, *, check: bool, wait_s: float = migrate.WAIT_S) -> migrate.Report:
     """Migrate the file, or with `check` only say what would be done. Raises ReelhookError with the reason."""
     try:
-        found = migrate.check(file)
+        found = migrate.check(file, wait_s=wait_s)
         return found if check else migrate.migrate(file, actor="cli")
     except (migrate.MigrationError, sqlite3.Error, OSError) as error:
-        raise ReelhookError(f"{file}: {error}") from error
+        raise ReelhookError(f"DATABASE_URL: {error if str(file) in str(error) else f'{file}: {error}'}") from error

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from backend.cli.options import Json
+from backend.cli.options import Json, listening
 from backend.cli.output import print_json, say
 
-Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Host = Annotated[str, typer.Option(help="The address to listen on.", callback=listening)]
 
 
 def serve(
@@ -103,8 +103,7 @@ def doctor(json: Json = False) -> None:
         print_json({"ok": checks.passes(found), "checks": [each.as_dict() for each in found]})
     else:
         checks.show(found)
-    if not checks.passes(found):
-        raise typer.Exit(1)
+    checks.leave(0 if checks.passes(found) else 1)
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

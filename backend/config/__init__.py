@@ -9,14 +9,15 @@ import hashlib
 import re
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from backend.config import values
-from backend.config.sources import EnvFile, EnvFileError, Environment
+from backend.config.sources import EnvFile, EnvFileError, Environment, read_file
 from backend.config.values import (
     DatabaseUrl,
     DataKey,
@@ -37,7 +38,7 @@ __all__ = ["EnvFileError", "Network", "Settings", "is_loopback", "is_public"]
 class Settings(BaseSettings):
     """Every setting, its default and its meaning (shown by `reelhook doctor`)."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     database_url: DatabaseUrl = Field("sqlite:///data/reelhook.db", description="where rows are kept")
     storage_url: StorageUrl = Field("file:data/media", description="where bytes are kept")
@@ -65,13 +66,21 @@ class Settings(BaseSettings):
         None, description="keys of before, separated by commas: links they signed still work"
     )
     max_in_flight: int = Field(200, ge=1, le=10_000, description="predictions at one provider at a time")
-    max_unfinished_per_client: int = Field(10_000, ge=1, description="generations a client may have unfinished")
+    max_unfinished_per_client: int = Field(
+        10_000, ge=1, le=10_000_000, description="generations a client may have unfinished"
+    )
     max_asset_mb: int = Field(200, ge=1, le=5_000, description="the largest asset")
     max_output_mb: int = Field(2_000, ge=1, le=20_000, description="the largest output that is stored")
     history_days: int = Field(90, ge=1, le=3650, description="how long events and received webhooks are kept")
     min_free_mb: int = Field(200, ge=0, le=10_000_000, description="free disk below which nothing new is accepted")
 
     _port: int = PrivateAttr(8000)
+
+    def __init__(self, *, _env_file: str | Path | None = ".env", **given: Any) -> None:
+        """Raises EnvFileError for a file that cannot be read as settings, ValidationError for a setting."""
+        if _env_file is not None:
+            read_file(_env_file)  # before pydantic looks at it, which ignores one half of them and dies of the other
+        super().__init__(_env_file=_env_file, **given)
 
     @classmethod
     def settings_customise_sources(

@@ -35,9 +35,17 @@ class EnvFile(DotEnvSettingsSource):
     def _read_env_files(self) -> Mapping[str, str | None]:
         if not isinstance(self.env_file, str | Path):
             return {}
-        text = _read(Path(self.env_file))
-        _check(text, self.env_file)
+        text = read_file(self.env_file)
         return _set({name.lower(): value for name, value in dotenv_values(stream=StringIO(text)).items()})
+
+
+def read_file(file: str | Path) -> str:
+    """The text of a file of settings, or none when there is no file. Raises EnvFileError."""
+    text = _read(Path(file))
+    for each in parse_stream(StringIO(text)):
+        if each.error or (each.key is not None and not _NAME.fullmatch(each.key)):
+            raise EnvFileError(f"{file} cannot be read in line {each.original.line}: write NAME=value")
+    return text
 
 
 def _set(found: Mapping[str, str | None]) -> Mapping[str, str | None]:
@@ -45,7 +53,6 @@ def _set(found: Mapping[str, str | None]) -> Mapping[str, str | None]:
 
 
 def _read(path: Path) -> str:
-    """The text of the file, or none when there is no file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise EnvFileError(f"{path} is not a file")
@@ -64,9 +71,3 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise EnvFileError(f"{path} is not text in UTF-8 (line {line}): save it as UTF-8") from None
-
-
-def _check(text: str, file: object) -> None:
-    for each in parse_stream(StringIO(text)):
-        if each.error or (each.key is not None and not _NAME.fullmatch(each.key)):
-            raise EnvFileError(f"{file} cannot be read in line {each.original.line}: write NAME=value")

@@ -14,8 +14,19 @@ __all__ = ["Storage", "StoredFile", "check_name", "open_storage", "save", "spool
 
 
 def open_storage(url: str) -> Storage:
-    """The storage a STORAGE_URL names: `file:data/media` below the working directory, or `file:///srv/media`."""
-    parts = urlsplit(url)
+    """The storage a STORAGE_URL names: `file:data/media` below the working directory, or `file:///srv/media`.
+
+    Raises SettingsError.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise SettingsError("STORAGE_URL is no URL") from None
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
         raise SettingsError("STORAGE_URL must be file:FOLDER or file:///FOLDER; other storages are not known.")
-    return Folder(Path(unquote(parts.path)))
+    folder = Path(unquote(parts.path))
+    try:
+        return Folder(folder)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no folder can have this name"
+        raise SettingsError(f"STORAGE_URL: nothing can be stored in {folder}: {why}") from error

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+import sys
+import threading
+from collections.abc import Awaitable, Sequence
+from typing import NoReturn
 
 from pydantic import SecretStr, ValidationError
 
@@ -12,17 +16,22 @@ from backend.cli.doctor.check import Check, State
 from backend.cli.output import print_table
 from backend.cli.processes import setting_names
 from backend.cli.settings import reasons
-from backend.config import Settings
+from backend.config import EnvFileError, Settings
 from backend.logs import redact
+
+CHECK_S = 15.0
+LONGEST_S = 25.0
 
 
 def examine() -> list[Check]:
     """Every setting in its order, then what belongs to none. No row and no file is changed by looking."""
     try:
         settings = Settings()
+    except EnvFileError as error:
+        return [Check(".env", "", State.FAIL, str(error))]
     except ValidationError as error:
         return [Check(name, "", State.FAIL, reason) for name, reason in reasons(error).items()]
-    found = {check.name: check for check in asyncio.run(_run(settings))}
+    found = {check.name: check for check in _look(settings)}
     listed = []
     for field, names in setting_names().items():
         plain = Check(names[0], "", State.OK, Settings.model_fields[field].description or "")
@@ -41,23 +50,49 @@ def show(checks: Sequence[Check]) -> None:
     print_table(("setting", "value", "state", "meaning, or what to do"), rows)
 
 
-async def _run(settings: Settings) -> list[Check]:
+def leave(status: int) -> NoReturn:
+    """End the process now: a check that hangs is not waited for, and nothing that was looked at needs tidying up."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _look(settings: Settings) -> list[Check]:
+    """What each check found. They run beside this thread, so that one which blocks its own cannot stop the report."""
+    found: list[list[Check]] = []
+    thread = threading.Thread(target=lambda: asyncio.run(_run(settings, found)), daemon=True)
+    thread.start()
+    thread.join(LONGEST_S)
+    if not found:
+        return [Check("doctor", "", State.FAIL, f"the checks did not come to an end in {LONGEST_S:.0f} s")]
+    return found[0]
+
+
+async def _run(settings: Settings, found: list[list[Check]]) -> None:
     from backend.http import Http
 
     http = Http()
-    try:
-        found = await asyncio.gather(
-            machine.database(settings),
-            machine.work(settings),
-            machine.storage(settings),
-            machine.redis(settings),
-            network.replicate(settings, http),
-            network.addresses(settings, http),
-            network.access(settings),
-        )
-    finally:
-        await http.close()
-    return [check for each in found for check in each]
+    looks: dict[str, Awaitable[list[Check]]] = {
+        "DATABASE_URL": machine.database(settings),
+        "generations": machine.work(settings),
+        "STORAGE_URL": machine.storage(settings),
+        "REDIS_URL": machine.redis(settings),
+        "REPLICATE_BASE_URL": network.replicate(settings, http),
+        "NGROK_URL" if settings.ngrok_url else "BASE_URL": network.addresses(settings, http),
+        "AUTH_MODE": network.access(settings),
+    }
+    ended = await asyncio.gather(*(asyncio.wait_for(each, CHECK_S) for each in looks.values()), return_exceptions=True)
+    found.append([check for name, end in zip(looks, ended, strict=True) for check in _told(name, end)])
+    await http.close()
+
+
+def _told(name: str, end: list[Check] | BaseException) -> list[Check]:
+    """What a check found, or how it broke off: that is a finding as well."""
+    if isinstance(end, TimeoutError):
+        return [Check(name, "", State.FAIL, f"no answer within {CHECK_S:.0f} s")]
+    if isinstance(end, BaseException):
+        return [Check(name, "", State.FAIL, f"cannot be used: {redact(str(end)) or type(end).__name__}")]
+    return end
 
 
 def _value(settings: Settings, field: str) -> str:

@@ -15,6 +15,9 @@ from backend.db.connection import sqlite_path
 from backend.errors import ReelhookError
 from backend.model import UNCLEAR
 
+LOCKED_S = 4.0  # for a database that somebody holds locked
+REDIS_S = 5.0
+
 
 async def database(settings: Settings) -> list[Check]:
     """The database can be opened and has, or will get, the current schema."""
@@ -24,9 +27,9 @@ async def database(settings: Settings) -> list[Check]:
 def _database(url: str) -> Check:
     try:
         file = sqlite_path(url)
-        report = bring(file, check=True)
+        report = bring(file, check=True, wait_s=LOCKED_S)
     except ReelhookError as error:
-        return Check("DATABASE_URL", "", State.FAIL, error.message)
+        return Check("DATABASE_URL", "", State.FAIL, error.message.removeprefix("DATABASE_URL: "))
     if not _is_writable(file.parent):
         return Check("DATABASE_URL", "", State.FAIL, f"{file.parent.resolve()} cannot be written to")
     if report.before == 0 and report.ran:
@@ -55,7 +58,7 @@ async def work(settings: Settings) -> list[Check]:
     """What a person should look at: requests nobody knows the end of, bills without a result, what was set aside."""
     try:
         file = sqlite_path(settings.database_url)
-        report = await asyncio.to_thread(bring, file, check=True)
+        report = await asyncio.to_thread(bring, file, check=True, wait_s=LOCKED_S)
         if report.before == 0 or report.ran:
             return []  # there is none yet, or none that this version can read
         unclear, charged, aside = await _troubled(file)
@@ -95,7 +98,9 @@ async def storage(settings: Settings) -> list[Check]:
         await store.delete(name)
         free = await store.free_bytes()
     except (ReelhookError, OSError) as error:
-        return [Check("STORAGE_URL", "", State.FAIL, f"nothing can be stored: {error}")]
+        why = str(error).removeprefix("STORAGE_URL: ")
+        advice = why if why.startswith("nothing can be stored") else f"nothing can be stored: {why}"
+        return [Check("STORAGE_URL", "", State.FAIL, advice)]
     free_mb = None if free is None else free // 1_000_000
     if free_mb is not None and free_mb < settings.min_free_mb:
         advice = f"only {free_mb} MB free; nothing new is accepted below MIN_FREE_MB"
@@ -112,7 +117,8 @@ async def redis(settings: Settings) -> list[Check]:
 
     client: Any = from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
     try:
-        await client.ping()
+        async with asyncio.timeout(REDIS_S):
+            await client.ping()
     except (RedisError, OSError) as error:
         advice = f"no answer ({type(error).__name__}): each process would count for itself"
         return [Check("REDIS_URL", "", State.WARN, advice)]

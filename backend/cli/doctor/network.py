@@ -74,7 +74,7 @@ def _clock(answer: Answer) -> Check:
     """This clock against the other side's: leases and signatures depend on it."""
     try:
         theirs = parsedate_to_datetime(answer.headers["date"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError):
         return Check("clock", "", State.OK, "the API did not say what time it is")
     skew_s = (datetime.now(UTC) - theirs.replace(tzinfo=theirs.tzinfo or UTC)).total_seconds()
     if abs(skew_s) > SKEW_S:
