@@ -127,8 +127,9 @@ def test_a_file_of_another_kind_is_kept_and_said(shop: Workshop, provider: Provi
 
 
 def test_what_could_not_be_read_is_no_reference_and_nothing_is_paid_for_it(shop: Workshop, provider: Provider) -> None:
-    provider.spoil(_file(b"neither read nor known"))
+    provider.spoil(_file(ODD["cut png"][0]()))
     image = shop.ended(shop.ask()["id"], "completed")
+    assert image["content_type"] == "image/png" and image["media"]["state"] == "unread"
     provider.spoil({"kind": "output_wrong_kind"})
     other = shop.ended(shop.ask()["id"], "completed")
     provider.spoil()
@@ -231,6 +232,24 @@ def test_what_is_stored_is_not_fetched_again_while_another_output_is_waited_for(
     assert made["status"] == "completed" and provider.ledger["downloads"] == 4
     assert [file["sha256"] for file in made["files"]] == provider.ledger["ends"][0]["files"]
     assert made["poster_url"] and bench.row(id).file_name == f"{id}.jpg"
+
+
+def test_a_second_output_leaves_no_poster_behind_when_the_first_comes_late_and_cannot_be_read(
+    bench: Workshop, provider: Provider
+) -> None:
+    provider.spoil({"kind": "output_many", "count": 2}, {"kind": "webhook_lost"})
+    id = bench.ask()["id"]
+    bench.submit_next()
+    provider.ended(bench.row(id).provider_id or "")
+    bench.clock.forward(31)
+    bench.look("processing")
+    provider.spoil({"kind": "output_truncated", "match": {"nth": 1}})
+    bench.look("storing")
+    provider.spoil({"kind": "output_garbage", "match": {"nth": 1}})
+    bench.clock.forward(2)
+    bench.look("storing")
+    made = bench.get(id)
+    assert [file["media"]["state"] for file in made["files"]] == ["unread", "read"] and made["poster_url"] is None
 
 
 def test_files_stored_before_a_crash_are_the_result_when_the_provider_has_them_no_more(
@@ -438,3 +457,14 @@ def test_a_kill_between_two_files_loses_none_and_fetches_none_twice(nth: int) ->
     case = next(each for each in CASES if each.story.__name__ == "between_files")
     _, found = play(case, round=nth)
     assert not found, found
+
+
+def test_an_event_says_the_same_whenever_it_is_told(shop: Workshop, provider: Provider) -> None:
+    provider.spoil(_file(b"neither read nor known"), {"kind": "output_many", "count": 2})
+    id = shop.ask()["id"]
+    shop.ended(id, "completed")
+    told = shop.http.get(f"/api/v2/generations/{id}/events").text
+    bodies = [json.loads(line[6:])["data"] for line in told.splitlines() if line.startswith("data: {")]
+    first, last = bodies[0], bodies[-1]
+    assert first["status"] == "processing" and first["files"] == [] and first["media"]["state"] == "read"
+    assert last["status"] == "completed" and len(last["files"]) == 2 and last["media"]["state"] == "unread"
