@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from emulating import TINY, Provider, emulating, png, until
 from odd_files import ODD, film, still
 from workshop import Workshop, working
 
-from backend import lifecycle
+from backend import lifecycle, media
 from backend.backup.taking import take
 from backend.config import Settings
 from backend.errors import InvalidMedia
@@ -86,6 +87,26 @@ def test_a_whole_file_is_kept_and_served_whatever_is_thought_of_it(
         assert answer.headers["content-disposition"].startswith("inline" if inline else "attachment")
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "sandbox" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        (lambda: ODD["film with longer sound"][0](), (64, 48)),
+        (lambda: ODD["jpeg with odd exif"][0](), (64, 48)),
+        (lambda: ODD["webp of 260 frames"][0](), (16, 16)),
+        (lambda: still("JPEG", size=(1, 1000)), (1, 1000)),
+        (lambda: still("JPEG", size=(9000, 4)), (9000, 4)),
+    ],
+    ids=["longer sound", "odd exif", "260 frames", "thin", "flat"],
+)
+def test_what_players_and_browsers_show_is_read(
+    tmp_path: Path, content: Callable[[], bytes], size: tuple[int, int]
+) -> None:
+    path, poster = tmp_path / "file", tmp_path / "poster"
+    path.write_bytes(content())
+    found = media.inspect(path, poster)
+    assert (found.width, found.height) == size and poster.stat().st_size
 
 
 @pytest.mark.parametrize("what", PAGES)
@@ -299,10 +320,10 @@ def test_deleting_a_generation_removes_all_its_files(shop: Workshop, provider: P
     witness(shop.folder)
     provider.spoil({"kind": "output_many", "count": 3})
     made = shop.ended(shop.ask()["id"], "completed")
-    media = shop.folder / "media"
-    assert len([*media.glob(f"??/{made['id']}*")]) == 4  # with the poster
+    stored = shop.folder / "media"
+    assert len([*stored.glob(f"??/{made['id']}*")]) == 4  # with the poster
     assert shop.http.delete(f"/api/v2/generations/{made['id']}").status_code == 204
-    until(lambda: shop.run(tidy.empty_trash(shop.ctx)) == 0 and not [*media.glob(f"??/{made['id']}*")])
+    until(lambda: shop.run(tidy.empty_trash(shop.ctx)) == 0 and not [*stored.glob(f"??/{made['id']}*")])
 
 
 def test_a_backup_has_all_files_and_tells_of_one_that_is_lost(tmp_path: Path, provider: Provider) -> None:
