@@ -480,6 +480,13 @@ def test_a_kill_between_two_files_loses_none_and_fetches_none_twice(nth: int) ->
     assert not found, found
 
 
+def test_what_was_completed_before_has_one_file_that_was_read(shop: Workshop) -> None:
+    made = shop.ended(shop.ask()["id"], "completed")
+    old = "UPDATE generations SET media_state = NULL, media_why = NULL, more_files = NULL"
+    shop.run(shop.ctx.db.write(lambda tx: tx.run(old)))
+    assert shop.get(made["id"]) == made and len(made["files"]) == 1
+
+
 def test_an_event_says_the_same_whenever_it_is_told(shop: Workshop, provider: Provider) -> None:
     provider.spoil(_file(b"neither read nor known"), {"kind": "output_many", "count": 2})
     id = shop.ask()["id"]
