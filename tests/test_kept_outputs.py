@@ -385,6 +385,8 @@ def test_inline_files_are_read_however_they_are_written(shop: Workshop, provider
         ({"image": "https://a.example/1", "seed": "4711"}, ["https://a.example/1"]),
         ([["https://a.example/1"], {"b": "https://a.example/2"}], ["https://a.example/1", "https://a.example/2"]),
         (["https://a.example/1", "https://a.example/1"], ["https://a.example/1"]),
+        ({"points": [[1, 2]] * 50_000, "image": "https://a.example/1"}, ["https://a.example/1"]),
+        ([0.5] * 60_000 + ["https://a.example/1"], ["https://a.example/1"]),
         ("data:;base64,AAAA", ["data:;base64,AAAA"]),
         ("DATA:IMAGE/PNG;BASE64,AAAA", ["DATA:IMAGE/PNG;BASE64,AAAA"]),
     ],
