@@ -16,9 +16,9 @@ from PIL import Image
 SVG = b'<?xml version="1.0"?>\n<!-- made -->\n<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 
 
-def still(kind: str, **options: object) -> bytes:
+def still(kind: str, size: tuple[int, int] = (64, 48), **options: object) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 48), "#a03060").save(buffer, kind, **options)
+    Image.new("RGB", size, "#a03060").save(buffer, kind, **options)
     return buffer.getvalue()
 
 

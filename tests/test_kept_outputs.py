@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from emulating import TINY, Provider, emulating, png, until
 from odd_files import ODD, film, still
 from workshop import Workshop, working
 
-from backend import lifecycle
+from backend import lifecycle, media
 from backend.backup.taking import take
 from backend.config import Settings
 from backend.errors import InvalidMedia
@@ -88,6 +89,26 @@ def test_a_whole_file_is_kept_and_served_whatever_is_thought_of_it(
         assert "sandbox" in answer.headers["content-security-policy"]
 
 
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        (lambda: ODD["film with longer sound"][0](), (64, 48)),
+        (lambda: ODD["jpeg with odd exif"][0](), (64, 48)),
+        (lambda: ODD["webp of 260 frames"][0](), (16, 16)),
+        (lambda: still("JPEG", size=(1, 1000)), (1, 1000)),
+        (lambda: still("JPEG", size=(9000, 4)), (9000, 4)),
+    ],
+    ids=["longer sound", "odd exif", "260 frames", "thin", "flat"],
+)
+def test_what_players_and_browsers_show_is_read(
+    tmp_path: Path, content: Callable[[], bytes], size: tuple[int, int]
+) -> None:
+    path, poster = tmp_path / "file", tmp_path / "poster"
+    path.write_bytes(content())
+    found = media.inspect(path, poster)
+    assert (found.width, found.height) == size and poster.stat().st_size
+
+
 @pytest.mark.parametrize("what", PAGES)
 def test_only_what_is_no_file_at_all_is_an_invalid_output(shop: Workshop, provider: Provider, what: str) -> None:
     provider.spoil(_file(PAGES[what]))
@@ -127,8 +148,9 @@ def test_a_file_of_another_kind_is_kept_and_said(shop: Workshop, provider: Provi
 
 
 def test_what_could_not_be_read_is_no_reference_and_nothing_is_paid_for_it(shop: Workshop, provider: Provider) -> None:
-    provider.spoil(_file(b"neither read nor known"))
+    provider.spoil(_file(ODD["cut png"][0]()))
     image = shop.ended(shop.ask()["id"], "completed")
+    assert image["content_type"] == "image/png" and image["media"]["state"] == "unread"
     provider.spoil({"kind": "output_wrong_kind"})
     other = shop.ended(shop.ask()["id"], "completed")
     provider.spoil()
@@ -233,6 +255,24 @@ def test_what_is_stored_is_not_fetched_again_while_another_output_is_waited_for(
     assert made["poster_url"] and bench.row(id).file_name == f"{id}.jpg"
 
 
+def test_a_second_output_leaves_no_poster_behind_when_the_first_comes_late_and_cannot_be_read(
+    bench: Workshop, provider: Provider
+) -> None:
+    provider.spoil({"kind": "output_many", "count": 2}, {"kind": "webhook_lost"})
+    id = bench.ask()["id"]
+    bench.submit_next()
+    provider.ended(bench.row(id).provider_id or "")
+    bench.clock.forward(31)
+    bench.look("processing")
+    provider.spoil({"kind": "output_truncated", "match": {"nth": 1}})
+    bench.look("storing")
+    provider.spoil({"kind": "output_garbage", "match": {"nth": 1}})
+    bench.clock.forward(2)
+    bench.look("storing")
+    made = bench.get(id)
+    assert [file["media"]["state"] for file in made["files"]] == ["unread", "read"] and made["poster_url"] is None
+
+
 def test_files_stored_before_a_crash_are_the_result_when_the_provider_has_them_no_more(
     bench: Workshop, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,10 +320,10 @@ def test_deleting_a_generation_removes_all_its_files(shop: Workshop, provider: P
     witness(shop.folder)
     provider.spoil({"kind": "output_many", "count": 3})
     made = shop.ended(shop.ask()["id"], "completed")
-    media = shop.folder / "media"
-    assert len([*media.glob(f"??/{made['id']}*")]) == 4  # with the poster
+    stored = shop.folder / "media"
+    assert len([*stored.glob(f"??/{made['id']}*")]) == 4  # with the poster
     assert shop.http.delete(f"/api/v2/generations/{made['id']}").status_code == 204
-    until(lambda: shop.run(tidy.empty_trash(shop.ctx)) == 0 and not [*media.glob(f"??/{made['id']}*")])
+    until(lambda: shop.run(tidy.empty_trash(shop.ctx)) == 0 and not [*stored.glob(f"??/{made['id']}*")])
 
 
 def test_a_backup_has_all_files_and_tells_of_one_that_is_lost(tmp_path: Path, provider: Provider) -> None:
@@ -345,6 +385,8 @@ def test_inline_files_are_read_however_they_are_written(shop: Workshop, provider
         ({"image": "https://a.example/1", "seed": "4711"}, ["https://a.example/1"]),
         ([["https://a.example/1"], {"b": "https://a.example/2"}], ["https://a.example/1", "https://a.example/2"]),
         (["https://a.example/1", "https://a.example/1"], ["https://a.example/1"]),
+        ({"points": [[1, 2]] * 50_000, "image": "https://a.example/1"}, ["https://a.example/1"]),
+        ([0.5] * 60_000 + ["https://a.example/1"], ["https://a.example/1"]),
         ("data:;base64,AAAA", ["data:;base64,AAAA"]),
         ("DATA:IMAGE/PNG;BASE64,AAAA", ["DATA:IMAGE/PNG;BASE64,AAAA"]),
     ],
@@ -438,3 +480,21 @@ def test_a_kill_between_two_files_loses_none_and_fetches_none_twice(nth: int) ->
     case = next(each for each in CASES if each.story.__name__ == "between_files")
     _, found = play(case, round=nth)
     assert not found, found
+
+
+def test_what_was_completed_before_has_one_file_that_was_read(shop: Workshop) -> None:
+    made = shop.ended(shop.ask()["id"], "completed")
+    old = "UPDATE generations SET media_state = NULL, media_why = NULL, more_files = NULL"
+    shop.run(shop.ctx.db.write(lambda tx: tx.run(old)))
+    assert shop.get(made["id"]) == made and len(made["files"]) == 1
+
+
+def test_an_event_says_the_same_whenever_it_is_told(shop: Workshop, provider: Provider) -> None:
+    provider.spoil(_file(b"neither read nor known"), {"kind": "output_many", "count": 2})
+    id = shop.ask()["id"]
+    shop.ended(id, "completed")
+    told = shop.http.get(f"/api/v2/generations/{id}/events").text
+    bodies = [json.loads(line[6:])["data"] for line in told.splitlines() if line.startswith("data: {")]
+    first, last = bodies[0], bodies[-1]
+    assert first["status"] == "processing" and first["files"] == [] and first["media"]["state"] == "read"
+    assert last["status"] == "completed" and len(last["files"]) == 2 and last["media"]["state"] == "unread"

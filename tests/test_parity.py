@@ -248,7 +248,16 @@ async def work(call: Watched) -> None:
     await call(claims.claim_due, "processing", limit=5, **{**lease, "now": 12})
     await call(generations.move, id_of(0), "storing", now=13, outputs=["http://x/ü"], outputs_expire_at=99)
     file = {"file_name": "f.png", "content_type": "image/png", "bytes": 5, "sha256": "s", "width": 1, "height": 2}
-    await call(generations.move, id_of(0), "completed", now=14, **file, duration_s=None, progress=1.0)
+    other = {
+        "index": 1,
+        "file_name": "ö-1.png",
+        "bytes": 3,
+        "sha256": "b",
+        "content_type": "image/png",
+        "state": "read",
+    }
+    said = {"media_state": "unread", "media_why": "ßecause", "more_files": [other]}
+    await call(generations.move, id_of(0), "completed", now=14, **file, duration_s=None, progress=1.0, **said)
     why = Failure("timed_out", "zu spät", True)
     await call(generations.move, id_of(2), "failed", now=14, failure=why, possibly_charged=True)
     lost = await generations.get(call.tx, id_of(2))

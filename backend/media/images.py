@@ -11,7 +11,7 @@ from typing import BinaryIO
 from PIL import Image, ImageOps
 
 from backend.errors import InvalidMedia
-from backend.media.kinds import MAX_PIXELS, Probe, check_size, decoding
+from backend.media.kinds import DECODE_ERRORS, MAX_PIXELS, Probe, check_size, decoding
 
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/gif": "GIF"}
 TAIL_BYTES = 64 << 10
@@ -50,10 +50,10 @@ def shrink(path: Path, content_type: str, width: int) -> tuple[Probe, Image.Imag
         check_end(path, content_type)
         # Whole-number steps, in the JPEG decoder itself where it can: a tenth of the time of resampling.
         step = max(1, round(max(image.size) / width))
-        image.draft("RGB", (image.width // step, image.height // step))
+        image.draft("RGB", (max(1, image.width // step), max(1, image.height // step)))
         image.load()
         picture = _reduced(image, max(1, round(max(image.size) / width)))
-        if content_type == "image/jpeg":
+        if content_type == "image/jpeg" and _orientation(image) > 1:
             picture = ImageOps.exif_transpose(picture)
         return Probe("image", content_type, *size, frames=count_frames(image, content_type)), picture
 
@@ -74,9 +74,18 @@ def count_frames(image: Image.Image, content_type: str) -> int:
 
 def displayed_size(image: Image.Image, content_type: str) -> tuple[int, int]:
     """Width and height as a viewer shows them, with the camera's orientation."""
-    if content_type == "image/jpeg" and image.getexif().get(ORIENTATION) in SIDEWAYS:
+    if content_type == "image/jpeg" and _orientation(image) in SIDEWAYS:
         return image.height, image.width
     return image.size
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, from 1 to 8; 1 when the EXIF data cannot be read, as some programs write it."""
+    try:
+        found = image.getexif().get(ORIENTATION)
+    except DECODE_ERRORS:
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def check_end(path: Path, content_type: str) -> None:

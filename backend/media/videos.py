@@ -72,13 +72,15 @@ def read(path: Path, container: av.container.InputContainer, stream: Media, cont
     """Read every packet and decode the end; `InvalidMedia` when less is there than the header says."""
     check_length(path, content_type)
     header = describe(container, stream, content_type)
-    packets, end_s, unit_s = 0, 0.0, _unit_s(stream)
-    for packet in container.demux(stream):
+    _unit_s(stream)
+    packets, end_s = 0, 0.0
+    # The end is that of the longest: sound may go on after the last picture, and a still recording has no more.
+    for packet in container.demux(*container.streams.video, *container.streams.audio):
         if packet.is_corrupt:  # its last bytes are missing
             raise InvalidMedia("The file is cut short.")
-        if packet.size and packet.pts is not None:
-            packets += 1
-            end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * unit_s))
+        if packet.size and packet.pts is not None and packet.time_base:
+            packets += packet.stream_index == stream.index
+            end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     if packets < (header.frames or 1) or end_s < (header.duration_s or 0) * 0.95 - MISSING_S:
         raise InvalidMedia("The file is cut short.")
     if isinstance(stream, VideoStream):
