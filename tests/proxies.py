@@ -17,7 +17,6 @@ CADDY = """
 {{
     admin off
     auto_https off
-    persist_config off
     storage file_system {folder}/storage
 }}
 http://:{port} {{
