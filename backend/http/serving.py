@@ -29,6 +29,12 @@ class Cycle(RequestResponseCycle):
             self.has_begun = True
             await super().run_asgi(app)
 
+    async def send(self, message: Any) -> None:
+        """Answer. A refusal before the request is whole is the last answer on its connection."""
+        if self.more_body and message.get("status", 0) >= 400:
+            self.keep_alive = False
+        await super().send(message)
+
     async def receive(self) -> Any:
         """The next piece of the body. One that can not be read to its end counts as a client that has left."""
         message = await super().receive()
@@ -38,7 +44,7 @@ class Cycle(RequestResponseCycle):
 class StrictProtocol(HttpToolsProtocol):
     """Closes the connection whenever it is in doubt where the next request begins.
 
-    That is after everything that is no request, and after an answer given before its request was whole.
+    That is after everything that is no request, and after a refusal that came before its request was whole.
     """
 
     _line: asyncio.Transport
@@ -47,7 +53,6 @@ class StrictProtocol(HttpToolsProtocol):
     _is_leaving = False
     _in_head = False
     _in_body = False
-    _keeps_alive = False  # what the request asks for whose body is being read
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -57,11 +62,6 @@ class StrictProtocol(HttpToolsProtocol):
         """Give uvicorn's own code a transport that is closed politely."""
         self._line = transport
         super().connection_made(cast(asyncio.Transport, _Polite(transport, self)))
-
-    def shutdown(self) -> None:
-        """The server stops: the request whose body is being read is the last one."""
-        self._keeps_alive = False
-        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless what came before was no request."""
@@ -78,14 +78,13 @@ class StrictProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The head is whole. Until the body is, an answer would be the last one on this connection."""
+        """The head is whole: if it is a request's, the application gets it."""
         version = self.parser.get_http_version()
         if fault := find_fault(version, self.parser.get_method(), self.headers):
             self._fault = fault
             raise httptools.HttpParserError(fault)
         super().on_headers_complete()
         self._in_head, self._in_body = False, True
-        self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
         if version == "1.0":
             self.cycle.waiting_for_100_continue = False  # such a client would take the 100 for its answer
 
@@ -100,8 +99,6 @@ class StrictProtocol(HttpToolsProtocol):
         if self._is_leaving:
             self.end()
             return
-        if not self.cycle.response_started:
-            self.cycle.keep_alive = self._keeps_alive
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -116,8 +113,8 @@ class StrictProtocol(HttpToolsProtocol):
             return
         self._fault = self._fault or msg
         self._in_head = False
-        if self._in_body and not self._withdraw(cast(Cycle, self.cycle)):
-            return
+        if self._in_body:
+            self._break_off(cast(Cycle, self.cycle))
         self._refuse_in_turn()
 
     def refusal(self, detail: str) -> bytes:
@@ -159,17 +156,18 @@ class StrictProtocol(HttpToolsProtocol):
         self._running = cast(Cycle, cycle)
         super()._start_asgi_task(cycle, app)
 
-    def _withdraw(self, cycle: Cycle) -> bool:
-        """Take back a request whose body is broken; False when the application has it and will answer."""
-        if getattr(cycle, "has_begun", False):
-            cycle.is_broken = True
+    def _break_off(self, cycle: Cycle) -> None:
+        """Take back a request whose body is broken, unless the application has it already and answers."""
+        if cycle.response_complete:
+            self.transport.close()
+        elif getattr(cycle, "has_begun", False):
+            cycle.is_broken, cycle.keep_alive = True, False
             cycle.message_event.set()
-            return False
-        cycle.is_void = cycle.response_complete = True
-        if self.pipeline and self.pipeline[0][0] is cycle:
-            self.pipeline.popleft()
-            self.cycle = cast(Cycle, self._running)  # the newest that is to be answered
-        return True
+        else:
+            cycle.is_void = cycle.response_complete = True
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+                self.cycle = cast(Cycle, self._running)  # the newest that is to be answered
 
     def _refuse_in_turn(self) -> None:
         if self._fault is None or self.is_leaving:

@@ -109,18 +109,24 @@ class BoundedProtocol(StrictProtocol):
     def on_message_complete(self) -> None:
         """The request is whole: now they wait for us, unless it was answered long before."""
         super().on_message_complete()
-        if not self._is_leaving:
+        if self._is_leaving:
+            return
+        if self.cycle.response_complete:
+            self._enter(Stage.IDLE, self.timeout_keep_alive)
+        else:
             self._enter(Stage.WHOLE)
 
     def on_response_complete(self) -> None:
-        """Answered: idle from here, unless there is a further one."""
+        """Answered: idle from here, unless there is more of this request, or a further one."""
         super().on_response_complete()
         if self.transport.is_closing() or self.timeout_keep_alive_task is None:
             return
         if self._stage is Stage.WHOLE:
             self._enter(Stage.IDLE)
-        else:
-            self._unset_keepalive_if_required()
+            return
+        self._unset_keepalive_if_required()
+        if self._stage is Stage.BODY:
+            self._set_clock(LINGER_S)
 
     def data_received(self, data: bytes) -> None:
         """Weigh what comes as long as it is no body; the parser keeps all of it in memory."""
