@@ -87,7 +87,17 @@ def target(service: Service, request: pytest.FixtureRequest) -> Iterator[Target]
         assert deletions(service.port) == deleted
 
 
-STATUS = {b"POST /api/v2/campaigns": 400, b"POST /mcp": 400, b"GET /healthz": 200, b"DELETE /api/v2/campaigns/none": 404}
+def everywhere(got: dict[str, Told], right: Told) -> dict[str, Told]:
+    """The one right answer for each case."""
+    return {name: right for name in got}
+
+
+STATUS = {
+    b"POST /api/v2/campaigns": 400,
+    b"POST /mcp": 400,
+    b"GET /healthz": 200,
+    b"DELETE /api/v2/campaigns/none": 404,
+}
 
 
 def test_a_body_is_never_the_next_request(service: Service, target: Target, way: Way) -> None:
@@ -96,7 +106,7 @@ def test_a_body_is_never_the_next_request(service: Service, target: Target, way:
     if is_answered_early(target, way):
         assert set(map(tuple, got.values())) <= {(own,), (own, (200, "next"))}
     else:
-        assert got == dict.fromkeys(got, [own, (200, "next")])
+        assert got == everywhere(got, [own, (200, "next")])
 
 
 def is_answered_early(target: Target, way: Way) -> bool:
@@ -106,24 +116,23 @@ def is_answered_early(target: Target, way: Way) -> bool:
 
 def test_a_close_is_a_close_whatever_is_offered_beside_it(service: Service, target: Target, way: Way) -> None:
     got = tell(service.port, way, closing(target))
-    assert got == dict.fromkeys(got, [(STATUS[target.start], "first")])
+    assert got == everywhere(got, [(STATUS[target.start], "first")])
 
 
-def test_what_is_no_request_is_refused_once_and_ends_the_connection(
-    service: Service, target: Target, way: Way
-) -> None:
+def test_what_is_no_request_is_refused_once_and_ends_the_connection(service: Service, target: Target, way: Way) -> None:
     got = tell(service.port, way, refused(target))
     own = (STATUS[target.start], "first")  # a body that breaks after its request was answered, or while it is read
     assert {name: one for name, one in got.items() if one not in ([(400, "")], [own])} == {}
     if way is raw:
-        assert got == dict.fromkeys(got, [(400, "")])
+        assert got == everywhere(got, [(400, "")])
 
 
 def test_a_refusal_waits_for_the_answers_before_it(service: Service, way: Way) -> None:
     slow = request(b"POST /mcp", b"X-Request-Id: first", b"X-API-Key: " + service.admin.encode(), b"Content-Length: 2")
     for junk in (b"GET / HTTP/9\r\n\r\n", request(b"POST /healthz", b"Transfer-Encoding: chunked", body=b"x\r\n")):
         got = told(way(service.port, slow + b"{}" + request(b"GET /healthz", b"X-Request-Id: next") + junk + NEXT))
-        assert got == [(400, "first"), (200, "next"), (400, "")] or got == [(400, "first"), (200, "next"), (200, "")]
+        assert got[:2] == [(400, "first"), (200, "next")]
+        assert got[2:] in ([(400, "")], [(200, "")])  # the last: what answers early does not see the body break
 
 
 def test_many_requests_in_one_go_are_answered_one_by_one(service: Service, way: Way) -> None:
@@ -154,10 +163,10 @@ def test_the_emulator_takes_one_request_for_one(provider: Provider, way: Way) ->
     hidden = request(f"POST /v1/models/{IMAGE}/predictions".encode(), token, b"Content-Length: 30", body=wanted)
     target = Target(b"POST /v1/predictions", (token,), hidden)
     answers = tell(port, way, staying(target))
-    assert answers == dict.fromkeys(answers, [(400, ""), (200, "")])
+    assert answers == everywhere(answers, [(400, ""), (200, "")])
     answers = tell(port, way, closing(target))
-    assert answers == dict.fromkeys(answers, [(400, "")])
+    assert answers == everywhere(answers, [(400, "")])
     answers = tell(port, way, refused(target))
-    assert answers == dict.fromkeys(answers, [(400, "")])
+    assert answers == everywhere(answers, [(400, "")])
     assert provider.ledger == made
     assert ask(port, "GET", "/healthz").status == 200

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 OFFERS = {
     "h2c": (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk"),
-    "a websocket": (b"Connection: upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: x", b"Sec-WebSocket-Version: 13"),
+    "a websocket": (
+        b"Connection: upgrade",
+        b"Upgrade: websocket",
+        b"Sec-WebSocket-Key: x",
+        b"Sec-WebSocket-Version: 13",
+    ),
     "anything": (b"Upgrade: TLS/1.0, anything/7", b"Connection: keep-alive, UPGRADE"),
     "an old header": (b"Proxy-Connection: upgrade", b"Upgrade: x"),
     "nothing": (),
@@ -66,7 +71,7 @@ BROKEN_CHUNKS = {
     "a blank after a size": b"0 \r\n\r\n",
     "a size beyond 64 bits": b"10000000000000000\r\n\r\n",
     "an underscore in a size": b"0_0\r\n\r\n",
-    "a digit of another script": "０\r\n\r\n".encode(),
+    "a digit of another script": "\uff10\r\n\r\n".encode(),
     "a bare LF after a size": b"0\n\r\n",
     "a bare LF in an extension": b"0;a\n\r\n",
     "a bare CR in an extension": b"0;a\rb\r\n\r\n",

@@ -20,7 +20,7 @@ _TRANSPORT = "reelhook.transport"
 class EmulatorProtocol(StrictProtocol):
     """The service's own, plus the transport in every scope."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app = _with_transport(self.app, transport)
 

@@ -1,6 +1,6 @@
 """Where a request begins and ends: httptools' parser, made to read every request as one.
 
-httptools takes an offer to change the protocol (`Connection: Upgrade`) for accepted: it skips the body, so that the body
+httptools takes an offer to change the protocol (`Connection: Upgrade`) for accepted: it skips the body, which then
 counts as the next request. Nothing but HTTP/1.1 is spoken here, so such an offer is ignored (RFC 9110 7.8).
 """
 
@@ -50,7 +50,9 @@ class RequestParser:
     def _start(self, head_calls: dict[str, Callable[..., None]]) -> None:
         listener = SimpleNamespace(**head_calls, on_body=self._protocol.on_body, on_message_complete=self._complete)
         self._parser = httptools.HttpRequestParser(listener)
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # else such data is an error before the answer
+        self._parser.set_dangerous_leniencies(
+            lenient_data_after_close=True
+        )  # else such data is an error before the answer
         self.get_http_version = self._parser.get_http_version
         self.get_method = self._parser.get_method
         self.should_keep_alive = self._parser.should_keep_alive

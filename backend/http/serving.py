@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, strict about what a request is: each is answered once, in its turn, or the connection ends."""
+"""uvicorn's HTTP protocol, strict about what a request is: each is answered once and in its turn."""
 
 from __future__ import annotations
 

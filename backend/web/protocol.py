@@ -64,7 +64,7 @@ class BoundedProtocol(StrictProtocol):
             self._cut()
         super().shutdown()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
         super().connection_made(transport)
         self._enter(Stage.HEAD, HEAD_WITHIN_S)
