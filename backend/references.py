@@ -16,7 +16,7 @@ from backend.config import is_public
 from backend.context import Context
 from backend.db import assets, generations, operations
 from backend.db.connection import Tx
-from backend.errors import InvalidMedia, NotSent, ProviderRefused
+from backend.errors import InvalidMedia, MediaUnavailable, NotSent, ProviderRefused, ProviderUnavailable
 from backend.model import COMPLETED, Asset, Generation
 
 FRESH_MS = 600_000  # an output that expires sooner may be gone before the model fetches it
@@ -61,7 +61,7 @@ async def _asset(ctx: Context, asset: Asset | None, source: dict[str, Any]) -> S
     if asset is None:
         raise ProviderRefused("An asset it needs was deleted.", code="source_failed")
     if asset.kind == "video":
-        return await _frame(ctx, "assets", asset.id, asset.file_name, source)
+        return await _frame(ctx, "assets", asset, asset.file_name, source)
     return Stored("assets", asset.id, "data", asset.file_name, asset.content_type)
 
 
@@ -69,25 +69,28 @@ async def _generated(ctx: Context, generation: Generation, row: Generation | Non
     if row is None or row.status != COMPLETED or row.file_name is None or row.content_type is None:
         raise ProviderRefused("A generation it needs has no result.", code="source_failed", retryable=True)
     if row.kind == "video":
-        return await _frame(ctx, "videos", row.id, row.file_name, source)
+        return await _frame(ctx, "videos", row, row.file_name, source)
     fresh = row.provider == generation.provider and (row.outputs_expire_at or 0) > ctx.now() + FRESH_MS
     url = row.outputs[0] if fresh and row.outputs and row.outputs[0].startswith("http") else None
     return Stored("images", row.id, "data", row.file_name, row.content_type, url)
 
 
-async def _frame(ctx: Context, noun: str, id: str, file_name: str, source: dict[str, Any]) -> Stored:
-    """One frame of a stored video, made once and kept beside it."""
+async def _frame(ctx: Context, noun: str, video: Asset | Generation, file_name: str, source: dict[str, Any]) -> Stored:
+    """One frame of a stored video, made once and kept beside it. It is made in its client's place."""
     which: Literal["first", "last"] = "first" if source.get("frame") == "first" else "last"
-    name = filing.frame(id, which)
+    name = filing.frame(video.id, which)
     if await ctx.storage.size(name) is None:
         spooled = ctx.storage.spool(name)
         try:
-            await media.in_thread(media.frame, _local(ctx, file_name), spooled, which=which)
+            place = media.upload(video.client_id)
+            await ctx.cage.frame(_local(ctx, file_name), spooled, which=which, place=place)
+        except MediaUnavailable as error:
+            raise ProviderUnavailable(error.message) from error
         except InvalidMedia as error:
             raise ProviderRefused("No frame can be taken from the video.", code="source_failed") from error
         await ctx.storage.keep(spooled, name)
         await ctx.db.write(lambda tx: _leave_without_row(tx, ctx, name))
-    return Stored(noun, id, which, name, "image/jpeg")
+    return Stored(noun, video.id, which, name, "image/jpeg")
 
 
 async def _leave_without_row(tx: Tx, ctx: Context, name: str) -> None:

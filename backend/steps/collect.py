@@ -19,6 +19,7 @@ from backend.errors import (
     BadAnswer,
     BlockedAddress,
     InvalidMedia,
+    MediaUnavailable,
     NotSent,
     StorageFull,
     Unanswered,
@@ -38,11 +39,11 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
     spooled, poster = ctx.storage.spool(row.id), ctx.storage.spool(filing.poster(row.id))
     try:
         fetched = await _recover(ctx, row, spooled) or await _fetch(ctx, row, spooled)
-        found = await media.in_thread(media.inspect, spooled, poster)
+        found = await ctx.cage.inspect(spooled, poster, place=media.OUTPUT)
         if found.kind != row.kind:
             raise InvalidMedia(f"the provider sent {found.content_type}")
         await _finish(ctx, row, worker, spooled, poster, found, fetched)
-    except StorageFull:
+    except (StorageFull, MediaUnavailable):
         await lifecycle.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls)
     except (BlockedAddress, AnswerTooLarge) as error:
         await _fail(ctx, row, worker, Failure("output_invalid", f"The output cannot be stored: {error.message}"))
