@@ -24,8 +24,10 @@ def read(answer: dict[str, Any]) -> Probe:
     if not isinstance(found, dict):
         raise InvalidMedia
     content_type = found.get("content_type")
-    kind = str(content_type).partition("/")[0]
-    if content_type not in SUFFIXES or found.get("kind") != kind:
+    if not isinstance(content_type, str) or content_type not in SUFFIXES:
+        raise InvalidMedia
+    kind = content_type.partition("/")[0]
+    if found.get("kind") != kind:
         raise InvalidMedia
     width, height = _whole(found.get("width"), MAX_SIDE), _whole(found.get("height"), MAX_SIDE)
     frames = _whole(found.get("frames"), MAX_FRAMES)

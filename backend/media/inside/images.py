@@ -19,6 +19,7 @@ TAIL_BYTES = 64 << 10
 MAX_FRAMES = 1000
 MOST_PIXELS = 400_000_000  # of all frames of an animation: some seconds
 SMALL_PIXELS = large.SMALL_PIXELS
+STRIP_PIXELS = 4_000_000
 ORIENTATION = 0x0112
 REDUCIBLE = frozenset({"RGB", "RGBA", "L", "LA"})
 SIDEWAYS = frozenset({5, 6, 7, 8})
@@ -145,11 +146,21 @@ def _tail(file: BinaryIO) -> bytes:
 
 def _reduced(image: Image.Image, step: int) -> Image.Image:
     if image.mode in REDUCIBLE:
-        return _flat(image.reduce(step) if step > 1 else image.copy())
+        return _flat(_reduced_in_strips(image, step) if step > 1 else image.copy())
     if image.width * image.height > SMALL_PIXELS:  # as RGB it would not fit beside itself
         size = max(1, image.width // step), max(1, image.height // step)
         return _flat(image.resize(size, Image.Resampling.NEAREST))
     return _flat(_flat(image).reduce(step))
+
+
+def _reduced_in_strips(image: Image.Image, step: int) -> Image.Image:
+    """As `image.reduce(step)`, which makes a copy of the whole when it has transparency."""
+    rows = step * max(1, STRIP_PIXELS // (image.width * step))
+    small = Image.new(image.mode, (-(-image.width // step), -(-image.height // step)))
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(image.height, top + rows)))
+        small.paste(strip.reduce(step), (0, top // step))
+    return small
 
 
 def _flat(image: Image.Image) -> Image.Image:
