@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -352,6 +354,63 @@ async def test_what_the_cage_says_is_what_the_file_is(caged: Cage, tmp_path: Pat
     assert last == await caged.probe(tmp_path / "last", place=ME) == Probe("image", "image/jpeg", 320, 180, frames=1)
     heard = await caged.inspect(sound(tmp_path / "sound", "mp3"), tmp_path / "none", place=OUTPUT)
     assert heard.kind == "audio" and not (tmp_path / "none").exists()
+
+
+HARM = """
+import json, os, socket, sys
+sys.path[:0] = [sys.argv[1]]
+from backend.media.inside import confinement
+{before}
+LOOPBACK = bytearray(b"127.0.0.1")  # a name would need a codec, and that a file
+holds, done = confinement.confine(os.getppid()), []
+for name, harm in {{
+    "tcp": lambda: socket.socket().connect((LOOPBACK, int(sys.argv[2]))),
+    "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", (LOOPBACK, 9)),
+    "read": lambda: open(sys.argv[3]),
+    "write": lambda: open(sys.argv[3] + ".new", "w"),
+    "list": lambda: os.listdir("/proc/self")[0],
+    "fork": lambda: os.fork() or os._exit(0),
+    "memory": lambda: bytearray(400 << 20),
+    "root": lambda: os.setuid(0),
+}}.items():
+    try:
+        harm()
+    except (OSError, MemoryError):
+        continue
+    done.append(name)
+print(json.dumps([holds, done]))
+"""
+WITHOUT = {
+    "all there is": ("", set()),
+    "no namespaces": ("confinement._leave_network = confinement._leave_files = lambda *_: False", {"udp"}),
+    "no Landlock": ("confinement._lock_files = lambda _: (False, False)", set()),
+    "another system": ("confinement._LINUX = False", {"tcp", "udp", "read", "write", "list", "root"}),
+}
+
+
+@linux
+@pytest.mark.hazard(54)
+@pytest.mark.parametrize("name", WITHOUT)
+def test_what_a_process_that_was_taken_over_can_still_do(tmp_path: Path, name: str) -> None:
+    """With less of a system than there is here, the rest still holds, and it says what does."""
+    before, possible = WITHOUT[name]
+    secret = tmp_path / "secret"
+    secret.write_text("key")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        root, port = str(Path(media.__file__).parent.parent.parent), str(server.getsockname()[1])
+        ran = subprocess.run(
+            [sys.executable, "-I", "-c", HARM.format(before=before), root, port, str(secret)],
+            env={},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    holds, done = json.loads(ran.stdout)
+    assert set(done) - {"fork", "root"} <= possible, (holds, done)
+    assert ("no network" in holds) == (name in ("all there is", "no Landlock"))
+    assert ("no files" in holds) == (name != "another system")
+    if name == "all there is" and os.geteuid() == 0:
+        assert done == []
 
 
 LIES: list[dict[str, Any]] = [
