@@ -71,9 +71,8 @@ def service(folder: Path, emulator_port: int, *arguments: str, others: int = 0, 
         **settings,
     }
     command = [sys.executable, "-m", "backend.cli"]
-    key, *keys = (
-        _make_key([*command, "keys", "create", "--name", f"bench {n}"], env, folder) for n in range(others + 1)
-    )
+    making = [*command, "keys", "create", "--name"]
+    key, *keys = (_make_key([*making, f"bench {number}"], env, folder) for number in range(others + 1))
     began = time.monotonic()
     with _process([*command, "serve", "--port", str(port), *arguments], env, folder) as process:
         wait_for_port(port)

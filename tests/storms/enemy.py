@@ -1,4 +1,4 @@
-"""A client that brings the worst files there are while everything else goes on; now and then it leaves in the middle."""
+"""A client that brings the worst files there are while all else goes on; now and then it leaves in the middle."""
 
 from __future__ import annotations
 

@@ -51,6 +51,7 @@ async def _run(settings: Settings) -> list[Check]:
             machine.work(settings),
             machine.storage(settings),
             machine.redis(settings),
+            machine.cage(),
             network.replicate(settings, http),
             network.addresses(settings, http),
             network.access(settings),

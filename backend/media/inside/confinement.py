@@ -20,7 +20,6 @@ MEMORY_BYTES = 235 << 20  # on top of what is loaded: with it the process stays 
 FILE_BYTES = 100_000_000  # a picture it writes
 FILES = 16
 CPU_S = 90  # of its whole life; each look has less
-NICE = 5
 NOBODY = 65_534
 
 _LINUX = sys.platform == "linux"
@@ -71,7 +70,6 @@ def _limit() -> bool:
         ("RLIMIT_MEMLOCK", 0),
     ):
         _lower(name, most)
-    os.nice(NICE)
     loaded = _loaded_bytes()
     if loaded:
         _lower("RLIMIT_AS", loaded + MEMORY_BYTES)
