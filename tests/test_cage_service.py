@@ -207,7 +207,8 @@ def test_a_client_with_more_files_than_its_place_takes_in_time_is_told_to_wait(
         for thread in sending:
             thread.join(60)
         assert sorted(answer.status_code for answer in answers) == [422, 429, 429]
-        assert all(answer.headers["retry-after"] for answer in answers if answer.status_code == 429)
+        waiting = [answer for answer in answers if answer.status_code == 429]
+        assert all(one.headers["retry-after"] and one.json()["code"] == "media_busy" for one in waiting)
         assert upload(client, png()).status_code == 201
 
 

@@ -66,7 +66,7 @@ async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None,
     except InvalidMedia as error:
         raise InvalidInput.of("file", error.message, code="invalid_media") from error
     except MediaBusy as error:
-        raise TooManyRequests(error.message, retry_after=5) from error
+        raise TooManyRequests(error.message, code="media_busy", retry_after=5) from error
     except MediaUnavailable as error:
         raise Unavailable(error.message, retry_after=5) from error
     except StorageFull as error:
