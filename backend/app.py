@@ -23,8 +23,9 @@ from backend.context import Context, now_ms
 from backend.db import audit, claims, webhook_claims
 from backend.db.audit import Subject
 from backend.db.connection import SqliteDb, sqlite_path
-from backend.errors import ReelhookError, SettingsError
+from backend.errors import MediaUnavailable, ReelhookError, SettingsError
 from backend.http import Http
+from backend.media.cage import Cage
 from backend.migrate import MigrationError, migrate
 from backend.model import Caller
 from backend.providers.base import Provider
@@ -52,7 +53,7 @@ async def open_context(settings: Settings, *, beside: bool = False) -> AsyncIter
         await asyncio.to_thread(migrate, path)
     except MigrationError as error:
         raise SettingsError(f"DATABASE_URL: {error}") from error
-    http = Http(allow_networks=settings.allow_networks)
+    http, cage = Http(allow_networks=settings.allow_networks), Cage()
     db = await SqliteDb.open(path, checkpoints=not beside)
     try:
         known = catalog.load()
@@ -65,8 +66,10 @@ async def open_context(settings: Settings, *, beside: bool = False) -> AsyncIter
             providers=offered(settings, http, known),
             data_key=await asyncio.to_thread(datakey.read, settings, path),
             old_data_keys=datakey.read_old(settings),
+            cage=cage,
         )
     finally:
+        await cage.close()
         await http.close()
         await db.close()
 
@@ -218,7 +221,7 @@ async def _keep_working(worker: Worker, stop: Callable[[], None]) -> None:
 
 
 async def _after_start(ctx: Context, alone: bool) -> None:
-    """Note the settings; ask for webhook secrets; remove what a crash left in the storage."""
+    """Note the settings; ask for webhook secrets; start the processes that look into files; remove a crash's leaves."""
     await _note_settings(ctx)
     if not ctx.providers:
         log.warning("no_provider", why="no provider has a key: nothing can be generated; see `reelhook doctor`")
@@ -227,6 +230,8 @@ async def _after_start(ctx: Context, alone: bool) -> None:
             await provider.open()
         except ReelhookError as error:
             log.warning("provider_not_ready", provider=provider.name, why=error.message)
+    with contextlib.suppress(MediaUnavailable):  # which was logged; each file tries again
+        await ctx.cage.warm()
     if alone:
         swept = await tidy.sweep_orphans(ctx)
         if swept.trusted:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from backend.catalog import Catalog
 from backend.config import Settings
 from backend.ids import new_id
+from backend.media.cage import Cage
 
 if TYPE_CHECKING:
     from backend.db.connection import Db
@@ -57,6 +58,7 @@ class Context:
     now: Callable[[], int] = now_ms
     bell: Bell = field(default_factory=Bell)
     awake_since: int = 0  # since when the worker of this process has been at work without a gap
+    cage: Cage = field(default_factory=Cage)
     room_left: dict[str, int] = field(default_factory=dict)  # by client: what it may surely still ask for
     _free: tuple[int, int | None] = (0, None)
 

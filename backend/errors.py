@@ -33,6 +33,8 @@ ReelhookError
 │   ├── ProviderRefused     it will never work: fail with the reason
 │   └── ProviderUnclear     it may have been accepted: sending again could pay twice
 ├── InvalidMedia            the bytes are not what they should be
+├── MediaUnavailable        no file can be looked at now: try again later
+│   └── MediaBusy           others are looked at, for longer than one waits
 ├── StorageFull             no room: try again later
 └── SettingsError           the operator has to change something
 """
@@ -260,6 +262,14 @@ class ProviderUnclear(ProviderError):
 
 class InvalidMedia(ReelhookError):
     """The file is not an image, video or sound of a known kind, or it is damaged."""
+
+
+class MediaUnavailable(ReelhookError):
+    """No file can be looked at now: try again later."""
+
+
+class MediaBusy(MediaUnavailable):
+    """Other files are being looked at: try again later."""
 
 
 class StorageFull(ReelhookError):

@@ -10,7 +10,7 @@ from typing import Any
 
 from backend import filing, media, room, storage
 from backend.context import Context
-from backend.errors import CutShort, InvalidMedia, NotSent
+from backend.errors import CutShort, InvalidMedia, MediaUnavailable, NotSent
 from backend.filing import Output
 from backend.http import Fetched
 from backend.media import data_uris, naming
@@ -18,6 +18,7 @@ from backend.model import Generation
 
 FETCH_LIMIT_S = 900
 LAST_ATTEMPT = 5  # after it a row is set aside
+LOOKS_MISSED = 3  # the provider will not have the file for ever
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class Kept:
 async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> Kept:
     """Fetch one output and keep it. Once this returns it survives a power loss, also before its row says so.
 
-    Raises InvalidMedia when nothing came that could be a file, NetworkError, StorageFull.
+    Raises InvalidMedia when nothing came that could be a file, NetworkError, StorageFull, MediaUnavailable.
     """
     if known := await _known(ctx, row, index, with_poster):
         return known
     spooled, poster = ctx.storage.spool(f"{row.id}-{index}"), ctx.storage.spool(filing.poster(row.id))
     try:
         length, sha256 = await _recover(ctx, row, index, spooled) or await _fetch(ctx, row, row.outputs[index], spooled)
-        seen = await _look(row, index, spooled, poster)
+        seen = await _look(ctx, row, index, spooled, poster)
         name = filing.result(row.id, naming.suffix(seen.content_type or naming.UNKNOWN), index)
         files, poster_name = [(spooled, name)], None
         if with_poster and seen.width:
@@ -68,11 +69,11 @@ async def _known(ctx: Context, row: Generation, index: int, with_poster: bool) -
     return Kept(one, poster_name) if is_there else None
 
 
-async def _look(row: Generation, index: int, spooled: Path, poster: Path) -> Output:
+async def _look(ctx: Context, row: Generation, index: int, spooled: Path, poster: Path) -> Output:
     """What the file is. That we cannot read it, or that it is of another kind, is said and no reason to lose it."""
     named = await asyncio.to_thread(naming.recognise, spooled)
     try:
-        found = await _inspect(row, spooled, poster)
+        found = await _inspect(ctx, row, spooled, poster)
     except InvalidMedia as error:
         return Output(index, content_type=named, state="unread", why=error.message)
     # A container with sound alone is named as sound; of films the name says more than the decoder was asked.
@@ -88,11 +89,16 @@ async def _look(row: Generation, index: int, spooled: Path, poster: Path) -> Out
     )
 
 
-async def _inspect(row: Generation, spooled: Path, poster: Path) -> media.Probe:
-    """What the file is, and its poster. Raises InvalidMedia, StorageFull."""
+async def _inspect(ctx: Context, row: Generation, spooled: Path, poster: Path) -> media.Probe:
+    """What the file is, and its poster. Raises InvalidMedia, StorageFull, MediaUnavailable."""
     if row.attempts >= LAST_ATTEMPT:  # whoever looked may have died of it
         raise InvalidMedia("It was not looked into, because storing it was interrupted several times.")
-    return await media.in_thread(media.inspect, spooled, poster)
+    try:
+        return await ctx.cage.inspect(spooled, poster, place=media.OUTPUT)
+    except MediaUnavailable:
+        if row.polls < LOOKS_MISSED:
+            raise
+        raise InvalidMedia("It was not looked into, because no process for that could be started.") from None
 
 
 async def _recover(ctx: Context, row: Generation, index: int, target: Path) -> tuple[int, str] | None:

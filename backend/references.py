@@ -16,7 +16,7 @@ from backend.config import is_public
 from backend.context import Context
 from backend.db import assets, generations, operations
 from backend.db.connection import Tx
-from backend.errors import InvalidMedia, NotSent, ProviderRefused
+from backend.errors import InvalidMedia, MediaUnavailable, NotSent, ProviderRefused, ProviderUnavailable
 from backend.model import COMPLETED, Asset, Generation
 
 FRESH_MS = 600_000  # an output that expires sooner may be gone before the model fetches it
@@ -61,7 +61,7 @@ async def _asset(ctx: Context, asset: Asset | None, source: dict[str, Any]) -> S
     if asset is None:
         raise ProviderRefused("An asset it needs was deleted.", code="source_failed")
     if asset.kind == "video":
-        return await _frame(ctx, "assets", asset.id, asset.file_name, source)
+        return await _frame(ctx, "assets", asset, asset.file_name, source)
     return Stored("assets", asset.id, "data", asset.file_name, asset.content_type)
 
 
@@ -71,7 +71,7 @@ async def _generated(ctx: Context, generation: Generation, row: Generation | Non
     if row.media_state == "unread" or not row.content_type.startswith(f"{row.kind}/"):
         raise ProviderRefused(f"The result it needs could not be read as {row.kind}.", code="source_failed")
     if row.kind == "video":
-        return await _frame(ctx, "videos", row.id, row.file_name, source)
+        return await _frame(ctx, "videos", row, row.file_name, source)
     return Stored("images", row.id, "data", row.file_name, row.content_type, _fresh_url(ctx, generation, row))
 
 
@@ -84,19 +84,22 @@ def _fresh_url(ctx: Context, generation: Generation, row: Generation) -> str | N
     return url if url[:4].lower() == "http" else None
 
 
-async def _frame(ctx: Context, noun: str, id: str, file_name: str, source: dict[str, Any]) -> Stored:
-    """One frame of a stored video, made once and kept beside it."""
+async def _frame(ctx: Context, noun: str, video: Asset | Generation, file_name: str, source: dict[str, Any]) -> Stored:
+    """One frame of a stored video, made once and kept beside it. It is made in its client's place."""
     which: Literal["first", "last"] = "first" if source.get("frame") == "first" else "last"
-    name = filing.frame(id, which)
+    name = filing.frame(video.id, which)
     if await ctx.storage.size(name) is None:
         spooled = ctx.storage.spool(name)
         try:
-            await media.in_thread(media.frame, _local(ctx, file_name), spooled, which=which)
+            place = media.upload(video.client_id)
+            await ctx.cage.frame(_local(ctx, file_name), spooled, which=which, place=place)
+        except MediaUnavailable as error:
+            raise ProviderUnavailable(error.message) from error
         except InvalidMedia as error:
             raise ProviderRefused("No frame can be taken from the video.", code="source_failed") from error
         await ctx.storage.keep(spooled, name)
         await ctx.db.write(lambda tx: _leave_without_row(tx, ctx, name))
-    return Stored(noun, id, which, name, "image/jpeg")
+    return Stored(noun, video.id, which, name, "image/jpeg")
 
 
 async def _leave_without_row(tx: Tx, ctx: Context, name: str) -> None:

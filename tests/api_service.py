@@ -104,7 +104,7 @@ class Service:
     async def _complete(self, id: str, content: bytes, poster: bytes | None) -> None:
         ctx, spooled, small = self.ctx, self.ctx.storage.spool(id), self.ctx.storage.spool(f"{id}-poster.jpg")
         spooled.write_bytes(content)
-        found = await media.in_thread(lambda: media.probe(spooled, full=True))
+        found = await ctx.cage.probe(spooled, place=media.OUTPUT)
         name, poster_name = id + media.extension(found.content_type), f"{id}-poster.jpg" if poster else None
         await ctx.storage.keep(spooled, name)
         if poster:

@@ -20,6 +20,7 @@ def test_customers_faults_and_kills_at_once_lose_double_and_damage_nothing() -> 
     assert report.shocks["kill"] and report.ends.total() + report.deleted >= 60
     assert report.ends["completed", ""] and report.struck.total() > 40, table(report)
     assert report.told["heard"] >= report.told["events"] >= 60 and report.moods["well"], table(report)
+    assert any(what.startswith("hostile") for what in report.answers), table(report)
     assert report.refused and report.moods.total() > report.moods["well"] + report.moods["late"], table(report)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +17,7 @@ from test_media import video as write_video
 from webserving import Answer
 from workshop import ME, Workshop
 
-from backend import filing, media, references
+from backend import filing, references
 from backend.db import generations, operations
 from backend.db.connection import Tx
 from backend.errors import ReelhookError
@@ -323,14 +322,13 @@ def test_a_frame_made_while_its_video_is_deleted_goes_too(
     service.completed(video["id"], film, png(kind="JPEG"))
     needs = service.generate(who, video_id=video["id"])["id"]
     row = service.run(service.ctx.db.read(lambda tx: generations.get(tx, needs)))
-    make = media.frame
+    make = service.ctx.cage.frame
 
-    def and_then(*args: Any, **more: Any) -> None:
-        make(*args, **more)
-        gone = asyncio.run_coroutine_threadsafe(_cancel_and_delete(service, needs, video["id"]), service.loop)
-        gone.result(10)
+    async def and_then(*args: Any, **more: Any) -> None:
+        await make(*args, **more)
+        await _cancel_and_delete(service, needs, video["id"])
 
-    monkeypatch.setattr(media, "frame", and_then)
+    monkeypatch.setattr(service.ctx.cage, "frame", and_then)
     assert row
     with suppress(ReelhookError):
         service.run(references.resolve(service.ctx, row))

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 
+import looking
 import pytest
 from api_service import Service, Tenant, running
 from emulating import Provider, until
@@ -23,7 +24,7 @@ from workshop import working
 
 from backend.errors import BlockedAddress, InvalidMedia, NotSent
 from backend.http import Http, check_target, is_allowed
-from backend.media import probe, videos
+from backend.media.inside import videos
 
 INSIDE = [
     "127.1",
@@ -348,10 +349,10 @@ def test_a_playlist_that_calls_itself_a_film_opens_no_file_and_no_socket(tmp_pat
             film = tmp_path / "film.mp4"
             film.write_bytes(content)
             with pytest.raises(InvalidMedia):
-                probe(film, full=True)
+                looking.probe(film, full=True)
             for kind in videos.DEMUXERS:  # as if the first bytes had deceived us
-                with pytest.raises(InvalidMedia):
-                    videos.probe_video(film, kind, full=True)
+                with film.open("rb") as file, pytest.raises(InvalidMedia):
+                    videos.probe_video(file, kind, full=True)
         assert names() == {"film.mp4"}
         assert not taken()
 

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 from emulating import TINY, Provider, emulating, png, until
-from PIL import Image
 from workshop import Workshop, working
 
-from backend import lifecycle
+from backend import lifecycle, room
+from backend.media import cage
 from backend.providers.replicate_answers import outcome
 from backend.storage import folder as folders
 
@@ -199,6 +199,10 @@ def test_no_room_at_any_step_of_storing_only_delays_it(
     def refuse(*_: object, **__: object) -> None:
         raise full
 
+    def no_room(*_: object) -> None:
+        with room.needed():
+            raise full
+
     provider.spoil({"kind": "webhook_lost"}, *([{"kind": "output_data_uri"}] if where == "download" else []))
     id = bench.ask()["id"]
     bench.submit_next()
@@ -207,7 +211,7 @@ def test_no_room_at_any_step_of_storing_only_delays_it(
     bench.look("processing")
     with monkeypatch.context() as patch:
         if where == "poster":
-            patch.setattr(Image.Image, "save", refuse)
+            patch.setattr(cage, "_open", no_room)
         elif where == "keep":
             patch.setattr(folders.durable, "sync", refuse)
         else:

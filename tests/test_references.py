@@ -97,7 +97,7 @@ def test_a_frame_is_made_once(bench: Workshop, provider: Provider, monkeypatch: 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr("backend.media.frame", never)
+    monkeypatch.setattr(bench.ctx.cage, "frame", never)
     second, _ = resolved(bench, id)
     downloads = {provider.http.get(f"{url}/download").content for url in (*first, *second)}
     assert len(downloads) == 1

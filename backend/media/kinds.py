@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
-
-import av
 
 from backend.errors import InvalidMedia
 
 Kind = Literal["image", "video", "audio"]
 
+POSTER_TYPE = "image/jpeg"
+FRAME_TYPE = "image/jpeg"
 HEAD_BYTES = 64
 MAX_PIXELS = 50_000_000  # 200 MB decoded; an 8k frame has 33 million
 
@@ -31,22 +27,6 @@ SUFFIXES = {
     "audio/wav": ".wav",
 }
 STILL_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"msf1", b"avif", b"avis"})
-
-# What Pillow and PyAV are known to raise over broken input; a MemoryError is a size nobody can mean.
-DECODE_ERRORS = (
-    av.FFmpegError,
-    struct.error,
-    zlib.error,
-    OSError,
-    ValueError,
-    EOFError,
-    SyntaxError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    MemoryError,
-)
 
 
 @dataclass(frozen=True)
@@ -89,21 +69,6 @@ def extension(content_type: str) -> str:
         return SUFFIXES[content_type]
     except KeyError:
         raise InvalidMedia() from None
-
-
-def check_size(width: int, height: int) -> None:
-    """Raise `InvalidMedia` for a picture that would be too large in memory, or has no area."""
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise InvalidMedia(f"The picture has {width} x {height} pixels; at most {MAX_PIXELS:,} are taken.")
-
-
-@contextmanager
-def decoding() -> Iterator[None]:
-    """Whatever a decoder says about a file becomes `InvalidMedia`."""
-    try:
-        yield
-    except DECODE_ERRORS as error:
-        raise InvalidMedia(f"The file is damaged or not of its kind ({type(error).__name__}).") from error
 
 
 def _is_mp3(head: bytes) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from backend import filing, media, tenancy
 from backend.context import Context
@@ -17,13 +19,19 @@ from backend.errors import (
     Conflict,
     InvalidInput,
     InvalidMedia,
+    MediaBusy,
+    MediaUnavailable,
     NotFound,
     NotSent,
     OutOfSpace,
     StorageFull,
+    TooManyRequests,
     Unanswered,
+    Unavailable,
 )
 from backend.model import Asset, Caller
+
+Look = Callable[[Coroutine[Any, Any, media.Probe]], Awaitable[media.Probe]]
 
 FETCH_LIMIT_S = 120
 
@@ -44,19 +52,24 @@ async def fetch(ctx: Context, url: str) -> Path:
     return target
 
 
-async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None) -> Asset:
+async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None, look: Look) -> Asset:
     """Probe a spooled file and store it under a new id; the row is still to be written. Raises InvalidInput.
 
-    The spooled file is used up. Of its name only what can be printed is kept.
+    The spooled file is used up. Of its name only what can be printed is kept. `look` waits for the probe, or gives it
+    up with an error of its own.
     """
     id = ctx.new_id()
     try:
-        found = await media.in_thread(lambda: media.probe(spooled, full=True))
+        found = await look(ctx.cage.probe(spooled, place=media.upload(client_id)))
         size, digest = await media.in_thread(_measure, spooled)
         file_name = id + media.extension(found.content_type)
         await ctx.storage.keep(spooled, file_name)
     except InvalidMedia as error:
         raise InvalidInput.of("file", error.message, code="invalid_media") from error
+    except MediaBusy as error:
+        raise TooManyRequests(error.message, code="media_busy", retry_after=5) from error
+    except MediaUnavailable as error:
+        raise Unavailable(error.message, retry_after=5) from error
     except StorageFull as error:
         raise OutOfSpace(retry_after=60) from error
     finally:

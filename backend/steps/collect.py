@@ -17,6 +17,7 @@ from backend.errors import (
     BlockedAddress,
     CutShort,
     InvalidMedia,
+    MediaUnavailable,
     NetworkError,
     StorageFull,
 )
@@ -60,6 +61,9 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
     except StorageFull:
         await lifecycle.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls, **outputs.noted(kept))
         return
+    except MediaUnavailable:
+        await lifecycle.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls + 1, **outputs.noted(kept))
+        return
     if any(one.may_pass for one in lost):
         wait_ms = min(500 * 2 ** min(row.polls, 7), 60_000)
         await lifecycle.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1, **outputs.noted(kept))
@@ -71,7 +75,7 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
 
 
 async def _bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> Kept | Lost:
-    """One output, or why it is not there. Raises StorageFull."""
+    """One output, or why it is not there. Raises StorageFull, MediaUnavailable."""
     if index >= MOST_FILES:
         return Lost(index, Failure("output_invalid", f"Of one prediction {MOST_FILES} files are stored."), False)
     try:

@@ -106,7 +106,7 @@ def config(app: Starlette) -> uvicorn.Config:
     """How uvicorn runs it: nothing a proxy says is believed, a stop does not wait for ever."""
     return uvicorn.Config(
         app,
-        http=cast(type[BoundedProtocol], partial(BoundedProtocol, stopping=app.state.site.tail.stop)),
+        http=cast(type[BoundedProtocol], partial(BoundedProtocol, stopping=app.state.site.stop)),
         ws="none",
         log_config=None,
         access_log=False,

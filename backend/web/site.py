@@ -52,3 +52,8 @@ class Site:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tail", Tail(self.ctx))
+
+    def stop(self) -> None:
+        """The service is stopping: streams end, and what clients brought is not looked at for long any more."""
+        self.tail.stop()
+        self.ctx.cage.stop()

@@ -1,4 +1,4 @@
-"""`scripts/bench [accepted] [whole] [paced] [idle] [memory] [startup] [storm] [streams]`: all unless some are named."""
+"""`scripts/bench [accepted] [whole] [paced] [idle] [memory] [startup] [storm] [streams] [cage]`: all, or the named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import footprint, storm, streams, table, throughput
+from bench import cage, footprint, storm, streams, table, throughput
 
 MEASUREMENTS = {
     "accepted": throughput.accepted,
@@ -19,6 +19,7 @@ MEASUREMENTS = {
     "startup": footprint.startup,
     "storm": storm.storm,
     "streams": streams.streams,
+    "cage": cage.cage,
 }
 
 

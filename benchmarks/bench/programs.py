@@ -30,6 +30,7 @@ class Service:
     folder: Path
     key: str
     ready_s: float
+    others: list[str]  # keys of other clients
 
     def resident_mb(self) -> float:
         """Resident memory now, in MB."""
@@ -56,7 +57,7 @@ def emulator(output_bytes: int | None = None) -> Iterator[int]:
 
 
 @contextmanager
-def service(folder: Path, emulator_port: int, *arguments: str, **settings: str) -> Iterator[Service]:
+def service(folder: Path, emulator_port: int, *arguments: str, others: int = 0, **settings: str) -> Iterator[Service]:
     """The service with its worker, FULL durability, and no limit on how often a key may ask."""
     port = free_port()
     env = dict(os.environ) | {
@@ -70,14 +71,17 @@ def service(folder: Path, emulator_port: int, *arguments: str, **settings: str) 
         **settings,
     }
     command = [sys.executable, "-m", "backend.cli"]
-    made = subprocess.run(
-        [*command, "keys", "create", "--name", "bench", "--json"], env=env, cwd=folder, capture_output=True, check=True
-    )
-
+    making = [*command, "keys", "create", "--name"]
+    key, *keys = (_make_key([*making, f"bench {number}"], env, folder) for number in range(others + 1))
     began = time.monotonic()
     with _process([*command, "serve", "--port", str(port), *arguments], env, folder) as process:
         wait_for_port(port)
-        yield Service(process, port, folder, json.loads(made.stdout)["key"], time.monotonic() - began)
+        yield Service(process, port, folder, key, time.monotonic() - began, keys)
+
+
+def _make_key(command: list[str], env: dict[str, str], folder: Path) -> str:
+    made = subprocess.run([*command, "--json"], env=env, cwd=folder, capture_output=True, check=True)
+    return str(json.loads(made.stdout)["key"])
 
 
 @contextmanager

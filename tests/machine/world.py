@@ -149,6 +149,7 @@ class World:
             providers=providers,
             data_key=ctx.data_key,
             now=self.clock,
+            cage=ctx.cage,
         )
         client = await ctx.db.write(lambda tx: own.dev_client(tx, self.ctx))
         self.house.service = server.build(self.ctx, Caller("dev", client.id, admin=True))

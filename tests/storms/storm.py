@@ -25,6 +25,7 @@ from gateway import Gateway, new_gateway
 from backend.cli.processes import answer_of
 from storms import money, told, weather
 from storms.customers import Books, Customer
+from storms.enemy import Enemy
 from storms.report import Report
 from storms.told import Told
 
@@ -70,7 +71,7 @@ def run(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Report:
         finally:
             service.abandon()
             storm.told.closing.close()
-            for face in (service, *(customer.http for customer in storm.customers)):
+            for face in (service, *(customer.http for customer in [*storm.customers, storm.enemy] if customer)):
                 face.close()
     storm.report.seconds = time.monotonic() - began
     return storm.report
@@ -90,6 +91,7 @@ class Storm:
     books: Books = field(default_factory=lambda: Books(0))
     report: Report = field(default_factory=Report)
     customers: list[Customer] = field(default_factory=list)
+    enemy: Enemy = field(default=None)  # type: ignore[assignment]
     admin: str = ""
 
     def begin(self) -> None:
@@ -103,11 +105,12 @@ class Storm:
         self.books.wanted = self.plan.generations
         pause_s = CUSTOMERS * self.plan.restarts * self.plan.every_s / self.plan.generations
         self.customers = [self._customer(number, pause_s) for number in range(CUSTOMERS)]
+        self.enemy = Enemy(self._http(self._key("enemy")[0]), self.books, random.Random(f"{self.plan.seed} enemy"))
         self.change_weather()
 
     def rage(self) -> None:
         """Customers in threads of their own, and one shock after the other until both are done."""
-        threads = [threading.Thread(target=one.work, name=one.name) for one in self.customers]
+        threads = [threading.Thread(target=one.work, name=one.name) for one in [*self.customers, self.enemy]]
         for thread in threads:
             thread.start()
         try:
@@ -214,16 +217,22 @@ class Storm:
         name, chance = f"customer {number}", random.Random(f"{self.plan.seed} customer {number}")
         usd = round(self.plan.generations / CUSTOMERS * money.USD_EACH, 2)
         budgets = [{"budget_usd": usd} if number == limited else {} for limited in (0, 1)]
+        key, client = self._key(name, **budgets[0])
         with self._http(self.admin) as admin:
-            client = _made(admin.post("/api/v2/clients", json={"name": name, **budgets[0]}))["id"]
             wanted = {"name": name, "client_id": client}
             campaign = _made(admin.post("/api/v2/campaigns", json={**wanted, **budgets[1]}))["id"]
-            key = _made(admin.post("/api/v2/keys", json=wanted))["key"]
         http = self._http(key)
         asset = _made(http.post("/api/v2/assets", files={"file": ("start.png", png())}))["id"]
         self.told.listen(key, client)
         own_url = self._mailbox(http, client, chance)
         return Customer(name, http, campaign, asset, self.books, chance, pause_s, own_url, any(budgets))
+
+    def _key(self, name: str, **more: Any) -> tuple[str, str]:
+        """A new client's key, and its id."""
+        with self._http(self.admin) as admin:
+            client = _made(admin.post("/api/v2/clients", json={"name": name, **more}))["id"]
+            key = _made(admin.post("/api/v2/keys", json={"name": name, "client_id": client}))["key"]
+        return key, client
 
     def _mailbox(self, http: httpx.Client, client_id: str, chance: random.Random) -> str:
         """An endpoint for everything; the address that requests may carry."""

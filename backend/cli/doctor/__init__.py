@@ -77,6 +77,7 @@ async def _run(settings: Settings, found: list[list[Check]]) -> None:
         "generations": machine.work(settings),
         "STORAGE_URL": machine.storage(settings),
         "REDIS_URL": machine.redis(settings),
+        "files": machine.cage(),
         "REPLICATE_BASE_URL": network.replicate(settings, http),
         "NGROK_URL" if settings.ngrok_url else "BASE_URL": network.addresses(settings, http),
         "AUTH_MODE": network.access(settings),

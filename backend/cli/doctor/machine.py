@@ -12,11 +12,12 @@ from backend.cli.database import IS_SAFE_FOR_SEVERAL, SQLITE_VERSION, bring
 from backend.cli.doctor.check import Check, State
 from backend.config import Settings
 from backend.db.connection import sqlite_path
-from backend.errors import ReelhookError
+from backend.errors import MediaUnavailable, ReelhookError
 from backend.model import UNCLEAR
 
 LOCKED_S = 4.0  # for a database that somebody holds locked
 REDIS_S = 5.0
+CAGE_HOLDS = ("memory, time and files are limited", "no network", "no files", "ends with the service")
 
 
 async def database(settings: Settings) -> list[Check]:
@@ -106,6 +107,24 @@ async def storage(settings: Settings) -> list[Check]:
         advice = f"only {free_mb} MB free; nothing new is accepted below MIN_FREE_MB"
         return [Check("STORAGE_URL", "", State.FAIL, advice)]
     return [Check("STORAGE_URL", "", State.OK, "writable" + ("" if free_mb is None else f", {free_mb} MB free"))]
+
+
+async def cage() -> list[Check]:
+    """Strangers' files can be looked at, and what is kept from the process that does it."""
+    from backend.media.cage import Cage
+
+    looking = Cage()
+    try:
+        holds = await looking.warm()
+    except MediaUnavailable as error:
+        return [Check("cage", "", State.FAIL, f"no upload and no output can be looked at: {error.message}")]
+    finally:
+        await looking.close()
+    missing = [what for what in CAGE_HOLDS if what not in holds]
+    if missing:
+        advice = f"this system does not give all of it: without {', '.join(missing)}; see docs/operating.md"
+        return [Check("cage", ", ".join(holds), State.WARN, advice)]
+    return [Check("cage", ", ".join(holds), State.OK, "what is kept from the process that looks into files")]
 
 
 async def redis(settings: Settings) -> list[Check]:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import shutil
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -19,7 +20,7 @@ from backend.model import Asset
 from backend.steps import bring, browse, repeat, request
 from backend.steps.repeat import Answer, Idempotency
 from backend.wanted import Strict, Url
-from backend.web import replies, uploads, views
+from backend.web import presence, replies, uploads, views
 from backend.web.api.generations import Page
 from backend.web.inputs import Query
 from backend.web.operation import Call, operation
@@ -92,7 +93,7 @@ async def _keep(
     if kept := await repeat.begin(ctx, name):
         return replies.reply(kept)
     try:
-        asset = await bring.take_in(ctx, owner, await bring_it(), called)
+        asset = await bring.take_in(ctx, owner, await bring_it(), called, partial(presence.wait_for, call.request))
         return replies.reply(await _add(ctx, name, asset))
     except BaseException:
         await asyncio.shield(repeat.abandon(ctx, name))

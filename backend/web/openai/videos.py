@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -17,7 +18,7 @@ from backend.model import Asset, Caller, Generation
 from backend.steps import bring, browse, change, repeat, request
 from backend.steps.repeat import Answer, Idempotency
 from backend.wanted import VideoRequest
-from backend.web import media, replies
+from backend.web import media, presence, replies
 from backend.web.inputs import Query
 from backend.web.openai import asked, campaigns, forms, pictures, repeats, shapes
 from backend.web.openai.asked import REFERENCE_BYTES, VideoBody
@@ -88,7 +89,8 @@ async def _create(call: Call, body: VideoBody, file: UploadFile | None) -> Respo
         return _reply(kept)
     if picture is None or picture.bring is None:
         return _reply(await _accept(call, name, wanted, None))
-    asset = await bring.take_in(ctx, campaign.client_id, await picture.bring(), file.filename if file else None)
+    called, look = file.filename if file else None, partial(presence.wait_for, call.request)
+    asset = await bring.take_in(ctx, campaign.client_id, await picture.bring(), called, look)
     return _reply(await _accept_with(call, name, wanted.model_copy(update={"asset_id": asset.id}), asset))
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 
 from backend.errors import Conflict, InvalidInput, NotFound, Problem, ProviderFailed, Unavailable
 from backend.model import ACTIVE, COMPLETED, Failure, Generation
 from backend.steps import repeat
 from backend.steps.repeat import Answer, Idempotency
+from backend.web import presence
 from backend.web.operation import Call
 
 WAIT_S = 120.0
@@ -53,22 +53,7 @@ async def results(call: Call, name: Idempotency, answer: Answer) -> list[Generat
 
 async def _wait(call: Call, ids: Sequence[str]) -> list[Generation]:
     """As the tail tells it, unless the sender leaves: then nobody is there to wait for."""
-    waiting = asyncio.ensure_future(call.site.tail.wait_for(ids, WAIT_S))
-    leaving = asyncio.ensure_future(_gone(call.request))
-    try:
-        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise ClientDisconnect
-        return waiting.result()
-    finally:
-        for task in (waiting, leaving):
-            task.cancel()
-        await asyncio.gather(waiting, leaving, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    return await presence.wait_for(call.request, call.site.tail.wait_for(ids, WAIT_S))
 
 
 def problem_of(row: Generation) -> Problem:

@@ -5,49 +5,61 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
 from backend.errors import InvalidMedia
-from backend.media.kinds import DECODE_ERRORS, MAX_PIXELS, Probe, check_size, decoding
+from backend.media.inside import large
+from backend.media.inside.bounds import DECODE_ERRORS, Budget, check_size, decoding
+from backend.media.kinds import Probe
 
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/gif": "GIF"}
 TAIL_BYTES = 64 << 10
 MAX_FRAMES = 1000
+MOST_PIXELS = 400_000_000  # of all frames of an animation: some seconds
+SMALL_PIXELS = large.SMALL_PIXELS
+STRIP_PIXELS = 4_000_000
 ORIENTATION = 0x0112
 REDUCIBLE = frozenset({"RGB", "RGBA", "L", "LA"})
 SIDEWAYS = frozenset({5, 6, 7, 8})
 
 
 @contextmanager
-def opened(path: Path, content_type: str) -> Iterator[Image.Image]:
+def opened(file: BinaryIO, content_type: str) -> Iterator[Image.Image]:
     """The image with its header read and its size checked; nothing is decoded yet."""
+    file.seek(0)
     try:
-        with decoding(), Image.open(path, formats=[FORMATS[content_type]]) as image:
+        with decoding(), Image.open(file, formats=[FORMATS[content_type]]) as image:
             check_size(*image.size)
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidMedia("The picture has too many pixels.") from error
 
 
-def probe_image(path: Path, content_type: str, *, full: bool) -> Probe:
+def probe_image(file: BinaryIO, content_type: str, *, full: bool) -> Probe:
     """What an image is; with `full` every frame is decoded and the end of the file is looked for."""
-    with opened(path, content_type) as image:
+    if full:
+        check_end(file, content_type)
+    if content_type == "image/webp" and (wide := large.webp_size(file)):
+        return large.probe(file, *wide, step=max(wide))[0]
+    with opened(file, content_type) as image:
         size = displayed_size(image, content_type)
-        if full:
-            check_end(path, content_type)
-            image.draft("RGB", (1, 1))  # a scaled JPEG still reads every bit of the file, at half the time
-            image.load()
-        return Probe("image", content_type, *size, frames=count_frames(image, content_type) if full else None)
+        if not full:
+            return Probe("image", content_type, *size)
+        image.draft("RGB", (1, 1))  # a scaled JPEG still reads every bit of the file, at half the time
+        image.load()
+        return Probe("image", content_type, *size, frames=count_frames(image, content_type))
 
 
-def shrink(path: Path, content_type: str, width: int) -> tuple[Probe, Image.Image]:
+def shrink(file: BinaryIO, content_type: str, width: int) -> tuple[Probe, Image.Image]:
     """The whole image probed, and from the same decode a picture whose longer side is about `width`."""
-    with opened(path, content_type) as image:
+    check_end(file, content_type)
+    if content_type == "image/webp" and (wide := large.webp_size(file)):
+        found, picture = large.probe(file, *wide, step=max(1, round(max(wide) / width)))
+        return found, _flat(picture)
+    with opened(file, content_type) as image:
         size = displayed_size(image, content_type)
-        check_end(path, content_type)
         # Whole-number steps, in the JPEG decoder itself where it can: a tenth of the time of resampling.
         step = max(1, round(max(image.size) / width))
         image.draft("RGB", (max(1, image.width // step), max(1, image.height // step)))
@@ -62,14 +74,16 @@ def count_frames(image: Image.Image, content_type: str) -> int:
     """Decode every frame of an animation, and say how many there are; too many are `InvalidMedia`."""
     if content_type == "image/jpeg" or not getattr(image, "is_animated", False):
         return 1
-    most = min(MAX_FRAMES, 10 * MAX_PIXELS // (image.width * image.height))
-    for index in range(1, most + 1):
+    budget = Budget(MOST_PIXELS)
+    for index in range(1, MAX_FRAMES + 1):
         try:
             image.seek(index)
         except EOFError:
             return index
+        if not budget.spend(*image.size):
+            break
         image.load()
-    raise InvalidMedia("The animation has too many frames.")
+    raise InvalidMedia(f"The animation has more than {MAX_FRAMES:,} frames or {MOST_PIXELS:,} pixels.")
 
 
 def displayed_size(image: Image.Image, content_type: str) -> tuple[int, int]:
@@ -88,18 +102,17 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) else 1
 
 
-def check_end(path: Path, content_type: str) -> None:
+def check_end(file: BinaryIO, content_type: str) -> None:
     """Raise `InvalidMedia` when the file ends before its format does: Pillow forgives a PNG or GIF that.
 
     What follows the end is no concern: some services pad their files.
     """
-    with path.open("rb") as file:
-        if content_type == "image/png":
-            whole = _has_png_end(file)
-        elif content_type == "image/jpeg":
-            whole = _has_jpeg_end(file)
-        else:
-            whole = content_type != "image/gif" or _tail(file).rstrip(b"\0").endswith(b";")
+    if content_type == "image/png":
+        whole = _has_png_end(file)
+    elif content_type == "image/jpeg":
+        whole = _has_jpeg_end(file)
+    else:
+        whole = content_type != "image/gif" or _tail(file).rstrip(b"\0").endswith(b";")
     if not whole:
         raise InvalidMedia("The file is cut short.")
 
@@ -141,8 +154,22 @@ def _tail(file: BinaryIO) -> bytes:
 
 
 def _reduced(image: Image.Image, step: int) -> Image.Image:
-    picture = image if image.mode in REDUCIBLE else _flat(image)
-    return _flat(picture.reduce(step) if step > 1 else picture.copy())
+    if image.mode in REDUCIBLE:
+        return _flat(_reduced_in_strips(image, step) if step > 1 else image.copy())
+    if image.width * image.height > SMALL_PIXELS:  # as RGB it would not fit beside itself
+        size = max(1, image.width // step), max(1, image.height // step)
+        return _flat(image.resize(size, Image.Resampling.NEAREST))
+    return _flat(_flat(image).reduce(step))
+
+
+def _reduced_in_strips(image: Image.Image, step: int) -> Image.Image:
+    """As `image.reduce(step)`, which makes a copy of the whole when it has transparency."""
+    rows = step * max(1, STRIP_PIXELS // (image.width * step))
+    small = Image.new(image.mode, (-(-image.width // step), -(-image.height // step)))
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(image.height, top + rows)))
+        small.paste(strip.reduce(step), (0, top // step))
+    return small
 
 
 def _flat(image: Image.Image) -> Image.Image:

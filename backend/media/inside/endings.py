@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from backend.errors import InvalidMedia
 
@@ -16,16 +15,12 @@ BOXES = frozenset(b"ftyp moov mdat free skip wide moof mfra udta meta uuid sidx 
 RIFF_STREAMED = frozenset({0, 0xFFFFFFFF})  # written by programs that could not go back and fill it in
 
 
-def check_length(path: Path, content_type: str) -> None:
+def check_length(file: BinaryIO, length: int, content_type: str) -> None:
     """Raise `InvalidMedia` when the file ends before its outermost part does; what follows it is ignored."""
     find_end = ENDINGS.get(content_type)
-    if find_end is None:
-        return
-    with path.open("rb") as file:
-        length = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        if find_end(file, length) > length:
-            raise InvalidMedia("The file is cut short.")
+    file.seek(0)
+    if find_end is not None and find_end(file, length) > length:
+        raise InvalidMedia("The file is cut short.")
 
 
 def _mp4_end(file: IO[bytes], length: int) -> int:

@@ -1,0 +1,130 @@
+"""Strangers' files are looked at in child processes that can do nothing else: the service's side of them.
+
+A child is used again for the next file, so that a picture costs no start of a process; not after a file it refused or
+was slow with. Whatever ends a child is an answer about its file: `InvalidMedia`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from backend import room
+from backend.errors import InvalidMedia, MediaUnavailable
+from backend.media import answers
+from backend.media.child import Died
+from backend.media.crew import Crew
+from backend.media.kinds import HEAD_BYTES, Probe, sniff
+from backend.media.places import Place, Places
+from backend.media.threads import in_thread
+
+LOOK_S = 12.0
+MORE_S_PER_MB = 0.05
+LONGEST_S = 18.0
+STOP_S = 2.0  # how long what clients brought is still looked at when the service stops
+
+
+class Cage:
+    """The children of one process of ours; those for outputs never see an upload."""
+
+    def __init__(self) -> None:
+        self._places = Places()
+        self._crews = {True: Crew(), False: Crew()}  # by whether they are for uploads
+        self._clocks: set[asyncio.Timeout] = set()
+        self._stopping = False
+
+    async def probe(self, path: Path, *, place: Place) -> Probe:
+        """What a file is; it is decoded as far as needed to know that it is whole.
+
+        Like all of these: raises InvalidMedia, whatever the file does, and MediaUnavailable when it is no fault of it.
+        """
+        return await self._look(place, path, None, work="probe")
+
+    async def inspect(self, path: Path, target: Path, *, place: Place) -> Probe:
+        """As `probe`, and the poster is written; sound has none. Raises StorageFull."""
+        return await self._look(place, path, target, work="inspect")
+
+    async def poster(self, path: Path, target: Path, *, place: Place) -> Probe:
+        """Write a small JPEG of an image, or of a video near its beginning. Raises StorageFull."""
+        return await self._look(place, path, target, work="poster")
+
+    async def frame(self, path: Path, target: Path, *, which: Literal["first", "last"], place: Place) -> Probe:
+        """Write the first or the very last picture of a video as a JPEG of full size. Raises StorageFull."""
+        return await self._look(place, path, target, work="frame", which=which)
+
+    async def warm(self) -> list[str]:
+        """Have a child of each sort ready; what the system keeps from them, in words. Raises MediaUnavailable."""
+        holds: list[str] = []
+        for crew in self._crews.values():
+            async with crew.member() as child:
+                holds = child.holds
+        return holds
+
+    def stop(self) -> None:
+        """The service is stopping: what clients brought has a moment left, outputs are finished."""
+        self._stopping = True
+        ends_at = asyncio.get_running_loop().time() + STOP_S
+        for clock in self._clocks:
+            clock.reschedule(ends_at)
+
+    async def close(self) -> None:
+        """End all children."""
+        for crew in self._crews.values():
+            await crew.close()
+
+    async def _look(self, place: Place, path: Path, target: Path | None, **order: Any) -> Probe:
+        if place.client_id is None:
+            return await self._look_now(place, path, target, order)
+        try:
+            async with asyncio.timeout(STOP_S if self._stopping else None) as clock:
+                self._clocks.add(clock)
+                try:
+                    return await self._look_now(place, path, target, order)
+                finally:
+                    self._clocks.discard(clock)
+        except TimeoutError:
+            raise MediaUnavailable("The service is stopping: send it again.") from None
+
+    async def _look_now(self, place: Place, path: Path, target: Path | None, order: dict[str, Any]) -> Probe:
+        async with self._places.taken(place):
+            files, size = await in_thread(_open, path, target)
+            wrote = False
+            try:
+                answer = await self._ask(self._crews[place.client_id is not None], order, files, size)
+                wrote = answer.get("wrote") is True
+                return answers.read(answer)
+            finally:
+                for file in files:
+                    os.close(file)
+                if target is not None and not wrote:
+                    await asyncio.shield(in_thread(target.unlink, missing_ok=True))
+
+    async def _ask(self, crew: Crew, order: dict[str, Any], files: list[int], size: int) -> dict[str, Any]:
+        within_s = min(LOOK_S + MORE_S_PER_MB * size / 1_000_000, LONGEST_S)
+        async with crew.member() as child:
+            try:
+                return await child.ask(order, files, within_s)
+            except TimeoutError:
+                raise InvalidMedia(f"The file takes more than {within_s:.0f} seconds to look at.") from None
+            except Died:
+                if crew.closed:
+                    raise MediaUnavailable from None
+                raise InvalidMedia("The file cannot be decoded within the limits of memory and time.") from None
+
+
+def _open(path: Path, target: Path | None) -> tuple[list[int], int]:
+    """The file, and what is to be written, as descriptors; the file's size. Raises InvalidMedia, StorageFull."""
+    files = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
+    try:
+        if sniff(os.pread(files[0], HEAD_BYTES, 0)) is None:
+            raise InvalidMedia()
+        if target is not None:
+            with room.needed():
+                files.append(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        return files, os.fstat(files[0]).st_size
+    except BaseException:
+        for file in files:
+            os.close(file)
+        raise

@@ -1,0 +1,141 @@
+"""One child process of the cage, as the service sees it: started, asked, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backend.errors import MediaUnavailable
+from backend.media.threads import in_thread
+
+START_S = 20.0
+ANSWER_BYTES = 10_000
+SLOW_S = 0.5  # who takes longer stands back for the others
+MOST_FILES = 500
+MOST_MB = 120
+_CODE = "import sys; sys.path[:0] = [sys.argv[1]]; from backend.media.inside import loop; loop.main(int(sys.argv[2]))"
+_ROOT = str(Path(__file__).parent.parent.parent)
+
+
+class Died(Exception):
+    """The child is gone, or what it says makes no sense."""
+
+
+@dataclass(eq=False)
+class Child:
+    """A process that has locked itself up and waits for an order."""
+
+    process: subprocess.Popen[bytes]
+    line: socket.socket
+    holds: list[str] = field(default_factory=list)
+    is_spent: bool = False  # it is not to be asked again
+    _files: int = 0
+
+    @classmethod
+    async def start(cls) -> Child:
+        """A new one. Raises MediaUnavailable."""
+        try:
+            child = await in_thread(_spawn)
+        except OSError as error:
+            raise MediaUnavailable(f"No process can be started: {error.strerror}.") from error
+        try:
+            async with asyncio.timeout(START_S):
+                child.holds = list((await child._read())["holds"])
+        except (Died, TimeoutError, KeyError) as error:
+            child.kill()
+            raise MediaUnavailable("The process that looks into files does not start.") from error
+        return child
+
+    def lives(self) -> bool:
+        """Whether it can be asked."""
+        return not self.is_spent and self.process.poll() is None
+
+    async def ask(self, order: dict[str, Any], files: list[int], within_s: float) -> dict[str, Any]:
+        """Its answer about the open files. Raises Died and TimeoutError; then it is gone."""
+        slow = asyncio.get_running_loop().call_later(SLOW_S, self._stand_back)
+        try:
+            text = json.dumps(order | {"within_s": within_s}).encode()
+            async with asyncio.timeout(within_s):
+                try:
+                    socket.send_fds(self.line, [text], files)
+                except OSError as error:
+                    raise Died from error
+                answer = await self._read()
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            slow.cancel()
+        self._files += 1
+        if "found" not in answer or self._files >= MOST_FILES or self._resident_mb() > MOST_MB:
+            self.is_spent = True  # what a refused file left behind in it spoils no other one
+        return answer
+
+    def kill(self) -> None:
+        """End it now. Not while its answer is waited for."""
+        self.is_spent = True
+        self.process.kill()
+        self.line.close()
+        asyncio.get_running_loop().run_in_executor(None, self.process.wait)
+
+    def _resident_mb(self) -> float:
+        """What it holds on to between two files; 0 where the system does not say."""
+        try:
+            with open(f"/proc/{self.process.pid}/statm") as file:
+                return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+        except OSError:
+            return 0
+
+    def _stand_back(self) -> None:
+        self.is_spent = True  # it cannot come forward again
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self.process.pid, 19)
+
+    async def _read(self) -> dict[str, Any]:
+        loop, text = asyncio.get_running_loop(), b""
+        while not text.endswith(b"\n"):
+            try:
+                more = await loop.sock_recv(self.line, ANSWER_BYTES)
+            except OSError as error:
+                raise Died from error
+            if not more or len(text) > ANSWER_BYTES:
+                raise Died
+            text += more
+        try:
+            answer = json.loads(text)
+        except ValueError as error:
+            raise Died from error
+        if not isinstance(answer, dict):
+            raise Died
+        return answer
+
+
+def _spawn() -> Child:
+    """Nothing of ours goes along: no environment, and one end of a socket as the only descriptor."""
+    ours, theirs = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-B", "-c", _CODE, _ROOT, str(os.getpid())],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={},
+            start_new_session=True,
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    ours.setblocking(False)
+    return Child(process, ours)

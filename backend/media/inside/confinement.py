@@ -1,0 +1,151 @@
+"""The process gives away, one after the other, what it could do harm with. There is no way back.
+
+Each step is taken where the system has it: limits on resources everywhere, the rest on Linux. A network namespace of
+its own needs either root or user namespaces for everybody, which some systems and containers refuse; Landlock then
+still keeps files and TCP out. `confine` says what holds, and `reelhook doctor` shows it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import struct
+import sys
+import tempfile
+from contextlib import suppress
+
+MEMORY_BYTES = 235 << 20  # on top of what is loaded: with it the process stays below 300 MB
+FILE_BYTES = 100_000_000  # a picture it writes
+FILES = 16
+CPU_S = 90  # of its whole life; each look has less
+NOBODY = 65_534
+
+_LINUX = sys.platform == "linux"
+_CLONE_NEWUSER, _CLONE_NEWNET, _CLONE_NEWIPC, _CLONE_NEWUTS = 0x10000000, 0x40000000, 0x08000000, 0x04000000
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446  # the same on every architecture
+_CAPABILITY_VERSION = 0x20080522
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
+
+
+def confine(parent: int) -> list[str]:
+    """Do all of it; what of it this system has, in words. Exits when the parent is gone."""
+    _ignore_signals()
+    held = ["memory, time and files are limited"] if _limit() else ["time and files are limited"]
+    if not _LINUX:
+        return held
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 1 << 20)):  # what is freed goes back at once
+        with suppress(AttributeError):  # musl has none
+            libc.mallopt(option, value)
+    _volunteer()
+    alone = _leave_network(libc)
+    rooted = _leave_files()
+    _drop_rights(libc)
+    locked, no_tcp = _lock_files(libc)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # here: a change of user would undo it
+    if os.getppid() != parent:
+        os._exit(1)
+    held += ["no network"] if alone else ["no TCP"] if no_tcp else []
+    return held + (["no files"] if rooted or locked else []) + ["ends with the service"]
+
+
+def _ignore_signals() -> None:
+    """A stop of the service reaches the whole group; what is being looked at is still finished."""
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def _limit() -> bool:
+    """Whether the memory is limited too: some systems have no limit for it."""
+    for name, most in (
+        ("RLIMIT_CORE", 0),
+        ("RLIMIT_FSIZE", FILE_BYTES),
+        ("RLIMIT_NOFILE", FILES),
+        ("RLIMIT_CPU", CPU_S),
+        ("RLIMIT_MEMLOCK", 0),
+    ):
+        _lower(name, most)
+    loaded = _loaded_bytes()
+    if loaded:
+        _lower("RLIMIT_AS", loaded + MEMORY_BYTES)
+        _lower("RLIMIT_NPROC", 0)
+    return loaded > 0
+
+
+def _lower(name: str, most: int) -> None:
+    kind = getattr(resource, name, None)
+    if kind is not None:
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+
+
+def _loaded_bytes() -> int:
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
+def _volunteer() -> None:
+    """When the machine has no memory left, this process is to go and not the service."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def _leave_network(libc: ctypes.CDLL) -> bool:
+    own = _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS
+    return any(libc.unshare(flags) == 0 for flags in (own, _CLONE_NEWUSER | own))
+
+
+def _leave_files() -> bool:
+    """Whether its root is now a folder that is empty, and gone."""
+    try:
+        folder = tempfile.mkdtemp(prefix="reelhook-cage-")
+    except OSError:
+        return False
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    os.rmdir(folder)
+    try:
+        os.fchdir(place)
+        os.chroot(".")
+    except OSError:
+        return False
+    finally:
+        os.close(place)
+    return True
+
+
+def _drop_rights(libc: ctypes.CDLL) -> None:
+    """Nobody's user when it was root, and no capability of a namespace."""
+    if os.geteuid() == 0:
+        with suppress(OSError):  # root of a container that may not change it
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    with suppress(AttributeError):
+        libc.capset(struct.pack("Ii", _CAPABILITY_VERSION, 0), bytes(24))
+
+
+def _lock_files(libc: ctypes.CDLL) -> tuple[bool, bool]:
+    """Landlock without a single rule: whether no file can be opened, and no TCP connection."""
+    version = libc.syscall(_LANDLOCK_CREATE, None, 0, 1)
+    if version < 1:
+        return False, False
+    files = (1 << (13 if version < 2 else 14 if version < 3 else 15 if version < 5 else 16)) - 1
+    handled = [files, 3 if version >= 4 else 0, 3 if version >= 6 else 0]
+    known = handled[: 1 if version < 4 else 2 if version < 6 else 3]
+    rules = struct.pack(f"={len(known)}Q", *known)
+    ruleset = libc.syscall(_LANDLOCK_CREATE, rules, len(rules), 0)
+    if ruleset < 0:
+        return False, False
+    locked = libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0) == 0
+    os.close(ruleset)
+    return locked, locked and version >= 4
