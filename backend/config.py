@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from limits import parse_many
-from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, field_validator
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Network = IPv4Network | IPv6Network
@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     max_unfinished_per_client: int = Field(10_000, ge=1, description="generations a client may have unfinished")
     max_asset_mb: int = Field(200, ge=1, le=5_000, description="the largest asset")
     max_output_mb: int = Field(2_000, ge=1, le=20_000, description="the largest output that is stored")
+    max_client_gb: float = Field(
+        50, gt=0, le=1_000_000, allow_inf_nan=False, description="what a client may keep here: files, texts, rows"
+    )
+    write_rate_limit: str = Field("300/minute", description="requests a key may make that change something")
     history_days: int = Field(90, ge=1, le=3650, description="how long events and received webhooks are kept")
     min_free_mb: int = Field(200, ge=0, description="free disk below which nothing new is accepted")
 
@@ -52,6 +56,11 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
+
+    @field_validator("max_client_gb", "write_rate_limit", mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: object, info: ValidationInfo) -> object:
+        return cls.model_fields[str(info.field_name)].default if value == "" else value
 
     @field_validator("replicate_api_key", "replicate_webhook_secret", "data_key", mode="before")
     @classmethod
@@ -75,7 +84,7 @@ class Settings(BaseSettings):
             raise ValueError("must be redis://, rediss:// or unix://")
         return value
 
-    @field_validator("image_rate_limit", "video_rate_limit")
+    @field_validator("image_rate_limit", "video_rate_limit", "write_rate_limit")
     @classmethod
     def _is_rate(cls, value: str) -> str:
         parse_many(value)

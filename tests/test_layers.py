@@ -20,7 +20,7 @@ LAYERS: list[list[str]] = [
     ["web", "worker", "emulator"],
     ["mcp", "steps"],
     ["lifecycle", "tail"],
-    ["backlog", "references", "targets", "tenancy"],
+    ["backlog", "quota", "references", "targets", "tenancy"],
     ["listener", "shown"],
     ["links"],
     ["context", "datakey"],
@@ -30,7 +30,7 @@ LAYERS: list[list[str]] = [
 ]
 
 # Small pure modules that anything may import, and that import nothing of ours but the bottom layer.
-FOUNDATION = {"diskfault", "durable", "filing", "ids", "room", "wanted", "migrate", "logs"}
+FOUNDATION = {"diskfault", "durable", "filing", "ids", "places", "room", "wanted", "migrate", "logs"}
 
 # What the emulator may know of us: it stands in for somebody else, so nothing of the service's insides.
 EMULATOR_KNOWS = {"emulator", "http", "errors"}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from backend.db import webhook_endpoints
+from backend.db import holdings, webhook_endpoints
 from backend.db.connection import Row, Tx
+from backend.db.holdings import Held
 from backend.model import Campaign, Client
 
 _COLUMNS = (
@@ -99,6 +100,7 @@ async def insert_campaign(tx: Tx, campaign: Campaign) -> None:
         created_at=campaign.created_at,
         budget_micros=campaign.budget_micros,
     )
+    await holdings.add(tx, campaign.client_id, Held(campaigns=1))
 
 
 async def get_campaign(tx: Tx, id: str) -> Campaign | None:
@@ -212,10 +214,11 @@ async def forget_deleted_campaigns(tx: Tx, limit: int) -> int:
           SELECT id FROM campaigns WHERE deleted_at IS NOT NULL
           AND NOT EXISTS (SELECT 1 FROM generations WHERE generations.campaign_id = campaigns.id)
           ORDER BY id LIMIT :limit)
-        RETURNING id
+        RETURNING id, client_id
         """,
         limit=limit,
     )
+    await holdings.give_back(tx, ((row["client_id"], Held(campaigns=1)) for row in rows))
     for row in rows:
         await tx.run("DELETE FROM balances WHERE owner_id = :id", id=row["id"])
         await tx.run("DELETE FROM events WHERE campaign_id = :id", id=row["id"])  # those about its budget
@@ -240,5 +243,6 @@ async def forget_deleted(tx: Tx, limit: int) -> int:
         await tx.run("DELETE FROM api_keys WHERE client_id = :id", id=row["id"])
         await tx.run("DELETE FROM balances WHERE owner_id = :id", id=row["id"])
         await tx.run("DELETE FROM events WHERE client_id = :id", id=row["id"])
+        await holdings.forget(tx, row["id"])
         await tx.run("DELETE FROM clients WHERE id = :id", id=row["id"])
     return len(rows)

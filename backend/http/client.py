@@ -14,7 +14,7 @@ import json as jsonlib
 import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -25,9 +25,10 @@ import httpx
 
 from backend.errors import AnswerTooLarge, BadAnswer, BlockedAddress, NotSent, Unanswered
 from backend.http.addresses import Network, check_url
-from backend.http.downloads import Download, Fetched
+from backend.http.downloads import HEAD_S, Download, Fetched, paced
 from backend.http.lines import Line, Lines, Origin
 from backend.http.sockets import Resolver, Stream, resolve
+from backend.places import Places
 
 for _name in ("httpx", "httpcore"):  # their lines hold whole URLs, and URLs hold signatures
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -135,25 +136,32 @@ class Http:
         trusted: Callable[[str, str, int], bool] | None = None,
         headers: Headers | None = None,
         hops: int = 0,
+        places: Places | None = None,
+        floor: int | None = None,
     ) -> Fetched:
         """Download an address somebody else chose into `target`, which is removed when anything fails.
 
         `hosts(host, port, scheme)` must agree to every hop; an origin that is `trusted(scheme, host, port)`
-        is reached without a check of its address. Raises `BlockedAddress`, `BadAnswer` (any status but 200,
+        is reached without a check of its address. `places` bounds how many talk to one host at a time. The head of each
+        answer has `HEAD_S`; with `floor` the body has that too, and a second more for each so many bytes.
+
+        Raises `BlockedAddress`, `BadAnswer` (any status but 200,
         more than `hops` redirects, an encoded answer, one that does not say where it ends), `AnswerTooLarge`,
-        `NotSent`, `Unanswered` and `StorageFull`. No message holds what the other side answered.
+        `NotSent`, `Unanswered`, `NoPlace` and `StorageFull`. No message holds what the other side answered.
         """
         deadline = time.monotonic() + total_s
         for left in range(hops, -1, -1):
             request = _request("GET", _checked(url), headers)
             is_trusted = _admit(_origin(request), hosts, trusted)
             async with (
-                self._lines.guarded(_origin(request), deadline, is_trusted=is_trusted) as line,
+                places.take(request.url.host.lower()) if places else nullcontext(),
+                self._lines.guarded(_origin(request), deadline, is_trusted=is_trusted, head_s=HEAD_S) as line,
                 _answered(line, request, idle_s) as answer,
             ):
                 location = _lower(answer.headers).get("location")
                 if not (left and location and answer.status in REDIRECTS):
-                    return await _store(answer, url, Download(target, cap_bytes))
+                    async with aclosing(paced(_chunks(answer), line.stream, deadline, floor)) as chunks:
+                        return await _store(answer, chunks, url, Download(target, cap_bytes))
             url, headers = _redirected(url, location, headers)
         raise AssertionError("the last hop returns or raises")
 
@@ -258,7 +266,7 @@ async def _read(answer: httpcore.Response, cap_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def _store(answer: httpcore.Response, url: str, download: Download) -> Fetched:
+async def _store(answer: httpcore.Response, chunks: AsyncIterable[bytes], url: str, download: Download) -> Fetched:
     headers = _lower(answer.headers)
     if answer.status != 200:
         raise BadAnswer(f"The other side answered with status {answer.status}.", status=answer.status)
@@ -266,7 +274,7 @@ async def _store(answer: httpcore.Response, url: str, download: Download) -> Fet
         raise BadAnswer("The answer is encoded.", status=200)
     if "content-length" not in headers and headers.get("transfer-encoding", "").lower() != "chunked":
         raise BadAnswer("The answer does not say where it ends.", status=200)
-    return await download.take(_chunks(answer), headers, url)
+    return await download.take(chunks, headers, url)
 
 
 def _redirected(url: str, location: str, headers: Headers | None) -> tuple[str, Headers | None]:

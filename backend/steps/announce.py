@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 
 from backend import __version__, shown
 from backend.context import Context
-from backend.db import clients, generations, webhook_claims, webhook_deliveries, webhook_endpoints
+from backend.db import clients, generations, webhook_attempts, webhook_claims, webhook_deliveries, webhook_endpoints
 from backend.db.connection import Tx
 from backend.errors import NetworkError
 from backend.http import Answer
@@ -183,7 +183,7 @@ async def _settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: A
     now = ctx.now()
     endpoint = await webhook_endpoints.get(tx, delivery.endpoint_id) if delivery.endpoint_id else None
     is_former = endpoint is not None and endpoint.url != url
-    tries = await webhook_deliveries.count_attempts(tx, delivery.id) + 1
+    tries = await webhook_attempts.count(tx, delivery.id) + 1
     later_ms = None if attempt.status_code == GONE and not is_former else wait_ms(tries, asked_ms)
     if attempt.succeeded or later_ms is None:
         status = DELIVERED if attempt.succeeded else FAILED
@@ -197,7 +197,7 @@ async def _settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: A
         await webhook_endpoints.note_success(tx, endpoint.id)
     elif endpoint and not is_former:
         disabled = await _blame(tx, endpoint, attempt, now)
-    await webhook_deliveries.keep_attempt(tx, attempt)
+    await webhook_attempts.keep(tx, attempt)
     return End(tries, later_ms is None and not attempt.succeeded, disabled)
 
 
@@ -220,7 +220,7 @@ async def _blame(tx: Tx, endpoint: Endpoint, attempt: Attempt, now: int) -> str 
 
 async def _was_tried_lately(tx: Tx, endpoint_id: str, now: int) -> bool:
     since = now - QUIET_MS
-    return await webhook_deliveries.was_tried(tx, endpoint_id, since, floor_id(since - LONGEST_LIFE_MS))
+    return await webhook_attempts.was_tried(tx, endpoint_id, since, floor_id(since - LONGEST_LIFE_MS))
 
 
 async def _end(ctx: Context, delivery: Outgoing, why: str) -> None:

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from backend import backlog, filing, tenancy
+from backend import backlog, filing, quota, tenancy
 from backend.context import Context
 from backend.db import balances, dependencies, generations, operations, sources
 from backend.db.connection import Tx
@@ -62,6 +62,7 @@ async def _again(tx: Tx, ctx: Context, caller: Caller, old: Generation, depth: i
         raise Conflict(f"{old.model} is not offered here any more.", code="not_retryable")
     if depth > MOST_DEPTH:
         raise Conflict("Too many generations wait for each other.", code="not_retryable")
+    await quota.admit(tx, ctx, old.client_id)
     await backlog.admit(tx, ctx, old.client_id, 1)
     try:
         source, missing = await _sources_again(tx, ctx, caller, old.source, depth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -98,12 +99,14 @@ async def _finish(
     fetched: tuple[int, str],
 ) -> None:
     name, poster_name = filing.result(row.id, media.extension(found.content_type)), filing.poster(row.id)
+    file_bytes = fetched[0] + await asyncio.to_thread(_size, poster)
     await ctx.storage.keep_all([(spooled, name), (poster, poster_name)])
     fields: dict[str, Any] = {
         "file_name": name,
         "poster_name": poster_name,
         "content_type": found.content_type,
         "bytes": fetched[0],
+        "file_bytes": file_bytes,
         "sha256": fetched[1],
         "width": found.width,
         "height": found.height,
@@ -113,6 +116,10 @@ async def _finish(
     }
     if not await lifecycle.move(ctx, row, COMPLETED, worker, **fields):
         await ctx.db.write(lambda tx: _leave(tx, ctx, row.id, [name, poster_name]))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _cost_micros(ctx: Context, row: Generation) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import bcrypt
 
-from backend import tenancy
+from backend import quota, tenancy
 from backend.context import Context
 from backend.db import balances, clients, keys, sources
 from backend.db.connection import Tx
@@ -81,8 +81,12 @@ async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
 async def add_campaign(
     tx: Tx, ctx: Context, caller: Caller, name: str, client_id: str | None, budget_micros: int | None = None
 ) -> Campaign:
-    """A new campaign of the caller's client; an admin says whose. Raises InvalidInput, NotFound."""
+    """A new campaign of the caller's client; an admin says whose.
+
+    Raises InvalidInput, NotFound, ClientFull, Conflict.
+    """
     owner = await tenancy.owner(tx, caller, client_id)
+    await quota.admit(tx, ctx, owner, campaigns=1)
     made = Campaign(ctx.new_id(), owner, name, ctx.now(), budget_micros)
     await clients.insert_campaign(tx, made)
     return made
