@@ -138,6 +138,7 @@ def running(folder: Path, **more: Any) -> Iterator[Service]:
         "auth_mode": "keys",
         "redis_url": None,
         "min_free_mb": 0,
+        "write_rate_limit": "100000/minute",
     }
     settings = Settings(_env_file=None, **(given | more))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -140,6 +140,7 @@ def _settings(folder: Path, provider: Provider, **more: Any) -> Settings:
         "auth_mode": "dev",
         "image_rate_limit": "100000/minute",
         "video_rate_limit": "100000/minute",
+        "write_rate_limit": "100000/minute",
         "min_free_mb": 0,
     }
     return Settings(_env_file=None, **(given | more))
