@@ -459,6 +459,7 @@ async def take_down(call: Watched) -> None:
     await call(clients.mark_campaign_deleted, "k2", 9)
     await call(clients.deleted_with_rows, 100)
     await call(clients.mark_deleted, "c1", 9)
+    await call(clients.mark_campaigns_deleted, 10, 5)
     await call(assets.of_deleted_clients, 10)
     await call(repeats.forget_of_deleted, 10)
     await call(assets.page, None, None, 10)
@@ -470,9 +471,13 @@ async def take_down(call: Watched) -> None:
     await call(sources.insert, id_of(9), ["a1"])
     for id in map(id_of, range(10)):
         await call(generations.delete, id)
+    for _ in range(2):
+        await call(events.forget_of_deleted, 3)
+    await call(events.forget_of_deleted, 100)
     await call(clients.forget_deleted_campaigns, 1)
     await call(clients.forget_deleted, 10)
     await call(clients.forget_deleted_campaigns, 10)
+    await call(events.forget_of_deleted, 100)
     await call(holdings.get, "c1")
     await call(holdings.get, "c2")
     await call(clients.forget_deleted, 10)

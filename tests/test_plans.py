@@ -99,6 +99,8 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "webhooks held of a generation": lambda tx: webhook_deliveries.held(tx, "x"),
     "forget webhooks of a generation": lambda tx: webhook_deliveries.forget_of_generation(tx, "x", 10),
     "keep an attempt": lambda tx: webhook_attempts.keep(tx, Attempt("x", 1, 1, 1, 200, "y" * 3000, None)),
+    "campaigns of deleted clients": lambda tx: clients.mark_campaigns_deleted(tx, 1, 10),
+    "events of deleted": lambda tx: events.forget_of_deleted(tx, 10),
     "who waits": lambda tx: dependencies.waiting_for(tx, "x", 10),
     "prune webhooks": lambda tx: webhook_deliveries.prune(tx, 1, 10),
     "forget webhooks of deleted": lambda tx: webhook_deliveries.forget_of_deleted(tx, 10),

@@ -27,7 +27,7 @@ _TEXTS = ("prompt", "source", "params", "metadata", "webhook_url")  # what a cli
 _INSERT = f"""
   INSERT INTO generations ({COLUMNS}, text_bytes) VALUES ({", ".join(":" + name for name in _NAMES)}, :text_bytes)
 """  # noqa: S608
-RELEASED_AT_ONCE = 4  # of those that wait for one: each may have to be told to 50 endpoints. The rest follow in bites
+RELEASED_AT_ONCE = 2  # of those that wait for one: each may have to be told to 50 endpoints. The rest follow in bites
 
 
 def read(row: Row) -> Generation:

@@ -60,9 +60,11 @@ async def claim(ctx: Context, worker: str, limit: int) -> list[Outgoing]:
         return []
 
     async def work(tx: Tx) -> list[Outgoing]:
-        closed = [target for target in due if target.closed]
-        for target in closed[:BITE]:  # the rest in the next turns
-            await webhook_deliveries.fail_pending(tx, target.name, now, BITE)
+        left = BITE  # the rest in the next turns
+        for target in (target for target in due if target.closed):
+            left -= await webhook_deliveries.fail_pending(tx, target.name, now, left)
+            if left <= 0:
+                break
         open = [target for target in due if not target.closed]
         return await webhook_claims.claim_fairly(tx, open, owner=worker, now=now, until=now + LEASE_MS, limit=limit)
 
@@ -71,8 +73,10 @@ async def claim(ctx: Context, worker: str, limit: int) -> list[Outgoing]:
 
 async def heed_the_clock(ctx: Context) -> int:
     """After a clock was put back nothing waits longer than its schedule says; how many would have."""
-    now = ctx.now()
-    return await ctx.db.write(lambda tx: webhook_claims.pull_in(tx, now + LONGEST_WAIT_MS, now))
+    now, pulled = ctx.now(), 0
+    while bite := await ctx.db.write(lambda tx: webhook_claims.pull_in(tx, now + LONGEST_WAIT_MS, now)):
+        pulled += bite
+    return pulled
 
 
 async def send(ctx: Context, delivery: Outgoing) -> None:

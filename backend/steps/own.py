@@ -70,6 +70,13 @@ async def change_client(tx: Tx, ctx: Context, caller: Caller, id: str, change: C
     return found
 
 
+async def remove_client(ctx: Context, caller: Caller, id: str) -> None:
+    """As `delete_client`, with all of its campaigns, however many there are."""
+    await ctx.db.write(lambda tx: delete_client(tx, ctx, caller, id))
+    while await ctx.db.write(lambda tx: clients.mark_campaigns_deleted(tx, ctx.now(), clients.BITE)):
+        pass  # after a crash here the sweeper goes on
+
+
 async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """The client, its keys and campaigns are gone at once; rows and bytes follow. Raises NotFound, Conflict."""
     await tenancy.client(tx, caller, id)

@@ -177,12 +177,7 @@ async def retrieve_video(call: Call) -> Response:
 async def remove_video(call: Call) -> Response:
     """Remove a finished video and its files; 409 while it is unfinished or needed."""
     ctx, id = call.ctx, call.path["id"]
-
-    async def work(tx: Tx) -> None:
-        await _video(tx, call.who, id)
-        await change.delete(tx, ctx, call.who, id)
-
-    await ctx.db.write(work)
+    await change.remove(ctx, call.who, id, "video")
     ctx.wake()
     return replies.json_reply({"id": id, "object": "video.deleted", "deleted": True})
 
