@@ -18,6 +18,7 @@ import structlog
 import uvicorn
 import uvloop
 from PIL import Image
+from transactions import bounded
 from webserving import Answer, ask, until
 
 from backend import media
@@ -148,12 +149,13 @@ def running(folder: Path, **more: Any) -> Iterator[Service]:
     thread.start()
     service = until(lambda: started and stop and stop[0].started and started[0])
     service.admin, _ = service.key(None)
-    try:
-        yield service
-    finally:
-        stop[0].should_exit = True
-        thread.join(20)
-        structlog.reset_defaults()
+    with bounded():
+        try:
+            yield service
+        finally:
+            stop[0].should_exit = True
+            thread.join(20)
+            structlog.reset_defaults()
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

@@ -102,7 +102,7 @@ def expected(request: Request, cap_bytes: int) -> tuple[int, int]:
 
 @asynccontextmanager
 async def open_file(
-    request: Request, spool: Spool, *, cap_bytes: int, idle_s: float = IDLE_S
+    request: Request, spool: Spool, *, cap_bytes: int, idle_s: float | None = None
 ) -> AsyncIterator[UploadFile]:
     """The uploaded file, at its beginning; it is gone when the block ends, unless somebody moved it away.
 
@@ -121,7 +121,7 @@ async def open_form(
     spool: Spool,
     *,
     cap_bytes: int,
-    idle_s: float = IDLE_S,
+    idle_s: float | None = None,
     fields: int = 8,
     text_bytes: int = 64 << 10,
 ) -> AsyncIterator[FormData]:
@@ -131,7 +131,7 @@ async def open_form(
     UnsupportedMedia for texts in another coding than UTF-8, and InvalidJson for a form that cannot be read.
     """
     _require_utf8(request)
-    bounded = Request(request.scope, _Bounded(request, cap_bytes + _FORM_BYTES, idle_s).receive)
+    bounded = Request(request.scope, _Bounded(request, cap_bytes + _FORM_BYTES, idle_s or IDLE_S).receive)
     parser = _Parser(bounded, spool, fields, text_bytes)
     try:
         form = await parser.parse()
