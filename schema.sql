@@ -125,6 +125,8 @@ CREATE TABLE generations (
   media_state TEXT,             -- what we could make of the file above: read or unread; NULL counts as read
   media_why TEXT,               -- what there is to say about that
   more_files TEXT,              -- JSON: the other outputs, those that are missing too; NULL: there are none
+  text_bytes BIGINT NOT NULL DEFAULT 0,  -- of the request, as counted in holdings
+  file_bytes BIGINT NOT NULL DEFAULT 0,  -- of all its files, posters included, as counted in holdings
 
   CONSTRAINT kind_known CHECK (kind IN ('image', 'video')),
   CONSTRAINT status_known CHECK (status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing', 'completed', 'failed', 'canceled')),
@@ -163,6 +165,10 @@ CREATE TABLE dependencies (     -- a waiting generation and the unfinished ones 
 );
 CREATE INDEX dependencies_by_source ON dependencies (source_id);
 
+CREATE TABLE releases (         -- what has ended while more waited for it than one transaction may change
+  source_id TEXT PRIMARY KEY REFERENCES generations (id) ON DELETE CASCADE
+);
+
 CREATE TABLE sources (          -- what unfinished generations start from: it is not deleted while a provider may fetch it
   generation_id TEXT NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
   source_id TEXT NOT NULL,      -- an asset or a generation
@@ -182,6 +188,7 @@ CREATE TABLE deliveries (       -- what providers told us, kept before it is bel
   handled_at BIGINT,
   attempts INTEGER NOT NULL DEFAULT 0,
   note TEXT,                    -- what became of it
+  text_bytes BIGINT NOT NULL DEFAULT 0,  -- of the body, as counted in holdings
   UNIQUE (generation_id, webhook_id)
 );
 CREATE INDEX deliveries_unhandled ON deliveries (id) WHERE handled_at IS NULL;
@@ -243,6 +250,8 @@ CREATE TABLE webhook_deliveries (  -- what is told to whom: written with its eve
   due_at BIGINT NOT NULL,       -- when it is tried next; while a worker has it, when its lease ends
   lease_owner TEXT,
   finished_at BIGINT,
+  text_bytes BIGINT NOT NULL DEFAULT 0,  -- of the answers in its attempts, as counted in holdings
+  long_answer INTEGER NOT NULL DEFAULT 0,  -- 1: the answer to its last attempt is kept in full
   CONSTRAINT webhook_delivery_status_known CHECK (status IN ('pending', 'delivered', 'failed')),
   CONSTRAINT webhook_delivery_finished_iff_final CHECK ((finished_at IS NOT NULL) = (status <> 'pending'))
 );
@@ -250,6 +259,7 @@ CREATE INDEX webhook_deliveries_by_client ON webhook_deliveries (client_id, id);
 CREATE INDEX webhook_deliveries_by_endpoint ON webhook_deliveries (endpoint_id, id) WHERE endpoint_id IS NOT NULL;
 CREATE INDEX webhook_deliveries_by_generation ON webhook_deliveries (generation_id) WHERE generation_id IS NOT NULL;
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (target, due_at) WHERE status = 'pending';
+CREATE INDEX webhook_deliveries_long ON webhook_deliveries (target, id) WHERE long_answer = 1;
 CREATE INDEX webhook_deliveries_leased ON webhook_deliveries (client_id, target) WHERE lease_owner IS NOT NULL;
 
 CREATE TABLE webhook_attempts ( -- each try and what the receiver said
@@ -258,7 +268,7 @@ CREATE TABLE webhook_attempts ( -- each try and what the receiver said
   began_at BIGINT NOT NULL,
   duration_ms BIGINT NOT NULL,
   status_code INTEGER,
-  answer TEXT,                  -- its first 64 kB
+  answer TEXT,                  -- its first 2 kB; 64 kB of the last attempt, while few of the same receiver are later
   error TEXT,                   -- why there is no answer, or why it was not taken for one
   PRIMARY KEY (delivery_id, number)
 );
@@ -268,6 +278,20 @@ CREATE TABLE balances (         -- of a client or a campaign: changed in the tra
   reserved_micros BIGINT NOT NULL,  -- the estimates of what is unfinished
   settled_micros BIGINT NOT NULL,   -- what the finished cost, and the estimates of what may have been charged
   warned_micros BIGINT          -- the budget that a warning was given for
+);
+
+CREATE TABLE holdings (         -- what is kept for a client: changed in the transaction that changes it; a test recounts it
+  client_id TEXT PRIMARY KEY,
+  file_bytes BIGINT NOT NULL,   -- of assets and results
+  text_bytes BIGINT NOT NULL,   -- of what others chose the length of: requests, answers, what providers told
+  generations BIGINT NOT NULL,  -- from here on: how many rows there are
+  assets BIGINT NOT NULL,
+  campaigns BIGINT NOT NULL,
+  endpoints BIGINT NOT NULL,
+  keys BIGINT NOT NULL,
+  told BIGINT NOT NULL,         -- webhook_deliveries
+  heard BIGINT NOT NULL,        -- deliveries
+  answers BIGINT NOT NULL       -- idempotency_keys
 );
 
 CREATE TABLE usage_days (       -- what was finished, by the day it was asked for; a test proves it equal to a recount
@@ -298,6 +322,7 @@ CREATE TABLE idempotency_keys (
   location TEXT,
   running_until BIGINT,
   created_at BIGINT NOT NULL,
+  text_bytes BIGINT NOT NULL DEFAULT 0,  -- of the body, as counted in holdings
   PRIMARY KEY (scope, key)
 );
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);

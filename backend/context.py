@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.catalog import Catalog
@@ -60,11 +61,16 @@ class Context:
     awake_since: int = 0  # since when the worker of this process has been at work without a gap
     cage: Cage = field(default_factory=Cage)
     room_left: dict[str, int] = field(default_factory=dict)  # by client: what it may surely still ask for
+    reserved_bytes: dict[str, int] = field(default_factory=dict)  # by client: for files that are on their way
     _free: tuple[int, int | None] = (0, None)
 
     def new_id(self) -> str:
         """A fresh UUIDv7."""
         return new_id(self.now())
+
+    def new_spool(self) -> Path:
+        """A new temporary path on the storage's own disk."""
+        return self.storage.spool(self.new_id())
 
     async def free_bytes(self) -> int | None:
         """Room left in the storage, as it was within the last second."""

@@ -18,7 +18,9 @@ ReelhookError
 │   ├── TooManyRequests     429, with Retry-After
 │   ├── ProviderFailed      502
 │   ├── Unavailable         503, with Retry-After
-│   └── OutOfSpace          507
+│   ├── OutOfSpace          507, the disk is full
+│   └── ClientFull          507, the client keeps all it may
+├── NoPlace                 too many do the same at once: try again
 ├── WrongStatus             a row moved meanwhile: somebody else was faster
 ├── NotAMove                a step wanted a move that no row can make: an error of ours, to be seen
 ├── NetworkError            raised by backend.http only
@@ -182,6 +184,16 @@ class OutOfSpace(Problem):
     """There is no room left to store results: nothing was accepted."""
 
     status, code, title = 507, "out_of_space", "Insufficient storage"
+
+
+class ClientFull(Problem):
+    """This client keeps all it may: delete something first."""
+
+    status, code, title = 507, "client_full", "Insufficient storage"
+
+
+class NoPlace(ReelhookError):
+    """Every place is taken, and none became free in time."""
 
 
 class WrongStatus(ReelhookError):

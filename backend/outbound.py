@@ -26,6 +26,7 @@ QUIET_MS = 36 * 3_600_000  # longer than any wait: when nothing was tried for so
 ROTATION_MS = 86_400_000  # both secrets sign for a day
 MOST_SECRETS = 5  # that sign, when one rotation follows the other: an answer that was lost is asked for again
 ANSWER_BYTES = 64 << 10
+SHORT_ANSWER = 2_000  # characters that stay of an answer when a later one came
 
 
 @dataclass(frozen=True, slots=True)

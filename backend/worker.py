@@ -18,7 +18,7 @@ from backend.db import claims, operations
 from backend.db.connection import Tx
 from backend.model import FAILED, PROCESSING, STORING, SUBMITTING, UNCLEAR, Failure, Generation
 from backend.outbound import Outgoing
-from backend.steps import announce, collect, receive, submit, tidy, watch
+from backend.steps import announce, collect, receive, release, submit, tidy, watch
 
 LEASE_MS = 30_000
 BEAT_S = 8.0
@@ -75,7 +75,8 @@ class Worker:
         self.id = self.id or self.ctx.new_id()
         await self._routine(self._beat)
         jobs = [self._tend(lane) for lane in self._lanes()]
-        jobs += [self._believe(), self._every(BEAT_S, self._beat), self._keep_tidy()]
+        jobs += [self._go_on("deliveries_failed", receive.believe), self._go_on("releases_failed", release.go_on)]
+        jobs += [self._every(BEAT_S, self._beat), self._keep_tidy()]
         jobs.append(self._every(TIDY_S, self._give_up))
         await asyncio.gather(*jobs)
         with contextlib.suppress(Exception):
@@ -161,16 +162,17 @@ class Worker:
         await lifecycle.move(self.ctx, row, FAILED, self.id, failure=failure, attempts=row.attempts, **bill)
         log.error("row_set_aside", generation_id=row.id, attempts=row.attempts)
 
-    async def _believe(self) -> None:
+    async def _go_on(self, failed: str, step: Callable[[Context], Awaitable[int]]) -> None:
+        """Take a step as long as there is something to do, and again when there is."""
         bell = self.ctx.bell.lane()
         while not self.stopping.is_set():
             bell.clear()
             try:
-                if await receive.believe(self.ctx):
+                if await step(self.ctx):
                     self.ctx.wake()
                     continue
             except Exception:
-                log.exception("deliveries_failed")
+                log.exception(failed)
             await _wait(bell, LOOK_S)
 
     async def _every(self, seconds: float, job: Callable[[], Awaitable[None]]) -> None:

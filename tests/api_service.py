@@ -18,6 +18,7 @@ import structlog
 import uvicorn
 import uvloop
 from PIL import Image
+from transactions import bounded
 from webserving import Answer, ask, until
 
 from backend import media
@@ -138,6 +139,7 @@ def running(folder: Path, **more: Any) -> Iterator[Service]:
         "auth_mode": "keys",
         "redis_url": None,
         "min_free_mb": 0,
+        "write_rate_limit": "100000/minute",
     }
     settings = Settings(_env_file=None, **(given | more))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -147,12 +149,13 @@ def running(folder: Path, **more: Any) -> Iterator[Service]:
     thread.start()
     service = until(lambda: started and stop and stop[0].started and started[0])
     service.admin, _ = service.key(None)
-    try:
-        yield service
-    finally:
-        stop[0].should_exit = True
-        thread.join(20)
-        structlog.reset_defaults()
+    with bounded():
+        try:
+            yield service
+        finally:
+            stop[0].should_exit = True
+            thread.join(20)
+            structlog.reset_defaults()
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

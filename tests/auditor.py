@@ -74,6 +74,7 @@ def findings(
         found += _of_moves(connection)
         found += _of_letters(connection)
         found += of_money(connection)
+        found += of_holdings(connection)
         if finished:
             found += _of_ends(rows, connection)
             found += _of_results(rows, ledger)
@@ -153,6 +154,49 @@ def _of_moves(connection: sqlite3.Connection) -> Iterator[Finding]:
     for row in connection.execute("SELECT * FROM witness WHERE subject IN ('status', 'event') ORDER BY at"):
         if row["subject"] == "event" or row["was"] not in FORWARD.get(row["now"], set()):
             yield Finding(BACKWARDS, f"{row['subject']} {row['id']} went from {row['was']} to {row['now']}")
+
+
+# What each client's row in holdings must be: the same columns, added up from the rows themselves.
+HELD = """
+SELECT client_id, SUM(file_bytes), SUM(text_bytes), SUM(generations), SUM(assets), SUM(campaigns), SUM(endpoints),
+  SUM(keys), SUM(told), SUM(heard), SUM(answers) FROM (
+  SELECT client_id, file_bytes, text_bytes, 1 generations, 0 assets, 0 campaigns, 0 endpoints, 0 keys, 0 told, 0 heard,
+    0 answers FROM generations
+  UNION ALL SELECT client_id, bytes, 0, 0, 1, 0, 0, 0, 0, 0, 0 FROM assets
+  UNION ALL SELECT client_id, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0 FROM campaigns
+  UNION ALL SELECT client_id, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0 FROM webhook_endpoints
+  UNION ALL SELECT client_id, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0 FROM api_keys WHERE client_id IS NOT NULL
+  UNION ALL SELECT client_id, 0, text_bytes, 0, 0, 0, 0, 0, 1, 0, 0 FROM webhook_deliveries
+  UNION ALL SELECT (SELECT client_id FROM generations WHERE id = generation_id), 0, text_bytes, 0, 0, 0, 0, 0, 0, 1, 0
+    FROM deliveries
+  UNION ALL SELECT SUBSTR(scope, 8), 0, text_bytes, 0, 0, 0, 0, 0, 0, 0, 1
+    FROM idempotency_keys WHERE scope LIKE 'client:%'
+) GROUP BY client_id"""
+# The columns that are added up there, against what they were counted from.
+SIZES = {
+    "the files of {}": """SELECT id, file_bytes, CASE WHEN status = 'completed' THEN bytes ELSE 0 END AS least
+      FROM generations WHERE file_bytes < least""",
+    "the answers to {}": """SELECT id, text_bytes, (SELECT COALESCE(SUM(LENGTH(CAST(answer AS BLOB))), 0)
+      FROM webhook_attempts WHERE delivery_id = id) AS kept FROM webhook_deliveries WHERE text_bytes <> kept""",
+    "the answer kept for {}": """SELECT key, text_bytes FROM idempotency_keys
+      WHERE text_bytes <> COALESCE(LENGTH(CAST(body AS BLOB)), 0)""",
+    "the request of {}": """SELECT id, text_bytes FROM generations
+      WHERE text_bytes < COALESCE(LENGTH(CAST(prompt AS BLOB)), 0)""",
+}
+
+
+def of_holdings(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """What is kept for each client is what its rows add up to."""
+    counted = {row[0]: list(row)[1:] for row in connection.execute(HELD)}
+    names = "client_id, file_bytes, text_bytes, generations, assets, campaigns, endpoints, keys, told, heard, answers"
+    for client_id, *held in connection.execute(f"SELECT {names} FROM holdings"):  # noqa: S608
+        if held != (rows := counted.pop(client_id, [0] * 10)):
+            yield Finding(MISCOUNTED, f"{held} is held for {client_id}, and its rows add up to {rows}")
+    for client_id, rows in counted.items():
+        yield Finding(MISCOUNTED, f"nothing is held for {client_id}, and its rows add up to {rows}")
+    for what, sql in SIZES.items():
+        for row in connection.execute(sql):
+            yield Finding(MISCOUNTED, f"{what.format(row[0])}: {tuple(row)[1:]}")
 
 
 def of_money(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -239,6 +283,8 @@ def _of_ends(rows: dict[str, Row], connection: sqlite3.Connection) -> Iterator[F
             yield Finding(STUCK, f"{id} is still {row['status']}")
         if row["lease_owner"] is not None:
             yield Finding(STUCK, f"{id} is still held by {row['lease_owner']}")
+    for row in connection.execute("SELECT source_id FROM releases"):
+        yield Finding(STUCK, f"{row['source_id']} has ended, and some still wait for it")
     for row in connection.execute("SELECT id FROM webhook_deliveries WHERE lease_owner IS NOT NULL"):
         yield Finding(STUCK, f"webhook delivery {row['id']} is still held by somebody")
     # One that came while the service stopped, about what has ended, is looked at after the next start.

@@ -94,6 +94,7 @@ def new_gateway(folder: Path, provider: Provider, **more: str) -> Gateway:
         "REPLICATE_BASE_URL": f"{provider.server.origin}/v1",
         "IMAGE_RATE_LIMIT": "100000/minute",
         "VIDEO_RATE_LIMIT": "100000/minute",
+        "WRITE_RATE_LIMIT": "100000/minute",
         "MIN_FREE_MB": "0",
     }
     return Gateway(origin, folder=folder, settings=settings | more)

@@ -81,7 +81,7 @@ class Receiver:
 async def _read(reader: asyncio.StreamReader) -> Letter:
     first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
-    return Letter(first.split(" ")[1], headers, await reader.readexactly(int(headers["content-length"])))
+    return Letter(first.split(" ")[1], headers, await reader.readexactly(int(headers.get("content-length", "0"))))
 
 
 @contextmanager

@@ -92,6 +92,7 @@ def settings(folder: Path, provider: Provider) -> dict[str, str]:
         "DATA_KEY": DATA_KEY,
         "MIN_FREE_MB": "0",
         "IMAGE_RATE_LIMIT": "1000/minute",
+        "WRITE_RATE_LIMIT": "10000/minute",
     }
 
 

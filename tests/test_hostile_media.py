@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -264,12 +263,11 @@ FORMS = {
 
 
 @pytest.mark.hazard(38)
-def test_a_form_that_the_temporary_folder_has_no_room_for_is_507(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(SpooledTemporaryFile):  # type: ignore[type-arg]
-        def write(self, _: bytes) -> int:
-            raise OSError(errno.ENOSPC, "no room")
+def test_a_form_that_the_disk_has_no_room_for_is_507(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path, _mode: str) -> None:
+        raise OSError(errno.ENOSPC, "no room")
 
-    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", Full)
+    monkeypatch.setattr("backend.web.uploads.Path.open", full)
     body, headers = form(png())
     answer = send(stage.service, stage.who, body, headers)
     assert (answer.status, answer.json()["status"]) == (507, 507)

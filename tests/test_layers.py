@@ -21,7 +21,7 @@ LAYERS: list[list[str]] = [
     ["mcp", "steps"],
     ["lifecycle", "tail"],
     ["billing"],
-    ["backlog", "outputs", "references", "targets", "tenancy"],
+    ["backlog", "outputs", "quota", "references", "targets", "tenancy"],
     ["listener", "shown"],
     ["links"],
     ["context", "datakey"],
@@ -31,7 +31,7 @@ LAYERS: list[list[str]] = [
 ]
 
 # Small pure modules that anything may import, and that import nothing of ours but the bottom layer.
-FOUNDATION = {"diskfault", "durable", "filing", "ids", "room", "wanted", "migrate", "logs"}
+FOUNDATION = {"diskfault", "durable", "filing", "ids", "places", "room", "wanted", "migrate", "logs"}
 
 # What the emulator may know of us: it stands in for somebody else, so nothing of the service's insides.
 EMULATOR_KNOWS = {"emulator", "http", "errors"}

@@ -7,6 +7,8 @@ from auditor import creates_of
 from emulating import Provider, png, until
 from workshop import Workshop
 
+from backend.db import assets
+
 
 def uploaded(provider: Provider, url: str) -> bytes:
     """What the provider's file store has behind a URL."""
@@ -151,7 +153,7 @@ def test_a_source_that_was_deleted_meanwhile_is_a_failure_that_says_so(bench: Wo
     asset = bench.upload(png())
     asked = bench.ask("video", asset_id=asset)
     assert bench.http.delete(f"/api/v2/assets/{asset}").status_code == 409
-    bench.run(bench.ctx.db.write(lambda tx: tx.run("DELETE FROM assets WHERE id = :id", id=asset)))
+    bench.run(bench.ctx.db.write(lambda tx: assets.delete(tx, asset)))
     for file in (bench.folder / "media").rglob(f"{asset}*"):
         file.unlink()
     bench.submit_next()

@@ -31,6 +31,7 @@ from backend.db import (
     events,
     feed,
     generations,
+    holdings,
     keys,
     lists,
     operations,
@@ -38,6 +39,7 @@ from backend.db import (
     restores,
     sources,
     usage,
+    webhook_attempts,
     webhook_claims,
     webhook_deliveries,
     webhook_endpoints,
@@ -46,6 +48,7 @@ from backend.db import (
 from backend.db.audit import SYSTEM, Subject
 from backend.db.connection import SqliteDb, Tx
 from backend.db.feed import Topic
+from backend.db.holdings import Held
 from backend.db.lists import Filters
 from backend.db.webhook_claims import Target
 from backend.db.webhook_deliveries import Wanted
@@ -200,7 +203,13 @@ async def look(call: Watched) -> None:
     for offered in (("p",), ("p", "q"), ()):
         await call(generations.hopeless, 1 << 50, offered, 1, 10)
     await call(generations.unsent, 20)
-    await call(dependencies.waiting_for, id_of(0))
+    await call(dependencies.waiting_for, id_of(0), 1)
+    await call(dependencies.waiting_for, id_of(0), 9)
+    await call(dependencies.any_waiting, id_of(0))
+    await call(dependencies.any_waiting, id_of(1))
+    await call(dependencies.ended, 9)
+    await call(holdings.get, "c1")
+    await call(holdings.get, "nothing")
     await call(clients.has_unfinished, "c1")
     await call(clients.has_unfinished, "c2", "k2")
     await call(clients.has_unfinished, "c2", "k1")
@@ -289,12 +298,25 @@ async def work(call: Watched) -> None:
     await call(feed.named, [])
     await call(feed.standings, 10)
     await call(dependencies.settle, id_of(9), id_of(0))
+    for n in (0, 0, 2):
+        await call(dependencies.note_end, id_of(n))
+    await call(dependencies.ended, 9)
+    await call(dependencies.forget_end, id_of(2))
+    await call(dependencies.forget, id_of(9))
+    await call(generations.release, id_of(0), 20)
+    await call(dependencies.ended, 9)
 
 
 async def keep_going(call: Watched) -> None:
     word = Delivery("d1", "p", id_of(1), "w1", '{"ü": 1}'.encode(), 5)
     for delivery in (word, replace(word, id="d2"), replace(word, id="d3", webhook_id="w2")):
         await call(deliveries.insert, delivery)
+    await call(deliveries.held, id_of(1))
+    await call(deliveries.held, id_of(2))
+    await call(holdings.get, "c2")
+    await call(holdings.add_heard, id_of(0), 7)
+    await call(holdings.give_back, [("c1", Held(text_bytes=7, heard=1)), ("c1", Held()), ("c0", Held(told=1))])
+    await call(holdings.add, "c0", Held(told=1))
     await call(deliveries.count_attempt, "d1")
     await call(deliveries.count_attempts, "d2")
     await call(deliveries.unhandled, 10)
@@ -441,19 +463,31 @@ async def tell(call: Watched) -> None:
     claimed = (await call(webhook_claims.claim_due, id_of(22), owner="w", now=12, until=60, limit=5))[0]
     for _ in range(2):
         await call(webhook_deliveries.finish, claimed, "delivered", url="http://new", now=13)
-    for number, answer in enumerate(("grün", None)):
-        await call(webhook_deliveries.keep_attempt, Attempt(claimed.id, number, 12, 3, 200 + number, answer, None))
-    await call(webhook_deliveries.count_attempts, claimed.id)
+    for number, answer in enumerate(("grün", None, "ü" * 3000, "x" * 4000, "y")):
+        await call(webhook_attempts.keep, Attempt(claimed.id, number, 12, 3, 200 + number, answer, None))
+        await call(webhook_attempts.of, [claimed.id], 5000)
+        await call(holdings.get, "c2")
+    for delivery in range(5):
+        await call(webhook_deliveries.insert, replace(made, id=id_of(60 + delivery), client_id="c2", due_at=99))
+        await call(webhook_attempts.keep, Attempt(id_of(60 + delivery), 1, 12, 3, 500, "z" * 2001, None))
+    await call(webhook_attempts.of, [id_of(60), id_of(61)], 5000)
+    await call(holdings.get, "c2")
+    await call(webhook_deliveries.held, id_of(1))
+    await call(webhook_deliveries.held, id_of(2))
+    await call(webhook_attempts.count, claimed.id)
     for since in (12, 13):
-        await call(webhook_deliveries.was_tried, id_of(22), since, id_of(0))
-    await call(webhook_deliveries.attempts_of, [claimed.id, id_of(41)], 3)
-    await call(webhook_deliveries.attempts_of, [], 3)
+        await call(webhook_attempts.was_tried, id_of(22), since, id_of(0))
+    await call(webhook_attempts.of, [claimed.id, id_of(41)], 3)
+    await call(webhook_attempts.of, [], 3)
     await call(webhook_claims.release_leases, 14)
     for wanted in (Wanted(), Wanted("c2", status="pending"), Wanted("c2", id_of(22), None, None, "budget.warning")):
         await call(webhook_deliveries.page, wanted, None, 2)
     await call(webhook_deliveries.page, Wanted("c1", None, id_of(1)), None, 9)
     await call(webhook_deliveries.fail_pending, id_of(22), 15, 1)
     await call(webhook_deliveries.prune, 2_000_000, 1)
+    for _ in range(2):
+        await call(webhook_deliveries.forget_of_generation, id_of(1), 1)
+    await call(holdings.get, "c2")
     await call(webhook_endpoints.mark_deleted, id_of(22), 16)
     await call(webhook_deliveries.get, id_of(41))
     await call(webhook_deliveries.forget_of_deleted, 10)
@@ -469,6 +503,7 @@ async def take_down(call: Watched) -> None:
     await call(clients.mark_campaign_deleted, "k2", 9)
     await call(clients.deleted_with_rows, 100)
     await call(clients.mark_deleted, "c1", 9)
+    await call(clients.mark_campaigns_deleted, 10, 5)
     await call(assets.of_deleted_clients, 10)
     await call(repeats.forget_of_deleted, 10)
     await call(assets.page, None, None, 10)
@@ -480,10 +515,18 @@ async def take_down(call: Watched) -> None:
     await call(sources.insert, id_of(9), ["a1"])
     for id in map(id_of, range(10)):
         await call(generations.delete, id)
+    for _ in range(2):
+        await call(events.forget_of_deleted, 3)
+    await call(events.forget_of_deleted, 100)
     await call(clients.forget_deleted_campaigns, 1)
     await call(clients.forget_deleted, 10)
     await call(clients.forget_deleted_campaigns, 10)
+    await call(events.forget_of_deleted, 100)
+    await call(holdings.get, "c1")
+    await call(holdings.get, "c2")
     await call(clients.forget_deleted, 10)
+    await call(holdings.get, "c1")
+    await call(holdings.forget, "c2")
 
 
 async def story(tx: Tx) -> Watched:

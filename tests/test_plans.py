@@ -17,13 +17,16 @@ from backend.db import (
     claims,
     clients,
     deliveries,
+    dependencies,
     events,
     feed,
     generations,
+    holdings,
     operations,
     repeats,
     sources,
     usage,
+    webhook_attempts,
     webhook_claims,
     webhook_deliveries,
     webhook_endpoints,
@@ -32,6 +35,7 @@ from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.db.webhook_deliveries import Wanted
 from backend.migrate import migrate
+from backend.outbound import Attempt
 
 CLAIM: dict[str, Any] = {"owner": "w", "now": 1, "until": 2, "limit": 5}
 ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
@@ -83,12 +87,22 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "listening": lambda tx: webhook_endpoints.listening(tx, "x"),
     "fail_pending": lambda tx: webhook_deliveries.fail_pending(tx, "x", 1, 10),
     "count_pending": webhook_deliveries.count_pending,
-    "count_attempts": lambda tx: webhook_deliveries.count_attempts(tx, "x"),
-    "attempts_of": lambda tx: webhook_deliveries.attempts_of(tx, ["x", "y"], 10),
+    "count_attempts": lambda tx: webhook_attempts.count(tx, "x"),
+    "attempts_of": lambda tx: webhook_attempts.of(tx, ["x", "y"], 10),
     "webhooks of a client": lambda tx: webhook_deliveries.page(tx, Wanted(client_id="x", status="failed"), None, 10),
     "webhooks of an endpoint": lambda tx: webhook_deliveries.page(tx, Wanted("x", endpoint_id="y"), "z", 10),
     "webhooks of a generation": lambda tx: webhook_deliveries.page(tx, Wanted("x", generation_id="y"), "z", 10),
-    "was_tried": lambda tx: webhook_deliveries.was_tried(tx, "x", 1, "y"),
+    "was_tried": lambda tx: webhook_attempts.was_tried(tx, "x", 1, "y"),
+    "held of a client": lambda tx: holdings.get(tx, "x"),
+    "more is held": lambda tx: holdings.add(tx, "x", holdings.Held(assets=1)),
+    "more is heard": lambda tx: holdings.add_heard(tx, "x", 1),
+    "held of a generation": lambda tx: deliveries.held(tx, "x"),
+    "webhooks held of a generation": lambda tx: webhook_deliveries.held(tx, "x"),
+    "forget webhooks of a generation": lambda tx: webhook_deliveries.forget_of_generation(tx, "x", 10),
+    "keep an attempt": lambda tx: webhook_attempts.keep(tx, Attempt("x", 1, 1, 1, 200, "y" * 3000, None)),
+    "campaigns of deleted clients": lambda tx: clients.mark_campaigns_deleted(tx, 1, 10),
+    "events of deleted": lambda tx: events.forget_of_deleted(tx, 10),
+    "who waits": lambda tx: dependencies.waiting_for(tx, "x", 10),
     "prune webhooks": lambda tx: webhook_deliveries.prune(tx, 1, 10),
     "forget webhooks of deleted": lambda tx: webhook_deliveries.forget_of_deleted(tx, 10),
     "forget endpoints": lambda tx: webhook_endpoints.forget_deleted(tx, 10),
@@ -121,7 +135,7 @@ PARTIAL += ("generations_set_aside",)
 PARTIAL += ("webhook_deliveries_due", "webhook_deliveries_leased", "webhook_endpoints_deleted")
 PARTIAL += ("sqlite_autoindex_trash",)  # everything in it is to be removed
 GROWING = ("generations", "campaigns", "clients", "assets", "events", "deliveries", "idempotency", "sources", "trash")
-GROWING += ("webhook_attempts",)
+GROWING += ("webhook_attempts", "webhook_deliveries", "holdings", "dependencies")
 GROWING += ("usage_days", "balances", "audit")
 
 

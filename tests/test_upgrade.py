@@ -118,10 +118,10 @@ def without_a_worker(service: Gateway) -> dict[str, str]:
     return ids
 
 
-def as_first_released(path: Path) -> None:
-    """The same rows in a database of the first schema, column by column; what came later is left out."""
+def as_released(path: Path, migrations: list[Migration]) -> None:
+    """The same rows in a database of an earlier schema, column by column; what came later is left out."""
     first = path.with_name("first.db")
-    migrate(first, migrations=FIRST, schema=FIRST[0].sql)
+    migrate(first, migrations=migrations, schema="\n".join(one.sql for one in migrations))
     with closing(sqlite3.connect(first, isolation_level=None)) as connection:
         connection.execute("ATTACH ? AS today", (str(path),))
         tables = [name for (name,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
@@ -130,7 +130,7 @@ def as_first_released(path: Path) -> None:
             names = ", ".join(
                 row[1] for row in connection.execute(f"PRAGMA main.table_info({table})") if row[1] in there
             )
-            connection.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM today.{table}")  # noqa: S608
+            connection.execute(f"INSERT OR REPLACE INTO main.{table} ({names}) SELECT {names} FROM today.{table}")  # noqa: S608
         assert connection.execute("PRAGMA main.foreign_key_check").fetchall() == []
     for old in path.parent.glob("reelhook.db*"):
         old.unlink()
@@ -156,7 +156,7 @@ def test_an_upgrade_from_the_first_schema_finishes_work_in_every_stage(
     provider.spoil()
     assert {row["status"] for row in rows(path, "SELECT status FROM generations")} == {*ACTIVE, *FINAL}
 
-    as_first_released(path)
+    as_released(path, FIRST)
     assert query(path, "SELECT version FROM schema_migrations") == [(1,)]
     service.start()
     assert query(path, "SELECT version FROM schema_migrations") == [(one.version,) for one in known()]

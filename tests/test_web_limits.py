@@ -169,3 +169,45 @@ def test_without_redis_counting_goes_on_in_memory(rows: Rows, stalled: bool) -> 
             began = time.monotonic()
             assert [ask(port, "POST", "/image", key=KEY).status for _ in range(4)] == [202, 202, 202, 429]
             assert time.monotonic() - began < 3
+
+
+@operation("PATCH", "/thing", answers={200: None}, into=OPERATIONS)
+async def change_thing(call: Call) -> Response:
+    """Change something."""
+    return JSONResponse({})
+
+
+@operation("POST", "/v1/things", answers={200: None}, into=OPERATIONS)
+async def add_thing(call: Call) -> Response:
+    """Add something, as the other face does."""
+    return JSONResponse({})
+
+
+@operation("POST", "/told", answers={200: None}, auth="none", into=OPERATIONS)
+async def be_told(call: Call) -> Response:
+    """Take a provider's word."""
+    return JSONResponse({})
+
+
+@pytest.mark.hazard(56)
+def test_whatever_writes_counts_for_one_limit_of_the_key_and_nothing_else_does(rows: Rows) -> None:
+    with serve(make_app(make_site(rows, rates={"write": "3/minute", "image": "9/minute"}), OPERATIONS)) as port:
+        statuses = [ask(port, *what, key=KEY).status for what in (("PATCH", "/thing"), ("POST", "/image"))]
+        assert [*statuses, ask(port, "POST", "/v1/things", key=KEY).status] == [200, 202, 200]
+        refused = ask(port, "PATCH", "/thing", key=KEY)
+        assert (refused.status, refused.json()["code"]) == (429, "rate_limited")
+        assert 0 < int(refused.headers["retry-after"]) <= 60
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert ask(port, "POST", "/image", key=KEY).status == 429
+        other_face = ask(port, "POST", "/v1/things", key=KEY)
+        assert (other_face.status, other_face.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert ask(port, "GET", "/free", key=KEY).status == 200
+        assert ask(port, "POST", "/told").status == 200
+        assert ask(port, "PATCH", "/thing", key=OTHER_KEY).status == 200
+
+
+def test_a_stricter_limit_is_told_of_beside_the_one_for_writes(rows: Rows) -> None:
+    with serve(make_app(make_site(rows), OPERATIONS)) as port:
+        answers = [ask(port, "POST", "/image", key=KEY) for _ in range(4)]
+    assert [answer.status for answer in answers] == [202, 202, 202, 429]
+    assert answers[0].headers["ratelimit-limit"] == "3"

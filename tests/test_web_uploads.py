@@ -1,24 +1,39 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from starlette.responses import JSONResponse, Response
-from webserving import KEY, ask, make_app, make_rows, make_site, serve
+from webserving import KEY, ask, make_app, make_rows, make_site, serve, until
 
 from backend.web import uploads
 from backend.web.operation import Call, Operation, operation
 
 OPERATIONS: list[Operation] = []
 CAP = 3 << 20
+FOLDER = Path(tempfile.mkdtemp(prefix="uploads-"))  # where a storage would have its own
+
+
+def spool() -> Path:
+    return FOLDER / uuid.uuid4().hex
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """Whatever came of an upload, its file is gone."""
+    yield
+    until(lambda: not list(FOLDER.iterdir()))
 
 
 @operation("POST", "/files", answers={201: None}, accepts=["multipart/form-data"], into=OPERATIONS)
 async def take_file(call: Call) -> Response:
     """Take a file."""
-    async with uploads.open_file(call.request, cap_bytes=CAP, within_s=1) as file:
+    async with uploads.open_file(call.request, spool, cap_bytes=CAP, idle_s=1) as file:
         size = 0
         while chunk := await file.read(1 << 16):
             size += len(chunk)

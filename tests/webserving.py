@@ -76,7 +76,8 @@ class Rows:
 def make_site(rows: Rows, **more: Any) -> Site:
     """A site without a database: its keys are in `rows`."""
     attempts = more.pop("attempts", None) or Attempts()
-    counters = limits.build(more.pop("rates", {"image": "3/minute", "video": "2/minute"}), more.pop("redis_url", None))
+    rates = {"write": "1000/minute"} | more.pop("rates", {"image": "3/minute", "video": "2/minute"})
+    counters = limits.build(rates, more.pop("redis_url", None))
     keyring = Keyring(rows.find, lambda: time.time_ns() // 1_000_000, cost=4, attempts=attempts)
     return Site(ctx=cast(Context, None), keyring=keyring, limits=counters, **more)
 

@@ -15,6 +15,7 @@ import uvicorn
 from auditor import audit
 from emulating import Provider, until
 from face import Face
+from transactions import bounded
 from webserving import listen
 
 from backend.app import open_context
@@ -45,13 +46,17 @@ class Clock:
 
 @dataclass
 class Workshop(Face):
-    """A running service; `finished` is False when the story may leave something open."""
+    """A running service; `finished` is False when the story may leave something open.
+
+    `changed` has the rows that each of its transactions changed.
+    """
 
     folder: Path = Path()
     ctx: Context = field(default=None)  # type: ignore[assignment]
     loop: asyncio.AbstractEventLoop = field(default=None)  # type: ignore[assignment]
     clock: Clock = field(default_factory=Clock)
     finished: bool = True
+    changed: list[int] = field(default_factory=list)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something of the service's in its own loop."""
@@ -120,14 +125,15 @@ def working(
     thread.start()
     stop = until(lambda: started and started[0])
     shop.begin()
-    try:
-        yield shop
-        if worker and shop.finished:
-            until(lambda: not _open_rows(shop))
-    finally:
-        stop()
-        thread.join(20)
-        shop.close()
+    with bounded() as shop.changed:
+        try:
+            yield shop
+            if worker and shop.finished:
+                until(lambda: not _open_rows(shop))
+        finally:
+            stop()
+            thread.join(20)
+            shop.close()
     audit(folder, provider.ledger, finished=shop.finished)
 
 
@@ -143,6 +149,7 @@ def _settings(folder: Path, provider: Provider, **more: Any) -> Settings:
         "auth_mode": "dev",
         "image_rate_limit": "100000/minute",
         "video_rate_limit": "100000/minute",
+        "write_rate_limit": "100000/minute",
         "min_free_mb": 0,
     }
     return Settings(_env_file=None, **(given | more))
@@ -173,7 +180,8 @@ def _open_rows(shop: Workshop) -> bool:
         shop.ctx.db.read(
             lambda tx: tx.all(
                 f"SELECT id FROM generations WHERE status NOT IN ({finals}) "  # noqa: S608
-                "UNION ALL SELECT id FROM deliveries WHERE handled_at IS NULL LIMIT 1"
+                "UNION ALL SELECT id FROM deliveries WHERE handled_at IS NULL "
+                "UNION ALL SELECT source_id FROM releases LIMIT 1"
             )
         )
     )

@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     )
     max_asset_mb: int = Field(200, ge=1, le=5_000, description="the largest asset")
     max_output_mb: int = Field(2_000, ge=1, le=20_000, description="the largest output that is stored")
+    max_client_gb: float = Field(
+        50, gt=0, le=1_000_000, allow_inf_nan=False, description="what a client may keep here: files, texts, rows"
+    )
+    write_rate_limit: Rate = Field("300/minute", description="requests a key may make that change something")
     history_days: int = Field(90, ge=1, le=3650, description="how long events and received webhooks are kept")
     min_free_mb: int = Field(200, ge=0, le=10_000_000, description="free disk below which nothing new is accepted")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from backend.db import holdings
 from backend.db.connection import Row, Tx
+from backend.db.holdings import Held
 from backend.model import Asset
 
 _COLUMNS = "id, client_id, kind, name, file_name, content_type, bytes, sha256, width, height, duration_s, created_at"
@@ -19,6 +21,7 @@ async def insert(tx: Tx, asset: Asset) -> None:
         f"INSERT INTO assets ({_COLUMNS}) VALUES ({', '.join(':' + name for name in names)})",  # noqa: S608
         **{name: getattr(asset, name) for name in names},
     )
+    await holdings.add(tx, asset.client_id, Held(file_bytes=asset.bytes, assets=1))
 
 
 async def get(tx: Tx, id: str) -> Asset | None:
@@ -58,4 +61,6 @@ async def of_deleted_clients(tx: Tx, limit: int) -> list[Asset]:
 
 async def delete(tx: Tx, id: str) -> None:
     """The row; its bytes go by the trash."""
-    await tx.run("DELETE FROM assets WHERE id = :id", id=id)
+    row = await tx.one("DELETE FROM assets WHERE id = :id RETURNING client_id, bytes", id=id)
+    if row:
+        await holdings.add(tx, row["client_id"], Held(file_bytes=-row["bytes"], assets=-1))

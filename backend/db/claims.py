@@ -9,6 +9,7 @@ from backend.db.generations import COLUMNS, begin, read
 from backend.model import Generation
 
 NEVER = 1 << 62
+BITE = 200
 SUSPECT = 2  # in hand at so many ends of a process in a row: perhaps what ended it
 GAP_MS, LONGEST_MS = 3_000, 60_000
 
@@ -106,19 +107,23 @@ async def release_leases(tx: Tx, now: int) -> int:
     return released
 
 
-async def pull_in(tx: Tx, beyond: int, now: int) -> int:
-    """What is due later than `beyond`, and nobody has, is due now; how many."""
+async def pull_in(tx: Tx, beyond: int, now: int, limit: int = BITE) -> int:
+    """Up to `limit` queued rows, and as many others, that are due later than `beyond` and nobody has are due now.
+
+    Returns how many there were.
+    """
     pulled = 0
     for those in ("status = 'queued'", "status IN ('submitting', 'unclear', 'processing', 'storing')"):
         pulled += await tx.run(
             f"""
             UPDATE generations SET due_at = :now
             WHERE id IN (
-              SELECT id FROM generations WHERE {those} AND due_at > :beyond AND lease_owner IS NULL
+              SELECT id FROM generations WHERE {those} AND due_at > :beyond AND lease_owner IS NULL LIMIT :limit
             ) AND due_at > :beyond AND lease_owner IS NULL
             """,  # noqa: S608
             beyond=beyond,
             now=now,
+            limit=limit,
         )
     return pulled
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from backend.db import webhook_endpoints
+from backend.db import holdings, webhook_endpoints
 from backend.db.connection import Row, Tx
+from backend.db.holdings import Held
 from backend.model import Campaign, Client
 
+BITE = 500  # rows that are marked at once
 _COLUMNS = (
     "id, name, created_at, budget_micros, COALESCE(reserved_micros, 0) AS reserved, "
     "COALESCE(settled_micros, 0) AS spent"
@@ -79,11 +81,25 @@ async def set_budget(tx: Tx, id: str, micros: int | None) -> None:
 
 
 async def mark_deleted(tx: Tx, id: str, now: int) -> None:
-    """The client, its campaigns and its keys are gone for everybody from this commit on."""
+    """The client and its keys are gone for everybody from this commit on, and so is a bite of its campaigns."""
     await tx.run("UPDATE clients SET deleted_at = :now WHERE id = :id", id=id, now=now)
-    await tx.run("UPDATE campaigns SET deleted_at = :now WHERE client_id = :id AND deleted_at IS NULL", id=id, now=now)
+    await mark_campaigns_deleted(tx, now, BITE)
     await tx.run("UPDATE api_keys SET revoked_at = :now WHERE client_id = :id AND revoked_at IS NULL", id=id, now=now)
     await webhook_endpoints.mark_deleted_of(tx, id, now)
+
+
+async def mark_campaigns_deleted(tx: Tx, now: int, limit: int) -> int:
+    """A bite of the campaigns of deleted clients is gone for everybody from this commit on; how many."""
+    return await tx.run(
+        """
+        UPDATE campaigns SET deleted_at = :now WHERE id IN (
+          SELECT campaigns.id FROM clients CROSS JOIN campaigns
+          WHERE clients.deleted_at IS NOT NULL AND campaigns.client_id = clients.id AND campaigns.deleted_at IS NULL
+          LIMIT :limit)
+        """,
+        now=now,
+        limit=limit,
+    )
 
 
 async def insert_campaign(tx: Tx, campaign: Campaign) -> None:
@@ -99,6 +115,7 @@ async def insert_campaign(tx: Tx, campaign: Campaign) -> None:
         created_at=campaign.created_at,
         budget_micros=campaign.budget_micros,
     )
+    await holdings.add(tx, campaign.client_id, Held(campaigns=1))
 
 
 async def get_campaign(tx: Tx, id: str) -> Campaign | None:
@@ -211,14 +228,15 @@ async def forget_deleted_campaigns(tx: Tx, limit: int) -> int:
         DELETE FROM campaigns WHERE id IN (
           SELECT id FROM campaigns WHERE deleted_at IS NOT NULL
           AND NOT EXISTS (SELECT 1 FROM generations WHERE generations.campaign_id = campaigns.id)
+          AND NOT EXISTS (SELECT 1 FROM events WHERE events.campaign_id = campaigns.id)
           ORDER BY id LIMIT :limit)
-        RETURNING id
+        RETURNING id, client_id
         """,
         limit=limit,
     )
+    await holdings.give_back(tx, ((row["client_id"], Held(campaigns=1)) for row in rows))
     for row in rows:
         await tx.run("DELETE FROM balances WHERE owner_id = :id", id=row["id"])
-        await tx.run("DELETE FROM events WHERE campaign_id = :id", id=row["id"])  # those about its budget
     return len(rows)
 
 
@@ -232,6 +250,7 @@ async def forget_deleted(tx: Tx, limit: int) -> int:
         AND NOT EXISTS (SELECT 1 FROM webhook_deliveries WHERE webhook_deliveries.client_id = clients.id)
         AND NOT EXISTS (SELECT 1 FROM webhook_endpoints WHERE webhook_endpoints.client_id = clients.id)
         AND NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE idempotency_keys.scope = 'client:' || clients.id)
+        AND NOT EXISTS (SELECT 1 FROM events WHERE events.client_id = clients.id)
         ORDER BY id LIMIT :limit
         """,
         limit=limit,
@@ -239,6 +258,6 @@ async def forget_deleted(tx: Tx, limit: int) -> int:
     for row in rows:
         await tx.run("DELETE FROM api_keys WHERE client_id = :id", id=row["id"])
         await tx.run("DELETE FROM balances WHERE owner_id = :id", id=row["id"])
-        await tx.run("DELETE FROM events WHERE client_id = :id", id=row["id"])
+        await holdings.forget(tx, row["id"])
         await tx.run("DELETE FROM clients WHERE id = :id", id=row["id"])
     return len(rows)

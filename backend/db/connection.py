@@ -32,7 +32,8 @@ Ran = tuple[Any, BaseException | None]
 Runner = Callable[[sqlite3.Connection, "Tx", Work[Any]], Ran]
 
 READERS = 3
-SHARED_COMMIT = 16  # transactions that may share one commit: bounds how long the next ones wait
+SHARED_COMMIT = 16  # transactions that may share one commit, and rows after which no further one joins them:
+SHARED_ROWS = 1_000  # both bound how long the next ones wait
 _EVERY = (
     "PRAGMA busy_timeout = 5000",  # first: changing the journal mode may have to wait too
     "PRAGMA temp_store = MEMORY",  # little is sorted; a full /var/tmp would look like a failing disk
@@ -147,7 +148,8 @@ class SqliteDb:
             answers = await _in_thread(self._writer, _run_batch, [work for work, _ in batch])
         except BaseException as error:
             answers = [(None, error)] * len(batch)
-        for (_, done), (result, failed) in zip(batch, answers, strict=True):
+        self._waiting.extendleft(reversed(batch[len(answers) :]))  # those that were too many at once
+        for (_, done), (result, failed) in zip(batch, answers, strict=False):
             if done.cancelled():
                 continue
             if failed is None:
@@ -192,7 +194,7 @@ async def _in_thread(connection: aiosqlite.Connection, fn: Callable[..., T], *ar
 
 
 def _run_batch(connection: sqlite3.Connection, works: list[Work[Any]]) -> list[Ran]:
-    """All works in one commit; one that fails is undone alone, a commit that fails undoes all.
+    """The first works, at least one, in one commit; one that fails is undone alone, a commit that fails undoes all.
 
     Savepoints cost more than most works do, so the batch is first tried without them.
     """
@@ -203,10 +205,14 @@ def _run_batch(connection: sqlite3.Connection, works: list[Work[Any]]) -> list[R
 
 
 def _run_together(connection: sqlite3.Connection, works: list[Work[Any]], run: Runner) -> list[Ran]:
-    tx = _SqliteTx(connection)
+    tx, answers = _SqliteTx(connection), list[Ran]()
     with troubles.mapped(connection):
         connection.execute("BEGIN IMMEDIATE")
-        answers = [run(connection, tx, work) for work in works]
+        before = connection.total_changes
+        for work in works:
+            answers.append(run(connection, tx, work))
+            if connection.total_changes - before >= SHARED_ROWS:
+                break
         connection.execute("COMMIT")
     return answers
 

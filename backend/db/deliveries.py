@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from backend.db import holdings
 from backend.db.connection import Row, Tx
+from backend.db.holdings import Held
 from backend.ids import floor_id
 from backend.model import Delivery
+
+KEPT_CHARACTERS = 64 << 10  # of a body, once it was acted on: a usual one has four thousand
 
 
 def _read(row: Row) -> Delivery:
@@ -20,11 +24,12 @@ def _read(row: Row) -> Delivery:
 
 
 async def insert(tx: Tx, delivery: Delivery) -> bool:
-    """Keep it; False when this one came before."""
+    """Keep it; False when this one came before. It counts as what stays of it."""
+    text_bytes = min(len(delivery.body), KEPT_CHARACTERS)
     kept = await tx.run(
         """
-        INSERT INTO deliveries (id, provider, generation_id, webhook_id, body, received_at)
-        VALUES (:id, :provider, :generation_id, :webhook_id, :body, :received_at)
+        INSERT INTO deliveries (id, provider, generation_id, webhook_id, body, received_at, text_bytes)
+        VALUES (:id, :provider, :generation_id, :webhook_id, :body, :received_at, :text_bytes)
         ON CONFLICT (generation_id, webhook_id) DO NOTHING
         """,
         id=delivery.id,
@@ -33,7 +38,10 @@ async def insert(tx: Tx, delivery: Delivery) -> bool:
         webhook_id=delivery.webhook_id,
         body=delivery.body.decode(),
         received_at=delivery.received_at,
+        text_bytes=text_bytes,
     )
+    if kept:
+        await holdings.add_heard(tx, delivery.generation_id, text_bytes)
     return kept == 1
 
 
@@ -60,26 +68,47 @@ async def count_attempt(tx: Tx, id: str) -> None:
 
 
 async def mark_handled(tx: Tx, id: str, now: int, note: str) -> bool:
-    """What became of it; False when another worker was faster."""
+    """What became of it; False when another worker was faster. Nobody needs all of a long one any more."""
     changed = await tx.run(
-        "UPDATE deliveries SET handled_at = :now, note = :note WHERE id = :id AND handled_at IS NULL",
+        """
+        UPDATE deliveries SET handled_at = :now, note = :note, body = SUBSTR(body, 1, :most)
+        WHERE id = :id AND handled_at IS NULL
+        """,
         id=id,
         now=now,
         note=note,
+        most=KEPT_CHARACTERS,
     )
     return changed == 1
 
 
 async def prune(tx: Tx, before: int, limit: int) -> int:
     """Forget a bite of what providers told before this time; how many. What concerns an unfinished generation stays."""
-    return await tx.run(
+    rows = await tx.all(
         """
-        DELETE FROM deliveries WHERE id IN (
-          SELECT deliveries.id FROM deliveries CROSS JOIN generations
-          WHERE deliveries.id < :oldest AND deliveries.handled_at IS NOT NULL
-          AND generations.id = deliveries.generation_id
-          AND generations.status IN ('completed', 'failed', 'canceled') ORDER BY deliveries.id LIMIT :limit)
+        SELECT deliveries.id AS id, client_id, deliveries.text_bytes AS text_bytes
+        FROM deliveries CROSS JOIN generations
+        WHERE deliveries.id < :oldest AND deliveries.handled_at IS NOT NULL
+        AND generations.id = deliveries.generation_id
+        AND generations.status IN ('completed', 'failed', 'canceled') ORDER BY deliveries.id LIMIT :limit
         """,
         oldest=floor_id(before),  # ids begin with their time
         limit=limit,
     )
+    await holdings.give_back(tx, ((row["client_id"], Held(text_bytes=row["text_bytes"], heard=1)) for row in rows))
+    gone = 0
+    for row in rows:
+        gone += await tx.run("DELETE FROM deliveries WHERE id = :id", id=row["id"])
+    return gone
+
+
+async def held(tx: Tx, generation_id: str) -> Held:
+    """What is kept of those about one generation."""
+    row = await tx.one(
+        """
+        SELECT COUNT(*) AS n, CAST(COALESCE(SUM(text_bytes), 0) AS BIGINT) AS text_bytes
+        FROM deliveries WHERE generation_id = :id
+        """,
+        id=generation_id,
+    )
+    return Held(text_bytes=row["text_bytes"], heard=row["n"]) if row else Held()

@@ -17,12 +17,40 @@ async def insert(tx: Tx, generation_id: str, source_id: str) -> None:
     )
 
 
-async def waiting_for(tx: Tx, source_id: str) -> list[str]:
-    """The generations that wait for this one."""
+async def waiting_for(tx: Tx, source_id: str, limit: int) -> list[str]:
+    """The first of the generations that wait for this one."""
     rows = await tx.all(
-        "SELECT generation_id FROM dependencies WHERE source_id = :id ORDER BY generation_id", id=source_id
+        "SELECT generation_id FROM dependencies WHERE source_id = :id ORDER BY generation_id LIMIT :limit",
+        id=source_id,
+        limit=limit,
     )
     return [row["generation_id"] for row in rows]
+
+
+async def any_waiting(tx: Tx, source_id: str) -> bool:
+    """Whether a generation waits for this one."""
+    return bool(await waiting_for(tx, source_id, 1))
+
+
+async def note_end(tx: Tx, source_id: str) -> None:
+    """This one has ended: those that wait for it are to be released."""
+    await tx.run("INSERT INTO releases (source_id) VALUES (:id) ON CONFLICT DO NOTHING", id=source_id)
+
+
+async def ended(tx: Tx, limit: int) -> list[str]:
+    """Generations that have ended and are still waited for, the oldest first."""
+    rows = await tx.all("SELECT source_id FROM releases ORDER BY source_id LIMIT :limit", limit=limit)
+    return [row["source_id"] for row in rows]
+
+
+async def forget_end(tx: Tx, source_id: str) -> None:
+    """Nobody waits for this one any more."""
+    await tx.run("DELETE FROM releases WHERE source_id = :id", id=source_id)
+
+
+async def forget(tx: Tx, generation_id: str) -> None:
+    """This one waits for nothing any more: it has failed."""
+    await tx.run("DELETE FROM dependencies WHERE generation_id = :id", id=generation_id)
 
 
 async def settle(tx: Tx, generation_id: str, source_id: str) -> bool:

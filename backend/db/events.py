@@ -75,3 +75,21 @@ async def prune(tx: Tx, before: int, limit: int) -> int:
         oldest=floor_id(before),  # ids begin with their time
         limit=limit,
     )
+
+
+async def forget_of_deleted(tx: Tx, limit: int) -> int:
+    """Forget a bite of what happened to deleted campaigns and clients themselves, once they are empty; how many."""
+    return await tx.run(
+        """
+        DELETE FROM events WHERE id IN (
+          SELECT events.id FROM campaigns CROSS JOIN events
+          WHERE campaigns.deleted_at IS NOT NULL AND events.campaign_id = campaigns.id
+          AND NOT EXISTS (SELECT 1 FROM generations WHERE generations.campaign_id = campaigns.id)
+          UNION ALL
+          SELECT events.id FROM clients CROSS JOIN events
+          WHERE clients.deleted_at IS NOT NULL AND events.client_id = clients.id
+          AND NOT EXISTS (SELECT 1 FROM campaigns WHERE campaigns.client_id = clients.id)
+          LIMIT :limit)
+        """,
+        limit=limit,
+    )

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from backend.db import balances, dependencies, events, sources, usage
+from backend.db import balances, deliveries, dependencies, events, holdings, sources, usage, webhook_deliveries
 from backend.db.connection import Row, Tx
+from backend.db.holdings import Held
 from backend.errors import WrongStatus
 from backend.logs import redact
-from backend.model import CANCELED, FAILED, FINAL, MOVES, QUEUED, STORING, Failure, Generation
+from backend.model import CANCELED, COMPLETED, FAILED, FINAL, MOVES, QUEUED, STORING, Failure, Generation
 
 COLUMNS = (
     "id, kind, status, client_id, campaign_id, key_id, batch_id, retry_of, provider, model, prompt, source, params, "
@@ -24,7 +25,11 @@ _JSON = ("source", "params", "metadata", "outputs")
 _NAMES = tuple(COLUMNS.split(", "))
 _DONE_WITH_SOURCES = (STORING, FAILED, CANCELED)  # no provider fetches them after this
 _EMPTY: dict[str, type[dict[str, Any]] | type[list[Any]]] = {"{}": dict, "[]": list}  # most are: not worth a parser
-_INSERT = f"INSERT INTO generations ({COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})"  # noqa: S608
+_TEXTS = ("prompt", "source", "params", "metadata", "webhook_url")  # what a client chose the length of
+_INSERT = f"""
+  INSERT INTO generations ({COLUMNS}, text_bytes) VALUES ({", ".join(":" + name for name in _NAMES)}, :text_bytes)
+"""  # noqa: S608
+RELEASED_AT_ONCE = 2  # of those that wait for one: each may have to be told to 50 endpoints. The rest follow in bites
 
 
 def read(row: Row) -> Generation:
@@ -44,7 +49,10 @@ async def insert(tx: Tx, generation: Generation) -> None:
     Raises BudgetExceeded.
     """
     await balances.reserve(tx, generation)
-    await tx.run(_INSERT, **{name: _write(getattr(generation, name, None)) for name in _NAMES})
+    values = {name: _write(getattr(generation, name, None)) for name in _NAMES}
+    text_bytes = holdings.size(*(values[name] for name in _TEXTS))
+    await tx.run(_INSERT, **values, text_bytes=text_bytes)
+    await holdings.add(tx, generation.client_id, Held(text_bytes=text_bytes, generations=1))
     await sources.insert(tx, generation.id, generation.source_ids)
 
 
@@ -65,17 +73,17 @@ async def nonce_of(tx: Tx, provider: str, id: str) -> str | None:
 async def move(
     tx: Tx, id: str, to: str, *, now: int, owner: str | None = None, told: bool = False, **fields: Any
 ) -> Generation:
-    """Change the status, with its event and what waits for it; `fields` are columns that change with it.
+    """Change the status, with its event and a few of those that wait for it; `fields` are columns that change with it.
 
     With `owner` only while that worker still has the lease. `told`: clients see no other status than before,
-    so there is no event to write. Raises WrongStatus when the row is elsewhere by
-    now: then nothing is changed.
+    so there is no event to write. `file_bytes` of a completed one are those of all its files, `bytes` unless they are
+    given. Raises WrongStatus when the row is elsewhere by now: then nothing is changed.
     """
     moved = await _shift(tx, id, to, now, owner, told, **fields)
     if moved is None:
         raise WrongStatus(f"{id} cannot become {to} now")
-    if to in FINAL:
-        await _release(tx, moved, now)
+    if to in FINAL and await dependencies.any_waiting(tx, id):
+        await release(tx, id, now)
     return moved
 
 
@@ -91,6 +99,8 @@ async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bo
         }
     if to in FINAL:
         fields["finished_at"] = now
+    if to == COMPLETED:
+        fields.setdefault("file_bytes", fields.get("bytes") or 0)
     allowed = ", ".join(f"'{status}'" for status in MOVES[to])
     row = await _update(tx, id, fields, f"status IN ({allowed})", owner)
     if row is None:
@@ -99,6 +109,8 @@ async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bo
     if to in FINAL:
         await balances.settle(tx, moved, now)
         await usage.add(tx, moved)
+    if to == COMPLETED:
+        await holdings.add(tx, moved.client_id, Held(file_bytes=fields["file_bytes"]))
     if moved.source and to in _DONE_WITH_SOURCES:
         await sources.release(tx, id)
     if not told:
@@ -227,9 +239,15 @@ async def unsent(tx: Tx, limit: int) -> list[Generation]:
 
 async def delete(tx: Tx, id: str) -> None:
     """The row and all that hangs on it, except its bytes and what it cost."""
+    held = await tx.one("SELECT client_id, text_bytes, file_bytes FROM generations WHERE id = :id", id=id)
+    if held is None:
+        return
+    own = Held(held["file_bytes"], held["text_bytes"], generations=1)
+    about = [await deliveries.held(tx, id), await webhook_deliveries.held(tx, id)]
     row = await tx.one(f"DELETE FROM generations WHERE id = :id RETURNING {COLUMNS}", id=id)  # noqa: S608
     if row is None:
         return
+    await holdings.give_back(tx, ((held["client_id"], each) for each in (own, *about)))
     gone = read(row)
     if gone.status in FINAL:
         await usage.mark_deleted(tx, gone)
@@ -237,22 +255,35 @@ async def delete(tx: Tx, id: str) -> None:
         await balances.release(tx, gone)
 
 
-async def _release(tx: Tx, source: Generation, now: int) -> None:
-    """What waited for this one is queued, or fails with it, and what waited for that too, however long the chain."""
-    ended = [source]
-    while ended:
-        source = ended.pop()
-        for id in await dependencies.waiting_for(tx, source.id):
-            if source.status != "completed":
-                failure = Failure("source_failed", f"its source {source.id} was {source.status}", retryable=True)
-                row = await _shift(tx, id, "failed", now, None, False, failure=failure)
-                ended += [row] if row else []
-            elif await dependencies.settle(tx, id, source.id):
-                await _shift(tx, id, QUEUED, now, None, False)
+async def release(tx: Tx, source_id: str, now: int) -> None:
+    """Queue, or fail, a bite of those that waited for this one, which has ended; what is left is noted for the next.
+
+    One that fails here has an end as well, which is noted too: so a chain of any length comes to its end, bite by bite.
+    """
+    source = await tx.one("SELECT status FROM generations WHERE id = :id", id=source_id)
+    if source:
+        for id in await dependencies.waiting_for(tx, source_id, RELEASED_AT_ONCE):
+            await _release_one(tx, id, source_id, source["status"], now)
+    if await dependencies.any_waiting(tx, source_id):
+        await dependencies.note_end(tx, source_id)
+    else:
+        await dependencies.forget_end(tx, source_id)
+
+
+async def _release_one(tx: Tx, id: str, source_id: str, status: str, now: int) -> None:
+    if status == COMPLETED:
+        if await dependencies.settle(tx, id, source_id):
+            await _shift(tx, id, QUEUED, now, None, False)
+        return
+    await dependencies.forget(tx, id)
+    failure = Failure("source_failed", f"its source {source_id} was {status}", retryable=True)
+    failed = await _shift(tx, id, FAILED, now, None, False, failure=failure)
+    if failed and await dependencies.any_waiting(tx, id):
+        await dependencies.note_end(tx, id)
 
 
 async def _update(tx: Tx, id: str, fields: dict[str, Any], condition: str, owner: str | None) -> Row | None:
-    unknown = fields.keys() - set(_NAMES)
+    unknown = fields.keys() - {*_NAMES, "file_bytes"}
     if unknown:
         raise ValueError(f"no such columns: {unknown}")
     changes = ", ".join(f"{name} = :{name}" for name in fields)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from backend.db import holdings
 from backend.db.connection import Row, Tx
+from backend.db.holdings import Held
 from backend.model import ApiKey
 
 _COLUMNS = """id, client_id, name, prefix, hash, admin, image_limit, video_limit, created_at, expires_at, revoked_at,
@@ -22,6 +24,8 @@ async def insert(tx: Tx, key: ApiKey) -> None:
         **{name: getattr(key, name) for name in _NAMES if name != "admin"},
         admin=int(key.admin),
     )
+    if key.client_id:
+        await holdings.add(tx, key.client_id, Held(keys=1))
 
 
 async def by_prefix(tx: Tx, prefix: str) -> ApiKey | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backend.db.connection import Tx
+from backend.db import holdings
+from backend.db.connection import Row, Tx
+from backend.db.holdings import OF_CLIENT, Held
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,18 @@ async def put(
     running_until: int | None = None,
 ) -> None:
     """Keep the answer, or that it is being worked on."""
+    old = await tx.one(
+        "SELECT text_bytes FROM idempotency_keys WHERE scope = :scope AND key = :key", scope=scope, key=key
+    )
+    text_bytes = holdings.size(body)
     await tx.run(
         """
-        INSERT INTO idempotency_keys (scope, key, request_hash, status, body, location, running_until, created_at)
-        VALUES (:scope, :key, :request_hash, :status, :body, :location, :running_until, :now)
+        INSERT INTO idempotency_keys (scope, key, request_hash, status, body, location, running_until, created_at,
+          text_bytes)
+        VALUES (:scope, :key, :request_hash, :status, :body, :location, :running_until, :now, :text_bytes)
         ON CONFLICT (scope, key) DO UPDATE SET request_hash = excluded.request_hash, status = excluded.status,
           body = excluded.body, location = excluded.location, running_until = excluded.running_until,
-          created_at = excluded.created_at
+          created_at = excluded.created_at, text_bytes = excluded.text_bytes
         """,
         scope=scope,
         key=key,
@@ -61,14 +68,17 @@ async def put(
         location=location,
         running_until=running_until,
         now=now,
+        text_bytes=text_bytes,
     )
+    before = old["text_bytes"] if old else 0
+    await _count(tx, scope, text_bytes - before, 0 if old else 1)
 
 
 async def renew(tx: Tx, scope: str, key: str, now: int, old: str, body: str) -> None:
     """The answer is kept as if it had been given now, with this body; unless another one took its place."""
-    await tx.run(
+    changed = await tx.run(
         """
-        UPDATE idempotency_keys SET created_at = :now, body = :body
+        UPDATE idempotency_keys SET created_at = :now, body = :body, text_bytes = text_bytes + :more
         WHERE scope = :scope AND key = :key AND body = :old
         """,
         scope=scope,
@@ -76,39 +86,65 @@ async def renew(tx: Tx, scope: str, key: str, now: int, old: str, body: str) -> 
         now=now,
         old=old,
         body=body,
+        more=holdings.size(body) - holdings.size(old),
     )
+    if changed:
+        await _count(tx, scope, holdings.size(body) - holdings.size(old), 0)
 
 
 async def forget(tx: Tx, scope: str, key: str) -> None:
     """The request failed: the key is free again."""
-    await tx.run(
-        "DELETE FROM idempotency_keys WHERE scope = :scope AND key = :key AND status IS NULL",
+    rows = await tx.all(
+        """
+        SELECT scope, key, text_bytes FROM idempotency_keys WHERE scope = :scope AND key = :key AND status IS NULL
+        """,
         scope=scope,
         key=key,
     )
+    await _remove(tx, rows)
 
 
 async def prune(tx: Tx, before: int, now: int, limit: int) -> int:
     """Forget a bite of the answers older than `before`; how many. What is still running stays."""
-    return await tx.run(
+    rows = await tx.all(
         """
-        DELETE FROM idempotency_keys WHERE (scope, key) IN (
-          SELECT scope, key FROM idempotency_keys
-          WHERE created_at < :before AND COALESCE(running_until, 0) < :now ORDER BY created_at LIMIT :limit)
+        SELECT scope, key, text_bytes FROM idempotency_keys
+        WHERE created_at < :before AND COALESCE(running_until, 0) < :now ORDER BY created_at LIMIT :limit
         """,
         before=before,
         now=now,
         limit=limit,
     )
+    return await _remove(tx, rows)
 
 
 async def forget_of_deleted(tx: Tx, limit: int) -> int:
     """Forget a bite of the answers given to clients that were deleted since; how many."""
-    return await tx.run(
+    rows = await tx.all(
         """
-        DELETE FROM idempotency_keys WHERE (scope, key) IN (
-          SELECT idempotency_keys.scope, idempotency_keys.key FROM clients CROSS JOIN idempotency_keys
-          WHERE clients.deleted_at IS NOT NULL AND idempotency_keys.scope = 'client:' || clients.id LIMIT :limit)
+        SELECT idempotency_keys.scope AS scope, idempotency_keys.key AS key, text_bytes
+        FROM clients CROSS JOIN idempotency_keys
+        WHERE clients.deleted_at IS NOT NULL AND idempotency_keys.scope = 'client:' || clients.id LIMIT :limit
         """,
         limit=limit,
     )
+    return await _remove(tx, rows)
+
+
+async def _remove(tx: Tx, rows: list[Row]) -> int:
+    """Remove these, which are given with what they take; how many."""
+    of_clients = [row for row in rows if row["scope"].startswith(OF_CLIENT)]
+    gone = ((row["scope"].removeprefix(OF_CLIENT), Held(text_bytes=row["text_bytes"], answers=1)) for row in of_clients)
+    await holdings.give_back(tx, gone)
+    removed = 0
+    for row in rows:
+        removed += await tx.run(
+            "DELETE FROM idempotency_keys WHERE scope = :scope AND key = :key", scope=row["scope"], key=row["key"]
+        )
+    return removed
+
+
+async def _count(tx: Tx, scope: str, text_bytes: int, answers: int) -> None:
+    """What is kept of a client's answers; those of admins belong to no client."""
+    if scope.startswith(OF_CLIENT):
+        await holdings.add(tx, scope.removeprefix(OF_CLIENT), Held(text_bytes=text_bytes, answers=answers))

@@ -9,6 +9,7 @@ from backend.db.connection import Tx
 from backend.db.webhook_deliveries import COLUMNS, read
 from backend.outbound import Outgoing
 
+BITE = 200
 PER_TARGET = 4  # so that one slow receiver is not sent all there is
 PER_CLIENT = 32  # nor can one client with many slow ones take every place
 
@@ -107,15 +108,17 @@ async def release_leases(tx: Tx, now: int) -> int:
     )
 
 
-async def pull_in(tx: Tx, beyond: int, now: int) -> int:
-    """What is due later than any schedule says, as after a clock was set back, is due now; how many."""
+async def pull_in(tx: Tx, beyond: int, now: int, limit: int = BITE) -> int:
+    """A bite of what is due later than any schedule says, as after a clock was set back, is due now; how many."""
     return await tx.run(
         """
         UPDATE webhook_deliveries SET due_at = :now
         WHERE id IN (
           SELECT id FROM webhook_deliveries WHERE status = 'pending' AND due_at > :beyond AND lease_owner IS NULL
+          LIMIT :limit
         ) AND due_at > :beyond AND lease_owner IS NULL
         """,
         beyond=beyond,
         now=now,
+        limit=limit,
     )

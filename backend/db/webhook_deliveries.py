@@ -1,4 +1,4 @@
-"""What clients are told by webhook: one row for each event and receiver, written with the event, and every attempt."""
+"""What clients are told by webhook: one row for each event and receiver, written with the event."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from backend.db import webhook_endpoints
+from backend.db import holdings, webhook_endpoints
 from backend.db.connection import Row, Tx
+from backend.db.holdings import Held
 from backend.ids import floor_id, new_id
 from backend.model import Event
-from backend.outbound import PENDING, Attempt, Outgoing
+from backend.outbound import PENDING, Outgoing
 
 COLUMNS = (
     "id, event_id, type, subject, generation_id, client_id, endpoint_id, url, target, replay_of, status, attempts, "
@@ -43,6 +44,8 @@ async def owe(tx: Tx, event: Event, webhook_url: str | None) -> None:
         receivers.append((None, webhook_url, f"{event.client_id} {_group(webhook_url)}"))
     for endpoint_id, url, target in receivers:
         await insert(tx, first(event, endpoint_id, url, target))
+    if receivers:
+        await holdings.add(tx, event.client_id, Held(told=len(receivers)))
 
 
 def first(event: Event, endpoint_id: str | None, url: str, target: str) -> Outgoing:
@@ -75,7 +78,7 @@ def _group(url: str) -> int:
 
 
 async def insert(tx: Tx, delivery: Outgoing) -> None:
-    """A new delivery, as it is."""
+    """A new delivery, as it is; whoever makes it counts it in holdings."""
     await tx.run(
         f"INSERT INTO webhook_deliveries ({COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})",  # noqa: S608
         **{name: getattr(delivery, name) for name in _NAMES if name != "subject"},
@@ -137,63 +140,22 @@ def _indexed(wanted: Wanted, cursor: str | None) -> tuple[list[str], dict[str, A
     return wheres, params
 
 
-async def attempts_of(tx: Tx, ids: list[str], answer_characters: int) -> dict[str, list[Attempt]]:
-    """The attempts of these deliveries, oldest first, with the beginning of each answer."""
-    if not ids:
-        return {}
-    names = {f"id{number}": id for number, id in enumerate(ids)}
-    rows = await tx.all(
-        f"""
-        SELECT delivery_id, number, began_at, duration_ms, status_code, SUBSTR(answer, 1, :most) AS answer, error
-        FROM webhook_attempts WHERE delivery_id IN ({", ".join(":" + name for name in names)})
-        ORDER BY delivery_id, number
-        """,  # noqa: S608
-        most=answer_characters,
-        **names,
-    )
-    found: dict[str, list[Attempt]] = {id: [] for id in ids}
-    for row in rows:
-        found[row["delivery_id"]].append(Attempt(**{name: row[name] for name in Attempt.__dataclass_fields__}))
-    return found
-
-
-async def count_attempts(tx: Tx, id: str) -> int:
-    """How many attempts came to an end."""
-    row = await tx.one("SELECT COUNT(*) AS n FROM webhook_attempts WHERE delivery_id = :id", id=id)
-    return int(row["n"]) if row else 0
-
-
 async def count_pending(tx: Tx) -> int:
     """How many are still to be told, of all clients."""
     row = await tx.one("SELECT COUNT(*) AS n FROM webhook_deliveries WHERE status = 'pending'")
     return int(row["n"]) if row else 0
 
 
-async def was_tried(tx: Tx, endpoint_id: str, since: int, floor: str) -> bool:
-    """Whether an attempt to tell this endpoint was made since then, of a delivery made after `floor`."""
+async def held(tx: Tx, generation_id: str) -> Held:
+    """What is kept of those about one generation."""
     row = await tx.one(
         """
-        SELECT webhook_deliveries.id AS id FROM webhook_deliveries
-        JOIN webhook_attempts ON webhook_attempts.delivery_id = webhook_deliveries.id
-        WHERE webhook_deliveries.endpoint_id = :endpoint_id AND webhook_deliveries.id > :floor
-        AND webhook_attempts.began_at >= :since ORDER BY webhook_deliveries.id DESC LIMIT 1
+        SELECT COUNT(*) AS n, CAST(COALESCE(SUM(text_bytes), 0) AS BIGINT) AS text_bytes
+        FROM webhook_deliveries WHERE generation_id = :id
         """,
-        endpoint_id=endpoint_id,
-        floor=floor,
-        since=since,
+        id=generation_id,
     )
-    return row is not None
-
-
-async def keep_attempt(tx: Tx, attempt: Attempt) -> None:
-    """What one try came to."""
-    await tx.run(
-        """
-        INSERT INTO webhook_attempts (delivery_id, number, began_at, duration_ms, status_code, answer, error)
-        VALUES (:delivery_id, :number, :began_at, :duration_ms, :status_code, :answer, :error)
-        """,
-        **{name: getattr(attempt, name) for name in Attempt.__dataclass_fields__},
-    )
+    return Held(text_bytes=row["text_bytes"], told=row["n"]) if row else Held()
 
 
 async def postpone(tx: Tx, claimed: Outgoing, *, url: str, due_at: int) -> bool:
@@ -251,11 +213,9 @@ async def fail_pending(tx: Tx, target: str, now: int, limit: int) -> int:
 
 async def prune(tx: Tx, before: int, limit: int) -> int:
     """Forget a bite of what was told before this time, or could not be; how many."""
-    return await tx.run(
-        """
-        DELETE FROM webhook_deliveries WHERE id IN (
-          SELECT id FROM webhook_deliveries WHERE id < :oldest AND status <> 'pending' ORDER BY id LIMIT :limit)
-        """,
+    return await _forget(
+        tx,
+        "SELECT id FROM webhook_deliveries WHERE id < :oldest AND status <> 'pending' ORDER BY id LIMIT :limit",
         oldest=floor_id(before),  # ids begin with their time
         limit=limit,
     )
@@ -263,15 +223,41 @@ async def prune(tx: Tx, before: int, limit: int) -> int:
 
 async def forget_of_deleted(tx: Tx, limit: int) -> int:
     """Forget a bite of what deleted endpoints and deleted clients were told, or should have been; how many."""
-    return await tx.run(
+    return await _forget(
+        tx,
         """
-        DELETE FROM webhook_deliveries WHERE id IN (
-          SELECT webhook_deliveries.id FROM webhook_endpoints CROSS JOIN webhook_deliveries
-          WHERE webhook_endpoints.deleted_at IS NOT NULL AND webhook_deliveries.endpoint_id = webhook_endpoints.id
-          UNION ALL
-          SELECT webhook_deliveries.id FROM clients CROSS JOIN webhook_deliveries
-          WHERE clients.deleted_at IS NOT NULL AND webhook_deliveries.client_id = clients.id
-          LIMIT :limit)
+        SELECT webhook_deliveries.id FROM webhook_endpoints CROSS JOIN webhook_deliveries
+        WHERE webhook_endpoints.deleted_at IS NOT NULL AND webhook_deliveries.endpoint_id = webhook_endpoints.id
+        UNION ALL
+        SELECT webhook_deliveries.id FROM clients CROSS JOIN webhook_deliveries
+        WHERE clients.deleted_at IS NOT NULL AND webhook_deliveries.client_id = clients.id
+        LIMIT :limit
         """,
         limit=limit,
+    )
+
+
+async def forget_of_generation(tx: Tx, generation_id: str, limit: int) -> int:
+    """Forget a bite of what was told about one generation; how many."""
+    return await _forget(
+        tx,
+        "SELECT id FROM webhook_deliveries WHERE generation_id = :generation_id LIMIT :limit",
+        generation_id=generation_id,
+        limit=limit,
+    )
+
+
+async def _forget(tx: Tx, those: str, **params: Any) -> int:
+    """Remove the deliveries that a query names, with their attempts; how many."""
+    rows = await tx.all(
+        f"SELECT id, client_id, text_bytes FROM webhook_deliveries WHERE id IN ({those})",  # noqa: S608
+        **params,
+    )
+    if not rows:
+        return 0
+    names = {f"id{number}": row["id"] for number, row in enumerate(rows)}
+    await holdings.give_back(tx, ((row["client_id"], Held(text_bytes=row["text_bytes"], told=1)) for row in rows))
+    return await tx.run(
+        f"DELETE FROM webhook_deliveries WHERE id IN ({', '.join(':' + name for name in names)})",  # noqa: S608
+        **names,
     )

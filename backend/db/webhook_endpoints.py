@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+from backend.db import holdings
 from backend.db.connection import Row, Tx
+from backend.db.holdings import Held
 from backend.outbound import Endpoint
 
 _COLUMNS = (
@@ -26,6 +28,7 @@ async def insert(tx: Tx, endpoint: Endpoint) -> None:
         **{name: getattr(endpoint, name) for name in _NAMES if name != "events"},
         events=json.dumps(endpoint.events),
     )
+    await holdings.add(tx, endpoint.client_id, Held(endpoints=1))
 
 
 async def get(tx: Tx, id: str) -> Endpoint | None:
@@ -164,12 +167,15 @@ async def mark_deleted_of(tx: Tx, client_id: str, now: int) -> None:
 
 async def forget_deleted(tx: Tx, limit: int) -> int:
     """Remove the rows of deleted endpoints that have no deliveries any more; how many."""
-    return await tx.run(
+    rows = await tx.all(
         """
         DELETE FROM webhook_endpoints WHERE id IN (
           SELECT id FROM webhook_endpoints WHERE deleted_at IS NOT NULL
           AND NOT EXISTS (SELECT 1 FROM webhook_deliveries WHERE webhook_deliveries.endpoint_id = webhook_endpoints.id)
           ORDER BY id LIMIT :limit)
+        RETURNING client_id
         """,
         limit=limit,
     )
+    await holdings.give_back(tx, ((row["client_id"], Held(endpoints=1)) for row in rows))
+    return len(rows)

@@ -13,7 +13,7 @@ import json as jsonlib
 import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,10 +25,11 @@ import httpx
 from backend.errors import AnswerTooLarge, BadAnswer, BlockedAddress, CutShort, NotSent, Unanswered
 from backend.http import requests
 from backend.http.addresses import Network, check_url
-from backend.http.downloads import Download, Fetched, is_framed
+from backend.http.downloads import HEAD_S, Download, Fetched, is_framed, paced
 from backend.http.lines import Line, Lines, Origin
 from backend.http.requests import Files, Headers
 from backend.http.sockets import Resolver, Stream, resolve
+from backend.places import Places
 
 for _name in ("httpx", "httpcore"):  # their lines hold whole URLs, and URLs hold signatures
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -133,26 +134,32 @@ class Http:
         headers: Headers | None = None,
         hops: int = 0,
         framed: bool = True,
+        places: Places | None = None,
+        floor: int | None = None,
     ) -> Fetched:
         """Download an address somebody else chose into `target`, which is removed when anything fails.
 
         `hosts(host, port, scheme)` must agree to every hop; an origin that is `trusted(scheme, host, port)`
-        is reached without a check of its address. Raises `BlockedAddress`, `BadAnswer` (any status but 200,
-        more than `hops` redirects, an encoded answer, and unless `framed` is False one that does not say where it
-        ends), `AnswerTooLarge`, `NotSent`, `Unanswered` (`CutShort` when a part came) and `StorageFull`. No message
-        holds what the other side answered.
+        is reached without a check of its address. `places` bounds how many talk to one host at a time. The head of each
+        answer has `HEAD_S`; with `floor` the body has that too, and a second more for each so many bytes.
+
+        Raises `BlockedAddress`, `BadAnswer` (any status but 200, more than `hops` redirects, an encoded answer, and
+        unless `framed` is False one that does not say where it ends), `AnswerTooLarge`, `NotSent`, `NoPlace`,
+        `Unanswered` (`CutShort` when a part came) and `StorageFull`. No message holds what the other side answered.
         """
         deadline = time.monotonic() + total_s
         for left in range(hops, -1, -1):
             request = requests.build("GET", _checked(url), headers)
             is_trusted = _admit(requests.origin(request), hosts, trusted)
             async with (
-                self._lines.guarded(requests.origin(request), deadline, is_trusted=is_trusted) as line,
+                places.take(request.url.host.lower()) if places else nullcontext(),
+                self._lines.guarded(requests.origin(request), deadline, is_trusted=is_trusted, head_s=HEAD_S) as line,
                 _answered(line, request, idle_s) as answer,
             ):
                 location = _lower(answer.headers).get("location")
                 if not (left and location and answer.status in REDIRECTS):
-                    return await _store(answer, url, Download(target, cap_bytes), framed)
+                    async with aclosing(paced(_chunks(answer), line.stream, deadline, floor)) as chunks:
+                        return await _store(answer, chunks, url, Download(target, cap_bytes), framed)
             url, headers = _redirected(url, location, headers)
         raise AssertionError("the last hop returns or raises")
 
@@ -220,7 +227,9 @@ async def _read(answer: httpcore.Response, cap_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def _store(answer: httpcore.Response, url: str, download: Download, framed: bool) -> Fetched:
+async def _store(
+    answer: httpcore.Response, chunks: AsyncIterable[bytes], url: str, download: Download, framed: bool
+) -> Fetched:
     headers = _lower(answer.headers)
     if answer.status != 200:
         raise BadAnswer(f"The other side answered with status {answer.status}.", status=answer.status)
@@ -229,7 +238,7 @@ async def _store(answer: httpcore.Response, url: str, download: Download, framed
     if framed and not is_framed(headers):
         raise BadAnswer("The answer does not say where it ends.", status=200)
     try:
-        return await download.take(_chunks(answer), headers, url)
+        return await download.take(chunks, headers, url)
     except (httpcore.RemoteProtocolError, httpcore.ReadError) as error:
         raise CutShort from error
 

@@ -1,19 +1,24 @@
-"""Bytes that arrive piece by piece become a file: counted, hashed, capped, and gone when anything fails."""
+"""Bytes that arrive piece by piece become a file: counted, hashed, capped, in time, and gone when anything fails."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import threading
-from collections.abc import AsyncIterable, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from backend import room
 from backend.errors import AnswerTooLarge
+from backend.http.sockets import Stream
 
 BATCH_BYTES = 256 << 10  # a thread hop for every network chunk would cost more than the write
+
+
+HEAD_S = 30.0  # for the head of an answer, however it drips, and for the first bytes of its body
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,19 @@ class Fetched:
 def is_framed(headers: Mapping[str, str]) -> bool:
     """Whether the answer says where it ends, other than by the connection's end."""
     return "content-length" in headers or headers.get("transfer-encoding", "").lower() == "chunked"
+
+
+async def paced(
+    chunks: AsyncIterable[bytes], stream: Stream, deadline: float, floor: int | None
+) -> AsyncGenerator[bytes, None]:
+    """The chunks, as long as they come before the deadline, and with a floor at that many bytes a second."""
+    began, size = time.monotonic(), 0
+    stream.deadline = deadline if floor is None else min(deadline, began + HEAD_S)
+    async for chunk in chunks:
+        size += len(chunk)
+        if floor is not None:
+            stream.deadline = min(deadline, began + HEAD_S + size / floor)
+        yield chunk
 
 
 class Download:

@@ -64,10 +64,15 @@ class Lines:
             self._slots.release()
 
     @asynccontextmanager
-    async def guarded(self, origin: Origin, deadline: float, *, is_trusted: bool) -> AsyncIterator[Line]:
-        """A connection for one request to an address that was checked. Raises `BlockedAddress`, `NotSent`."""
+    async def guarded(
+        self, origin: Origin, deadline: float, *, is_trusted: bool, head_s: float | None = None
+    ) -> AsyncIterator[Line]:
+        """A connection for one request to an address that was checked. Raises `BlockedAddress`, `NotSent`.
+
+        With `head_s` its first deadline is so many seconds away; whoever reads on puts it off.
+        """
         line = await self._connect(origin, deadline, CONNECT_S, is_checked=not is_trusted)
-        line.stream.deadline = deadline
+        line.stream.deadline = deadline if head_s is None else min(deadline, time.monotonic() + head_s)
         try:
             yield line
         finally:

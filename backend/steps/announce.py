@@ -16,6 +16,7 @@ from backend.db import (
     audit,
     clients,
     generations,
+    webhook_attempts,
     webhook_claims,
     webhook_deliveries,
     webhook_endpoints,
@@ -69,9 +70,11 @@ async def claim(ctx: Context, worker: str, limit: int) -> list[Outgoing]:
         return []
 
     async def work(tx: Tx) -> list[Outgoing]:
-        closed = [target for target in due if target.closed]
-        for target in closed[:BITE]:  # the rest in the next turns
-            await webhook_deliveries.fail_pending(tx, target.name, now, BITE)
+        left = BITE  # the rest in the next turns
+        for target in (target for target in due if target.closed):
+            left -= await webhook_deliveries.fail_pending(tx, target.name, now, left)
+            if left <= 0:
+                break
         open = [target for target in due if not target.closed]
         return await webhook_claims.claim_fairly(tx, open, owner=worker, now=now, until=now + LEASE_MS, limit=limit)
 
@@ -80,8 +83,10 @@ async def claim(ctx: Context, worker: str, limit: int) -> list[Outgoing]:
 
 async def heed_the_clock(ctx: Context) -> int:
     """After a clock was put back nothing waits longer than its schedule says; how many would have."""
-    now = ctx.now()
-    return await ctx.db.write(lambda tx: webhook_claims.pull_in(tx, now + LONGEST_WAIT_MS, now))
+    now, pulled = ctx.now(), 0
+    while bite := await ctx.db.write(lambda tx: webhook_claims.pull_in(tx, now + LONGEST_WAIT_MS, now)):
+        pulled += bite
+    return pulled
 
 
 async def send(ctx: Context, delivery: Outgoing) -> None:
@@ -195,7 +200,7 @@ async def _settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: A
     now = ctx.now()
     endpoint = await webhook_endpoints.get(tx, delivery.endpoint_id) if delivery.endpoint_id else None
     is_former = endpoint is not None and endpoint.url != url
-    tries = await webhook_deliveries.count_attempts(tx, delivery.id) + 1
+    tries = await webhook_attempts.count(tx, delivery.id) + 1
     later_ms = None if attempt.status_code == GONE and not is_former else wait_ms(tries, asked_ms)
     if attempt.succeeded or later_ms is None:
         status = DELIVERED if attempt.succeeded else FAILED
@@ -209,7 +214,7 @@ async def _settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: A
         await webhook_endpoints.note_success(tx, endpoint.id)
     elif endpoint and not is_former:
         disabled = await _blame(tx, endpoint, attempt, now)
-    await webhook_deliveries.keep_attempt(tx, attempt)
+    await webhook_attempts.keep(tx, attempt)
     return End(tries, later_ms is None and not attempt.succeeded, disabled)
 
 
@@ -236,7 +241,7 @@ async def _blame(tx: Tx, endpoint: Endpoint, attempt: Attempt, now: int) -> str 
 
 async def _was_tried_lately(tx: Tx, endpoint_id: str, now: int) -> bool:
     since = now - QUIET_MS
-    return await webhook_deliveries.was_tried(tx, endpoint_id, since, floor_id(since - LONGEST_LIFE_MS))
+    return await webhook_attempts.was_tried(tx, endpoint_id, since, floor_id(since - LONGEST_LIFE_MS))
 
 
 async def _end(ctx: Context, delivery: Outgoing, why: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from backend import filing, media, tenancy
+from backend import filing, media, quota, tenancy
 from backend.context import Context
 from backend.db import assets, audit, clients, operations, sources
 from backend.db.audit import Subject
@@ -21,6 +22,7 @@ from backend.errors import (
     InvalidMedia,
     MediaBusy,
     MediaUnavailable,
+    NoPlace,
     NotFound,
     NotSent,
     OutOfSpace,
@@ -30,26 +32,63 @@ from backend.errors import (
     Unavailable,
 )
 from backend.model import Asset, Caller
+from backend.places import Places
 
 Look = Callable[[Coroutine[Any, Any, media.Probe]], Awaitable[media.Probe]]
 
-FETCH_LIMIT_S = 120
+FETCH_LIMIT_S = 480  # less than an Idempotency-Key is held for a request that still runs
+FLOOR_BYTES = 50_000  # a second: what is slower after half a minute is given up
+PLACE_S = 20.0
+of_clients = Places(4, PLACE_S)  # fetches at a time: one client does not use up all threads and sockets
+of_hosts = Places(8, PLACE_S)  # nor can many together make of us a load on somebody else
 
 
-async def fetch(ctx: Context, url: str) -> Path:
-    """The file behind a client's URL, spooled; no private address is ever reached. Raises InvalidInput."""
+async def fetch(ctx: Context, client_id: str, url: str, room: int) -> Path:
+    """The file behind a client's URL, spooled; no private address is ever reached. `room` is what was reserved for it.
+
+    Raises InvalidInput, ClientFull when only the room is too small, TooManyRequests, Unavailable.
+    """
     target = ctx.storage.spool(ctx.new_id())
+    cap_bytes = asset_bytes(ctx)
     try:
-        await ctx.http.fetch(
-            url, target, cap_bytes=ctx.settings.max_asset_mb * 1_000_000, total_s=FETCH_LIMIT_S, hops=3
-        )
+        async with _place(client_id):
+            await ctx.http.fetch(
+                url,
+                target,
+                cap_bytes=min(cap_bytes, room),
+                total_s=FETCH_LIMIT_S,
+                hops=3,
+                places=of_hosts,
+                floor=FLOOR_BYTES,
+            )
     except BlockedAddress as error:
         raise InvalidInput.of("url", "this address must not be reached", code="blocked_address") from error
+    except NoPlace as error:
+        raise Unavailable("Too much is being fetched from this host.", code="host_busy", retry_after=10) from error
     except AnswerTooLarge as error:
+        if room < cap_bytes:
+            raise quota.full(ctx) from error
         raise InvalidInput.of("url", f"more than {ctx.settings.max_asset_mb} MB", code="too_large") from error
     except (BadAnswer, NotSent, Unanswered) as error:
         raise InvalidInput.of("url", "nothing could be fetched from there", code="fetch_failed") from error
     return target
+
+
+@asynccontextmanager
+async def _place(client_id: str) -> AsyncIterator[None]:
+    """One of the client's fetches. Raises TooManyRequests."""
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(of_clients.take(client_id))
+        except NoPlace as error:
+            many = "Too many files are being fetched for this client."
+            raise TooManyRequests(many, code="too_many_fetches", retry_after=10) from error
+        yield
+
+
+def asset_bytes(ctx: Context) -> int:
+    """How large an asset may be."""
+    return ctx.settings.max_asset_mb * 1_000_000
 
 
 async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None, look: Look) -> Asset:

@@ -10,7 +10,18 @@ from typing import Any, Protocol, TypeVar
 
 from backend import tenancy
 from backend.context import Context
-from backend.db import assets, audit, clients, feed, keys, lists, operations, webhook_deliveries, webhook_endpoints
+from backend.db import (
+    assets,
+    audit,
+    clients,
+    feed,
+    keys,
+    lists,
+    operations,
+    webhook_attempts,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.db.lists import Filters
@@ -147,7 +158,7 @@ async def outgoing(ctx: Context, caller: Caller, id: str) -> tuple[Outgoing, lis
 
     async def work(tx: Tx) -> tuple[Outgoing, list[Attempt]]:
         row = await tenancy.outgoing(tx, caller, id)
-        return row, (await webhook_deliveries.attempts_of(tx, [id], ANSWER_BYTES))[id]
+        return row, (await webhook_attempts.of(tx, [id], ANSWER_BYTES))[id]
 
     return await ctx.db.read(work)
 
@@ -160,7 +171,7 @@ async def outgoing_page(
 
     async def work(tx: Tx) -> tuple[list[Outgoing], dict[str, list[Attempt]], str | None]:
         rows, after = await webhook_deliveries.page(tx, wanted, before, limit)
-        return rows, await webhook_deliveries.attempts_of(tx, [row.id for row in rows], LISTED_CHARACTERS), after
+        return rows, await webhook_attempts.of(tx, [row.id for row in rows], LISTED_CHARACTERS), after
 
     rows, attempts, after = await ctx.db.read(work)
     return rows, attempts, write_cursor(after)

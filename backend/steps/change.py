@@ -7,10 +7,10 @@ from typing import Any
 
 from backend import filing, tenancy
 from backend.context import Context
-from backend.db import audit, generations, operations, sources
+from backend.db import audit, generations, operations, sources, webhook_deliveries
 from backend.db.audit import Subject
 from backend.db.connection import Tx
-from backend.errors import Conflict
+from backend.errors import Conflict, NotFound
 from backend.model import (
     CANCELED,
     FINAL,
@@ -20,7 +20,10 @@ from backend.model import (
     WAITING,
     Caller,
     Generation,
+    Kind,
 )
+
+TOLD_BITE = 50  # webhooks to clients that go at once: each has up to ten attempts
 
 
 async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
@@ -44,15 +47,29 @@ async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
 _TOLD = ("kind", "status", "campaign_id", "provider", "model", "file_name", "bytes", "sha256", "provider_id")
 
 
+async def remove(ctx: Context, caller: Caller, id: str, kind: Kind | None = None) -> None:
+    """Remove one, of this kind: what was told about it in bites, then the row. Raises NotFound, and as `delete`."""
+    await ctx.db.read(lambda tx: _check_removable(tx, caller, id, kind))
+    while await ctx.db.write(lambda tx: webhook_deliveries.forget_of_generation(tx, id, TOLD_BITE)):
+        pass  # a crash here leaves a generation of which less is told
+    await ctx.db.write(lambda tx: delete(tx, ctx, caller, id))
+
+
 async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """Remove the row now and its bytes soon after. Raises Conflict while it is unfinished or needed."""
+    row = await _check_removable(tx, caller, id)
+    await operations.throw_away(tx, filing.of_generation(row), ctx.now())
+    await generations.delete(tx, id)
+    gone = {name: getattr(row, name) for name in _TOLD}
+    await audit.record(tx, caller, "generation.deleted", Subject("generation", id, row.client_id), ctx.now(), old=gone)
+
+
+async def _check_removable(tx: Tx, caller: Caller, id: str, kind: Kind | None = None) -> Generation:
     row = await tenancy.generation(tx, caller, id)
+    if kind not in (None, row.kind):
+        raise NotFound(f"There is no such {kind}.", code=f"{kind}_not_found")
     if row.status not in FINAL:
         raise Conflict("The generation is unfinished: cancel it first.", code="unfinished")
     if await sources.are_needed(tx, id=id):
         raise Conflict("Another generation that is unfinished needs it.", code="in_use")
-    await operations.throw_away(tx, filing.of_generation(row), ctx.now())
-    await generations.delete(tx, id)
-    gone = {name: getattr(row, name) for name in _TOLD}
-    subject = Subject("generation", id, row.client_id)
-    await audit.record(tx, caller, "generation.deleted", subject, ctx.now(), old=gone)
+    return row

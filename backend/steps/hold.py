@@ -10,7 +10,7 @@ from backend.db import dependencies, generations
 from backend.db.connection import Tx
 from backend.model import QUEUED, SUBMITTING, UNCLEAR, WAITING, Generation
 
-BITE = 200
+BITE = 8  # each may have to be told to 50 endpoints
 
 
 async def hold_unsent(ctx: Context, since: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import bcrypt
 
-from backend import tenancy
+from backend import quota, tenancy
 from backend.context import Context
 from backend.db import audit, balances, clients, keys, sources
 from backend.db.audit import Subject
@@ -73,6 +73,13 @@ async def change_client(tx: Tx, ctx: Context, caller: Caller, id: str, change: C
     return found
 
 
+async def remove_client(ctx: Context, caller: Caller, id: str) -> None:
+    """As `delete_client`, with all of its campaigns, however many there are."""
+    await ctx.db.write(lambda tx: delete_client(tx, ctx, caller, id))
+    while await ctx.db.write(lambda tx: clients.mark_campaigns_deleted(tx, ctx.now(), clients.BITE)):
+        pass  # after a crash here the sweeper goes on
+
+
 async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
     """The client, its keys and campaigns are gone at once; rows and bytes follow. Raises NotFound, Conflict."""
     found = await tenancy.client(tx, caller, id)
@@ -85,8 +92,12 @@ async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
 async def add_campaign(
     tx: Tx, ctx: Context, caller: Caller, name: str, client_id: str | None, budget_micros: int | None = None
 ) -> Campaign:
-    """A new campaign of the caller's client; an admin says whose. Raises InvalidInput, NotFound."""
+    """A new campaign of the caller's client; an admin says whose.
+
+    Raises InvalidInput, NotFound, ClientFull, Conflict.
+    """
     owner = await tenancy.owner(tx, caller, client_id)
+    await quota.admit(tx, ctx, owner, campaigns=1)
     return await _new_campaign(tx, ctx, caller, Campaign(ctx.new_id(), owner, name, ctx.now(), budget_micros))
 
 

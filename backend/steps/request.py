@@ -6,7 +6,7 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from backend import backlog, targets, tenancy
+from backend import backlog, quota, targets, tenancy
 from backend.catalog import Model
 from backend.context import Context
 from backend.db import assets, balances, clients, dependencies, generations
@@ -26,7 +26,8 @@ async def ensure_room(ctx: Context) -> None:
 
 
 async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wanted) -> list[Generation]:
-    """The rows of one request: as many as `copies`. Raises NotFound, InvalidInput, TooManyRequests, BudgetExceeded.
+    """The rows of one request: as many as `copies`. Raises NotFound, InvalidInput, TooManyRequests, BudgetExceeded,
+    ClientFull.
 
     A video of a prompt alone gets a start image first, as a generation of its own that it waits for.
     """
@@ -44,6 +45,7 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wante
         missing.append(starts[0].id)
     rows = [first] + [_copy(ctx, first) for _ in range((wanted.copies or 1) - 1)]
     await balances.admit(tx, campaign.client_id, campaign.id, sum(row.reserved_micros for row in starts + rows))
+    await quota.admit(tx, ctx, campaign.client_id)
     await backlog.admit(tx, ctx, campaign.client_id, len(starts + rows))
     for start in starts:
         await generations.insert(tx, start)

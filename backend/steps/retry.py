@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from backend import backlog, tenancy
+from backend import backlog, quota, tenancy
 from backend.context import Context
 from backend.db import balances, dependencies, generations
 from backend.db.connection import Tx
@@ -133,7 +133,7 @@ def _fresh(ctx: Context, caller: Caller, old: Generation, id: str, source: dict[
 
 
 async def _admit(tx: Tx, ctx: Context, rows: Sequence[Generation]) -> None:
-    """All of them, for every client and campaign they are of. Raises BudgetExceeded, TooManyRequests."""
+    """All of them, for every client and campaign they are of. Raises BudgetExceeded, TooManyRequests, ClientFull."""
     for client_id in dict.fromkeys(row.client_id for row in rows):
         theirs = [row for row in rows if row.client_id == client_id]
         micros = Counter[str]()
@@ -141,6 +141,7 @@ async def _admit(tx: Tx, ctx: Context, rows: Sequence[Generation]) -> None:
             micros[row.campaign_id] += row.reserved_micros
         for campaign_id, of_campaign in micros.items():
             await balances.admit(tx, client_id, campaign_id, of_campaign, of_client=micros.total())
+        await quota.admit(tx, ctx, client_id)
         await backlog.admit(tx, ctx, client_id, len(theirs))
 
 

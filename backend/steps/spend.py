@@ -6,9 +6,11 @@ import asyncio
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from backend import quota
 from backend.catalog import Model
 from backend.context import Context
-from backend.db import usage
+from backend.db import holdings, usage
+from backend.db.holdings import Held
 from backend.db.usage import DAY_MS, SUMS, Scope, Sum
 from backend.errors import InvalidInput
 from backend.model import Caller
@@ -39,12 +41,24 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What one client keeps here now, and how many bytes of it there may be."""
+
+    held: Held
+    limit_bytes: int
+
+
+@dataclass(frozen=True)
 class Report:
-    """The groups, what they add up to, and the models they used, whose prices say when they were looked up."""
+    """The groups, what they add up to, and the models they used, whose prices say when they were looked up.
+
+    `kept` is of the one client that is looked at, if it is one.
+    """
 
     items: list[Sum]
     total: Sum
     models: list[Model]
+    kept: Kept | None = None
 
 
 async def report(ctx: Context, caller: Caller, asked: Asked) -> Report:
@@ -56,11 +70,16 @@ async def report(ctx: Context, caller: Caller, asked: Asked) -> Report:
         return Report([], add_up([]), [])
     scope = Scope(asked.first, asked.end, own or asked.client_id, asked.campaign_id)
     sums = await ctx.db.read(lambda tx: usage.totals(tx, asked.group, scope, MOST_SUMS + 1))
+    kept = await _kept(ctx, scope.client_id) if scope.client_id else None
     items, total = await asyncio.to_thread(_grouped, sums)  # a long one takes a tenth of a second
     if len(sums) > MOST_SUMS or len(items) > MOST_GROUPS:
         raise InvalidInput.of("group_by", f"makes more than {MOST_GROUPS} groups: narrow it by from and to")
     known = (ctx.catalog.models.get(name) for name in sorted({str(one.model) for one in sums}))
-    return Report(items, total, [model for model in known if model])
+    return Report(items, total, [model for model in known if model], kept)
+
+
+async def _kept(ctx: Context, client_id: str) -> Kept:
+    return Kept(await ctx.db.read(lambda tx: holdings.get(tx, client_id)), quota.limit_bytes(ctx))
 
 
 def _grouped(sums: list[Sum]) -> tuple[list[Sum], Sum]:

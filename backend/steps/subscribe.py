@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from backend import targets, tenancy
+from backend import quota, targets, tenancy
 from backend.context import Context
-from backend.db import audit, webhook_deliveries, webhook_endpoints, webhook_secrets
+from backend.db import audit, holdings, webhook_deliveries, webhook_endpoints, webhook_secrets
 from backend.db.audit import Subject
 from backend.db.connection import Tx
+from backend.db.holdings import Held
 from backend.errors import Conflict, NotFound
 from backend.logs import redact
 from backend.model import Caller, Event
@@ -27,6 +28,7 @@ async def add(
     targets.check(ctx, url, "url")
     if await webhook_endpoints.count(tx, owner) >= MOST_ENDPOINTS:
         raise Conflict(f"A client may have {MOST_ENDPOINTS} webhook endpoints.", code="too_many_endpoints")
+    await quota.admit(tx, ctx, owner)
     made = Endpoint(ctx.new_id(), owner, url, events, secret, None, None, None, None, None, ctx.now())
     await webhook_endpoints.insert(tx, made)
     await audit.record(tx, caller, "webhook_endpoint.created", _subject(made), ctx.now(), new=_kept(made))
@@ -82,9 +84,7 @@ async def test(tx: Tx, ctx: Context, caller: Caller, id: str) -> Outgoing:
     _require_enabled(endpoint)
     subject = {"endpoint_id": id, "message": "This is a test."}
     event = Event(ctx.new_id(), None, endpoint.client_id, None, TEST, subject, ctx.now())
-    made = webhook_deliveries.first(event, id, endpoint.url, id)
-    await webhook_deliveries.insert(tx, made)
-    return made
+    return await _tell(tx, ctx, webhook_deliveries.first(event, id, endpoint.url, id))
 
 
 async def replay(tx: Tx, ctx: Context, caller: Caller, id: str) -> Outgoing:
@@ -94,8 +94,13 @@ async def replay(tx: Tx, ctx: Context, caller: Caller, id: str) -> Outgoing:
         _require_enabled(await tenancy.endpoint(tx, caller, old.endpoint_id))
     now = ctx.now()
     made = replace(old, id=ctx.new_id(), replay_of=old.id, status=PENDING, attempts=0, lease_owner=None)
-    made = replace(made, created_at=now, due_at=now, finished_at=None)
+    return await _tell(tx, ctx, replace(made, created_at=now, due_at=now, finished_at=None))
+
+
+async def _tell(tx: Tx, ctx: Context, made: Outgoing) -> Outgoing:
+    await quota.admit(tx, ctx, made.client_id)
     await webhook_deliveries.insert(tx, made)
+    await holdings.add(tx, made.client_id, Held(told=1))
     return made
 
 

@@ -23,6 +23,7 @@ from backend.db import (
 from backend.db.connection import Tx
 from backend.ids import floor_id, is_id
 
+TOLD_BITE = 25  # webhooks to clients: each has up to ten attempts, and more after crashes
 BITE = 50  # 13 ms of the writer when it is generations: webhooks are not to wait longer
 MOST_BITES = 200  # of one kind in one round, so that a stop is not kept waiting
 DAY_MS = 86_400_000
@@ -37,6 +38,7 @@ async def tidy(ctx: Context) -> None:
     """One round: old answers and history, dead workers, what belonged to deleted campaigns and clients, their files."""
     await ctx.db.write(lambda tx: operations.prune_workers(tx, ctx.now() - WORKERS_MS))
     for forget in (
+        mark_campaigns,
         forget_answers,
         forget_events,
         forget_deliveries,
@@ -44,15 +46,21 @@ async def tidy(ctx: Context) -> None:
         forget_audit,
         empty_campaigns,
         empty_clients,
+        forget_warnings,
         forget_campaigns,
         forget_endpoints,
         forget_clients,
         empty_trash,
     ):
         for _ in range(MOST_BITES):
-            if await forget(ctx) < BITE:
+            if not await forget(ctx):
                 break
     await ctx.storage.sweep(SPOOL_S)
+
+
+async def mark_campaigns(ctx: Context) -> int:
+    """Delete a bite of the campaigns of deleted clients; how many."""
+    return await ctx.db.write(lambda tx: clients.mark_campaigns_deleted(tx, ctx.now(), clients.BITE))
 
 
 async def forget_answers(ctx: Context) -> int:
@@ -83,8 +91,8 @@ async def forget_told(ctx: Context) -> int:
     before = _history_begins(ctx)
 
     async def work(tx: Tx) -> int:
-        old = await webhook_deliveries.prune(tx, before, BITE)
-        return max(old, await webhook_deliveries.forget_of_deleted(tx, BITE))
+        old = await webhook_deliveries.prune(tx, before, TOLD_BITE)
+        return old + await webhook_deliveries.forget_of_deleted(tx, TOLD_BITE)
 
     return await ctx.db.write(work)
 
@@ -96,11 +104,14 @@ async def forget_audit(ctx: Context) -> int:
 
 
 async def empty_campaigns(ctx: Context) -> int:
-    """Remove a bite of what belonged to deleted campaigns; how much."""
+    """Remove a bite of what belonged to deleted campaigns; how much there was to remove."""
 
     async def work(tx: Tx) -> int:
-        ids = await clients.deleted_with_rows(tx, BITE)
+        left, ids = TOLD_BITE, await clients.deleted_with_rows(tx, BITE)
         for id in ids:
+            left -= await webhook_deliveries.forget_of_generation(tx, id, left)
+            if left == 0:
+                break  # there may be more of them
             if row := await generations.get(tx, id):
                 await operations.throw_away(tx, filing.of_generation(row), ctx.now())
                 await generations.delete(tx, id)
@@ -120,6 +131,11 @@ async def empty_clients(ctx: Context) -> int:
         return len(found)
 
     return await ctx.db.write(work)
+
+
+async def forget_warnings(ctx: Context) -> int:
+    """Forget a bite of what was told about the budgets of deleted campaigns and clients; how many."""
+    return await ctx.db.write(lambda tx: events.forget_of_deleted(tx, BITE))
 
 
 async def forget_campaigns(ctx: Context) -> int:

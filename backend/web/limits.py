@@ -1,4 +1,4 @@
-"""How often a key may ask for images, videos and webhooks: slowapi counts, these are the rules around it."""
+"""How often a key may ask for images, videos and webhooks, and write at all: slowapi counts, these are the rules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from backend.errors import TooManyRequests
 from backend.model import Caller, Kind
 
 T = TypeVar("T")
-Limited = Kind | Literal["webhook"]  # the last: tests and replays, which call anybody's address
+# A webhook is a test or a replay, which call anybody's address; a write is whatever may change something.
+Limited = Kind | Literal["webhook", "write"]
 Gate = Callable[[Request], None]
 
 log = structlog.get_logger("backend.web.limits")
@@ -107,6 +108,7 @@ async def admit(limits: Limits, request: Request, caller: Caller, kind: Limited,
     Raises TooManyRequests with Retry-After when it is too much.
     """
     own = {"image": caller.image_limit, "video": caller.video_limit}.get(kind)
+    request.state._rate_limiting_complete = False  # slowapi counts once a request; this may be the second limit of it
     request.state.limited_by = caller.key_id
     request.state.limited_to = own if own and is_limit(own) else limits.defaults[kind]
     request.state.limited_cost = cost
@@ -121,7 +123,8 @@ async def admit(limits: Limits, request: Request, caller: Caller, kind: Limited,
             retry_after=max(1, wait_s),
             headers=headers,
         ) from None
-    request.state.rate_headers = (await _call(limits, _describe, limits.limiter, request))[0]
+    if kind != "write":  # it is wide: what is left of it is nobody's question
+        request.state.rate_headers = (await _call(limits, _describe, limits.limiter, request))[0]
 
 
 async def _call(limits: Limits, ask: Callable[..., T], *args: Any) -> T:

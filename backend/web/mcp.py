@@ -29,7 +29,15 @@ LAST_WORDS_S = 2.0  # in which those who wait are told how things stand, when th
 _open: Counter[str] = Counter()
 
 
-@operation("POST", "/mcp", answers={200: "application/json"}, in_schema=False, idempotent=False, tags=["mcp"])
+@operation(
+    "POST",
+    "/mcp",
+    answers={200: "application/json"},
+    in_schema=False,
+    idempotent=False,
+    is_write=False,  # the tool that is called counts as what it asks for
+    tags=["mcp"],
+)
 async def speak_mcp(call: Call) -> Response:
     """Answer one message of the Model Context Protocol."""
     if not mcp.is_installed():

@@ -28,6 +28,7 @@ from backend.web.site import Site
 
 Auth = Literal["key", "admin", "none", "media"]
 Handler = Callable[["Call"], Awaitable[Response]]
+WRITING = ("POST", "PUT", "PATCH", "DELETE")
 # What an answer looks like: a model, a media type such as "video/mp4", or nothing.
 Answer = type[pydantic.BaseModel] | str | None
 
@@ -68,6 +69,7 @@ class Options(TypedDict, total=False):
     auth: Auth
     tags: Sequence[str]
     limit: limits.Limited | None
+    is_write: bool | None
     cap_bytes: int
     in_schema: bool
     accepts: Sequence[str]
@@ -91,12 +93,20 @@ class Operation:
     auth: Auth = "key"
     tags: Sequence[str] = ()
     limit: limits.Limited | None = None
+    is_write: bool | None = None
     cap_bytes: int = bodies.CAP_BYTES
     in_schema: bool = True
     accepts: Sequence[str] = ()
     form: Mapping[str, Any] | None = None
     gives: Sequence[str] = ()
     errors: Sequence[int] = ()
+
+    @property
+    def limits(self) -> list[limits.Limited]:
+        """What a request of it counts for: whatever may change something, and what it asks for."""
+        writes = self.method in WRITING if self.is_write is None else self.is_write
+        kinds: tuple[limits.Limited | None, ...] = ("write" if writes else None, self.limit)
+        return [kind for kind in kinds if kind is not None]
 
     @property
     def name(self) -> str:
@@ -125,10 +135,10 @@ def operation(
     """Register a handler for a method and path.
 
     `idempotent` (every POST with a caller, unless said otherwise) reads Idempotency-Key. `head` lets
-    HEAD ask what GET answers. `accepts` names further media types of the body, which the handler
-    reads itself; `form` is the JSON schema of a form that is more than one file. `gives` names further media
-    types of the answer 200. `errors` are documented
-    statuses beyond those every operation of its kind has.
+    HEAD ask what GET answers. `is_write` says whether it counts as a write, where the method does not. `accepts`
+    names further media types of the body, which the handler reads itself; `form` is the JSON schema of a form that
+    is more than one file. `gives` names further media types of the answer 200. `errors` are documented statuses
+    beyond those every operation of its kind has.
     Path parameters whose names are `id` or end in `_id` must be ids, or the answer is 404.
     """
     repeatable = method == "POST" and options.get("auth") != "none" if idempotent is None else idempotent
@@ -171,8 +181,9 @@ async def run(made: Operation, request: Request) -> Response:
     """Answer one request: caller, rate, input, handler, in this order."""
     site: Site = request.app.state.site
     caller = await _admit(made, request, site)
-    if caller is not None and made.limit is not None:
-        await limits.admit(site.limits, request, caller, made.limit)
+    if caller is not None:
+        for kind in made.limits:
+            await limits.admit(site.limits, request, caller, kind)
     call = await _read(made, request, site, caller)
     response = await made.handler(call)
     limits.write_headers(request, response)

@@ -52,7 +52,12 @@ def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
         ctx=ctx,
         keyring=Keyring(lambda prefix: ctx.db.read(lambda tx: keys.by_prefix(tx, prefix)), ctx.now),
         limits=limits.build(
-            {"image": settings.image_rate_limit, "video": settings.video_rate_limit, "webhook": WEBHOOK_RATE_LIMIT},
+            {
+                "image": settings.image_rate_limit,
+                "video": settings.video_rate_limit,
+                "webhook": WEBHOOK_RATE_LIMIT,
+                "write": settings.write_rate_limit,
+            },
             settings.redis_url,
         ),
         trusted_proxies=settings.proxy_networks,

@@ -1,10 +1,13 @@
-"""A file in a multipart form: one part named `file`, streamed to disk, never held in memory."""
+"""A file in a multipart form: one part named `file`, streamed to where it may stay, never held in memory."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import IO, BinaryIO, cast
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
@@ -13,20 +16,99 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from backend import room
-from backend.errors import InvalidInput, InvalidJson, RequestTimeout, TooLarge, UnsupportedMedia
+from backend.errors import (
+    InvalidInput,
+    InvalidJson,
+    NoPlace,
+    RequestTimeout,
+    TooLarge,
+    TooManyRequests,
+    UnsupportedMedia,
+)
+from backend.places import Places
 from backend.web import bodies
 
-WITHIN_S = 900.0
+IDLE_S = 30.0  # without a byte; and the time for the first ones
+FLOOR_BYTES = 50_000  # a second: what is slower after the first half minute is given up, however large it is
+of_clients = Places(8, 20.0)  # uploads at a time
 _FORM_BYTES = 64 << 10  # boundaries and part headers around the file
+
+Spool = Callable[[], Path]  # where the next file goes: a path on the storage's own disk
+
+
+class Spooled:
+    """The file of a form, written to a path as it comes; gone when it is closed, unless somebody moved it away."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._hash = hashlib.sha256()
+        self._file: IO[bytes] | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written, in hex."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> int:
+        """A piece more."""
+        self._hash.update(data)
+        with room.needed():
+            return self._opened().write(data)
+
+    def seek(self, offset: int) -> int:
+        """Go to this byte; what was written is in the file."""
+        with room.needed():
+            return self._opened().seek(offset)
+
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes from there on."""
+        return self._opened().read(size)
+
+    def close(self) -> None:
+        """Done with it."""
+        if self._file:
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _opened(self) -> IO[bytes]:
+        self._file = self._file or self.path.open("w+b")
+        return self._file
+
+
+def spooled(file: UploadFile) -> Spooled:
+    """What a form's file was written to."""
+    return cast(Spooled, file.file)
 
 
 @asynccontextmanager
-async def open_file(request: Request, *, cap_bytes: int, within_s: float = WITHIN_S) -> AsyncIterator[UploadFile]:
-    """The uploaded file, at its beginning; its temporary copy is gone when the block ends.
+async def place(client: str) -> AsyncIterator[None]:
+    """One of a client's uploads. Raises TooManyRequests when too many are under way for too long."""
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(of_clients.take(client))
+        except NoPlace as error:
+            many = "Too many files are being uploaded for this client."
+            raise TooManyRequests(many, code="too_many_uploads", retry_after=10) from error
+        yield
+
+
+def expected(request: Request, cap_bytes: int) -> tuple[int, int]:
+    """How many bytes to keep room for, and how few would do. Raises TooLarge when more are announced than may come."""
+    announced = bodies.announced(request)
+    if announced > cap_bytes + _FORM_BYTES:
+        raise TooLarge(f"The file is larger than {cap_bytes} bytes.")
+    return (announced, announced) if announced else (cap_bytes, 1)
+
+
+@asynccontextmanager
+async def open_file(
+    request: Request, spool: Spool, *, cap_bytes: int, idle_s: float | None = None
+) -> AsyncIterator[UploadFile]:
+    """The uploaded file, at its beginning; it is gone when the block ends, unless somebody moved it away.
 
     Raises as `open_form`, and InvalidInput unless there is exactly one part, named `file`.
     """
-    async with open_form(request, cap_bytes=cap_bytes, within_s=within_s) as form:
+    async with open_form(request, spool, cap_bytes=cap_bytes, idle_s=idle_s) as form:
         file = form.get("file")
         if len(form.multi_items()) != 1 or not isinstance(file, UploadFile):
             raise InvalidInput.of("file", "Send exactly one part: a file named 'file'.")
@@ -35,29 +117,31 @@ async def open_file(request: Request, *, cap_bytes: int, within_s: float = WITHI
 
 @asynccontextmanager
 async def open_form(
-    request: Request, *, cap_bytes: int, within_s: float = WITHIN_S, fields: int = 8, text_bytes: int = 64 << 10
+    request: Request,
+    spool: Spool,
+    *,
+    cap_bytes: int,
+    idle_s: float | None = None,
+    fields: int = 8,
+    text_bytes: int = 64 << 10,
 ) -> AsyncIterator[FormData]:
     """A form with one file at most, and its texts, which together have `text_bytes` at most: they are in memory.
 
-    The file's temporary copy is gone when the block ends. Raises TooLarge, RequestTimeout, StorageFull,
+    The file is at `spool()` until the block ends. Raises TooLarge, RequestTimeout, StorageFull,
     UnsupportedMedia for texts in another coding than UTF-8, and InvalidJson for a form that cannot be read.
     """
     _require_utf8(request)
-    bounded = Request(request.scope, _Bounded(request, cap_bytes + _FORM_BYTES).receive)
+    bounded = Request(request.scope, _Bounded(request, cap_bytes + _FORM_BYTES, idle_s or IDLE_S).receive)
+    parser = _Parser(bounded, spool, fields, text_bytes)
     try:
-        async with asyncio.timeout(within_s):
-            with room.needed():  # what is larger than a megabyte goes to a temporary file
-                form = await _Parser(bounded, fields, text_bytes).parse()
-    except MultiPartException as error:
-        raise InvalidJson(error.message, code="invalid_request") from None
-    except TimeoutError:
-        raise RequestTimeout(f"The file was not complete after {within_s:g} seconds.") from None
-    try:
+        form = await parser.parse()
         if any(isinstance(part, UploadFile) and (part.size or 0) > cap_bytes for part in form.values()):
             raise TooLarge(f"The file is larger than {cap_bytes} bytes.")
         yield form
+    except MultiPartException as error:
+        raise InvalidJson(error.message, code="invalid_request") from None
     finally:
-        await form.close()
+        await asyncio.shield(asyncio.to_thread(parser.close))
 
 
 def _require_utf8(request: Request) -> None:
@@ -68,11 +152,21 @@ def _require_utf8(request: Request) -> None:
 
 
 class _Parser(MultiPartParser):
-    """Starlette's, which bounds each text and not all of them."""
+    """Starlette's, which bounds each text and not all of them, and keeps files in the system's temporary folder."""
 
-    def __init__(self, request: Request, fields: int, text_bytes: int) -> None:
+    def __init__(self, request: Request, spool: Spool, fields: int, text_bytes: int) -> None:
         super().__init__(request.headers, request.stream(), max_files=1, max_fields=fields, max_part_size=text_bytes)
         self._left = text_bytes
+        self._spool = spool
+        self._spooled: list[Spooled] = []
+
+    def on_headers_finished(self) -> None:
+        """A part begins; a file goes where we want it."""
+        super().on_headers_finished()
+        if self._current_part.file is not None:
+            self._current_part.file.file.close()
+            self._spooled.append(Spooled(self._spool()))
+            self._current_part.file.file = cast(BinaryIO, self._spooled[-1])
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         """A piece of a file or a text."""
@@ -82,19 +176,33 @@ class _Parser(MultiPartParser):
                 raise MultiPartException(f"The form's texts have more than {self.max_part_size} bytes.")
         super().on_part_data(data, start, end)
 
+    def close(self) -> None:
+        """Remove what is still there."""
+        for file in self._spooled:
+            file.close()
+
 
 class _Bounded:
-    """Passes on what arrives until it is too much."""
+    """Passes on what arrives until it is too much, or too slow."""
 
-    def __init__(self, request: Request, cap_bytes: int) -> None:
+    def __init__(self, request: Request, cap_bytes: int, idle_s: float) -> None:
         self._request = request
-        self._left = cap_bytes
+        self._cap_bytes = self._left = cap_bytes
+        self._idle_s = idle_s
+        self._began = asyncio.get_running_loop().time()
         if bodies.announced(request) > cap_bytes:
             raise TooLarge(f"The file is larger than {cap_bytes - _FORM_BYTES} bytes.")
 
     async def receive(self) -> Message:
         """The next piece of the body."""
-        message = await self._request.receive()
+        now = asyncio.get_running_loop().time()
+        ends_at = self._began + self._idle_s + (self._cap_bytes - self._left) / FLOOR_BYTES
+        try:
+            async with asyncio.timeout_at(min(now + self._idle_s, ends_at)):
+                message = await self._request.receive()
+        except TimeoutError:
+            took_s = asyncio.get_running_loop().time() - self._began
+            raise RequestTimeout(f"The file came too slowly: it was not complete after {took_s:.0f} seconds.") from None
         self._left -= len(message.get("body", b""))
         if self._left < 0:
             raise TooLarge

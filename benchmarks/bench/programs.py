@@ -68,6 +68,7 @@ def service(folder: Path, emulator_port: int, *arguments: str, others: int = 0, 
         "REPLICATE_BASE_URL": f"http://127.0.0.1:{emulator_port}/v1",
         "IMAGE_RATE_LIMIT": "10000000/minute",
         "VIDEO_RATE_LIMIT": "10000000/minute",
+        "WRITE_RATE_LIMIT": "10000000/minute",
         **settings,
     }
     command = [sys.executable, "-m", "backend.cli"]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import shutil
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from pydantic import Field
 from starlette.responses import Response
 
-from backend import room, tenancy
+from backend import quota, tenancy
 from backend.context import Context
 from backend.db.connection import Tx
+from backend.errors import TooLarge
 from backend.model import Asset
 from backend.steps import bring, browse, repeat, request
 from backend.steps.repeat import Answer, Idempotency
@@ -67,22 +66,33 @@ async def delete_asset(call: Call) -> Response:
     answers={201: AssetView},
     accepts=["multipart/form-data"],
     tags=["assets"],
-    errors=[404, 507],
+    errors=[404, 409, 507],
 )
 async def create_asset(call: Call) -> Response:
     """Bring a file: as multipart `file`, or JSON with the `url` it is fetched from."""
     await request.ensure_room(call.ctx)
     owner = await call.ctx.db.read(lambda tx: tenancy.owner(tx, call.who, call.query.client_id))
+    cap_bytes = bring.asset_bytes(call.ctx)
     if call.body is not None:
-        return await _keep(call, owner, replies.name_of(call), lambda: bring.fetch(call.ctx, call.body.url))
-    async with uploads.open_file(call.request, cap_bytes=call.ctx.settings.max_asset_mb * 1_000_000) as file:
-        spooled = call.ctx.storage.spool(call.ctx.new_id())
-        try:
-            digest = await asyncio.to_thread(_copy, file.file, spooled)
-            name = replies.name_of(call, f"{file.filename}\n{digest}")
-            return await _keep(call, owner, name, lambda: _ready(spooled), file.filename)
-        finally:
-            spooled.unlink(missing_ok=True)
+        async with quota.reserved(call.ctx, owner, cap_bytes) as left:
+            url = call.body.url
+            return await _keep(call, owner, replies.name_of(call), lambda: bring.fetch(call.ctx, owner, url, left))
+    most, least = uploads.expected(call.request, cap_bytes)
+    async with uploads.place(owner), quota.reserved(call.ctx, owner, most, least=least) as left:
+        return await _take_upload(call, owner, cap_bytes, left)
+
+
+async def _take_upload(call: Call, owner: str, cap_bytes: int, left: int) -> Response:
+    """Keep what comes, as long as it fits into the room that is left. Raises ClientFull, and as `open_file`."""
+    try:
+        async with uploads.open_file(call.request, call.ctx.new_spool, cap_bytes=min(cap_bytes, left)) as file:
+            spooled = uploads.spooled(file)
+            name = replies.name_of(call, f"{file.filename}\n{spooled.sha256}")
+            return await _keep(call, owner, name, lambda: _ready(spooled.path), file.filename)
+    except TooLarge:
+        if left < cap_bytes:
+            raise quota.full(call.ctx) from None
+        raise
 
 
 async def _keep(
@@ -114,10 +124,3 @@ async def _add(ctx: Context, name: Idempotency | None, asset: Asset) -> Answer:
 
 async def _ready(spooled: Path) -> Path:
     return spooled
-
-
-def _copy(source: BinaryIO, target: Path) -> str:
-    with room.needed(), target.open("wb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
-    with target.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -93,7 +93,7 @@ async def change_client(call: Call) -> Response:
 @operation("DELETE", "/api/v2/clients/{id}", answers={204: None}, auth="admin", tags=["clients"], errors=[409])
 async def delete_client(call: Call) -> Response:
     """Remove a client with its keys, campaigns, generations and files."""
-    await call.ctx.db.write(lambda tx: own.delete_client(tx, call.ctx, call.who, call.path["id"]))
+    await own.remove_client(call.ctx, call.who, call.path["id"])
     return Response(status_code=204)
 
 
@@ -105,7 +105,7 @@ async def list_campaigns(call: Call) -> Response:
 
 
 @operation(
-    "POST", "/api/v2/campaigns", body=CampaignBody, answers={201: CampaignView}, tags=["campaigns"], errors=[404]
+    "POST", "/api/v2/campaigns", body=CampaignBody, answers={201: CampaignView}, tags=["campaigns"], errors=[404, 507]
 )
 async def create_campaign(call: Call) -> Response:
     """Add a campaign."""

@@ -140,7 +140,7 @@ async def _kinds_to_retry(call: Call) -> Counter[Kind]:
 @operation("DELETE", "/api/v2/generations/{id}", answers={204: None}, tags=["generations"], errors=[409])
 async def delete_generation(call: Call) -> Response:
     """Remove a finished generation and its files."""
-    await call.ctx.db.write(lambda tx: change.delete(tx, call.ctx, call.who, call.path["id"]))
+    await change.remove(call.ctx, call.who, call.path["id"])
     call.ctx.wake()
     return Response(status_code=204)
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from backend.db.usage import Sum
 from backend.shown import Shown, dollars
 from backend.steps import spend
-from backend.steps.spend import Asked, Report
+from backend.steps.spend import Asked, Kept, Report
 from backend.web import replies
 from backend.web.inputs import Query
 from backend.web.operation import Call, operation
@@ -97,8 +97,37 @@ class PriceView(View):
     source: str
 
 
+class RowsView(View):
+    """How many rows are kept.
+
+    `told` are webhooks to the client, `heard` those of providers, `answers` those kept for an Idempotency-Key.
+    """
+
+    generations: int
+    assets: int
+    campaigns: int
+    endpoints: int
+    keys: int
+    told: int
+    heard: int
+    answers: int
+
+
+class StorageView(View):
+    """What a client keeps now: `bytes` are those of its files, of the texts in its rows, and 1 kB for each row."""
+
+    bytes: int
+    limit_bytes: int
+    file_bytes: int
+    text_bytes: int
+    rows: RowsView
+
+
 class UsageView(View):
-    """The groups, and all together. `from` and `to` are the days that were counted, null for no bound."""
+    """The groups, and all together. `from` and `to` are the days that were counted, null for no bound.
+
+    `storage` is what the client keeps now, whichever days are asked for; null when it is not about one client.
+    """
 
     group_by: str
     first: str | None = Field(serialization_alias="from")
@@ -106,6 +135,7 @@ class UsageView(View):
     items: list[GroupView]
     total: SumView
     prices: list[PriceView]
+    storage: StorageView | None
 
 
 @operation("GET", "/api/v2/usage", query=UsageQuery, answers={200: UsageView}, gives=["text/csv"], tags=["usage"])
@@ -134,7 +164,16 @@ def _shown(asked: Asked, found: Report) -> Shown:
     ]
     items = [{"id": _id(one), "name": one.name} | _sum(one) for one in found.items]
     days = {"from": _date(asked.first), "to": _date(asked.end)}
-    return {"group_by": asked.group, **days, "items": items, "total": _sum(found.total), "prices": prices}
+    sums = {"items": items, "total": _sum(found.total), "prices": prices}
+    return {"group_by": asked.group, **days, **sums, "storage": _kept(found.kept)}
+
+
+def _kept(kept: Kept | None) -> Shown | None:
+    if kept is None:
+        return None
+    held = kept.held
+    sizes = {"bytes": held.bytes, "limit_bytes": kept.limit_bytes, "file_bytes": held.file_bytes}
+    return {**sizes, "text_bytes": held.text_bytes, "rows": held.rows}
 
 
 def _sum(one: Sum) -> Shown:

@@ -56,7 +56,7 @@ async def get_webhook_delivery(call: Call) -> Response:
     answers={202: OutgoingView},
     tags=["webhooks"],
     limit="webhook",
-    errors=[409],
+    errors=[409, 507],
 )
 async def replay_webhook_delivery(call: Call) -> Response:
     """Send the same event once more, now, under the same `webhook-id`."""
@@ -70,7 +70,7 @@ async def replay_webhook_delivery(call: Call) -> Response:
     answers={202: OutgoingView},
     tags=["webhooks"],
     limit="webhook",
-    errors=[409],
+    errors=[409, 507],
 )
 async def test_webhook_endpoint(call: Call) -> Response:
     """Send a webhook endpoint a signed test of the type `webhook.test`."""

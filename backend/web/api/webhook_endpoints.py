@@ -62,7 +62,7 @@ async def list_webhook_endpoints(call: Call) -> Response:
     body=EndpointBody,
     answers={201: NewEndpointView},
     tags=["webhooks"],
-    errors=[404, 409],
+    errors=[404, 409, 507],
 )
 async def create_webhook_endpoint(call: Call) -> Response:
     """Add a webhook endpoint; its secret is shown this once."""

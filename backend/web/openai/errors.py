@@ -20,7 +20,7 @@ _TYPES = {
 }
 _CODES = {"unauthorized": "invalid_api_key", "moderated": "moderation_blocked"}
 # What the SDK would send again by itself though nothing changes by waiting; its other 409 and 5xx may pass.
-_LASTING = frozenset({"no_bytes", "unfinished", "in_use", "canceled"})
+_LASTING = frozenset({"no_bytes", "unfinished", "in_use", "canceled", "client_full"})
 
 
 class ErrorDetail(pydantic.BaseModel):

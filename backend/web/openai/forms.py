@@ -23,10 +23,10 @@ _WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 
 @asynccontextmanager
 async def open_form(
-    request: Request, *, cap_bytes: int, text_bytes: int, file: str
+    request: Request, spool: uploads.Spool, *, cap_bytes: int, text_bytes: int, file: str
 ) -> AsyncIterator[tuple[dict[str, Any], UploadFile | None]]:
     """The texts and the part named `file`, if it is one. Raises as uploads.open_form, and InvalidInput."""
-    opened = uploads.open_form(request, cap_bytes=cap_bytes, fields=MOST_FIELDS, text_bytes=text_bytes)
+    opened = uploads.open_form(request, spool, cap_bytes=cap_bytes, fields=MOST_FIELDS, text_bytes=text_bytes)
     async with opened as form:
         values: dict[str, Any] = {}
         found: UploadFile | None = None

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
 import re
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from starlette.datastructures import UploadFile
 
@@ -20,6 +17,7 @@ from backend.context import Context
 from backend.errors import InvalidInput
 from backend.model import Asset
 from backend.steps import bring
+from backend.web import uploads
 from backend.web.openai.asked import Reference
 
 _DATA = re.compile(r"data:[\w.+-]{1,50}/[\w.+-]{1,100};base64,", re.ASCII)
@@ -28,10 +26,13 @@ FIELD = "input_reference"
 
 @dataclass(frozen=True)
 class Picture:
-    """An asset by its id, or one that `bring` spools; until that is stored its id stands for it."""
+    """An asset by its id, or one that `bring` spools, which gets the client and the room there is for it.
+
+    Until that is stored its id stands for it.
+    """
 
     asset_id: str
-    bring: Callable[[], Awaitable[Path]] | None = None
+    bring: Callable[[str, int], Awaitable[Path]] | None = None
 
 
 def of(ctx: Context, reference: Reference | None, file: UploadFile | None) -> Picture | None:
@@ -39,22 +40,17 @@ def of(ctx: Context, reference: Reference | None, file: UploadFile | None) -> Pi
     if file is not None and reference is not None:
         raise InvalidInput.of(FIELD, "This field was given more than once.")
     if file is not None:
-        return Picture(ctx.new_id(), lambda: _spool(ctx, file.file))
+        return Picture(ctx.new_id(), lambda *_: _ready(file))
     if reference is None:
         return None
     if reference.file_id is not None:
         return Picture(reference.file_id)
     url = reference.image_url or ""
     if url.startswith("data:"):
-        return Picture(ctx.new_id(), lambda: _decode(ctx, url))
+        return Picture(ctx.new_id(), lambda *_: _decode(ctx, url))
     if len(url) > 2048:
         raise InvalidInput.of(FIELD, "A URL has at most 2,048 characters.")
-    return Picture(ctx.new_id(), lambda: bring.fetch(ctx, url))
-
-
-async def digest(file: UploadFile) -> str:
-    """The SHA-256 of the file, which stays at its beginning."""
-    return await asyncio.to_thread(_digest, file.file)
+    return Picture(ctx.new_id(), lambda client_id, left: bring.fetch(ctx, client_id, url, left))
 
 
 async def leave(ctx: Context, asset: Asset) -> None:
@@ -62,23 +58,8 @@ async def leave(ctx: Context, asset: Asset) -> None:
     await asyncio.shield(bring.leave(ctx, asset))
 
 
-def _digest(file: BinaryIO) -> str:
-    found = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        found.update(chunk)
-    file.seek(0)
-    return found.hexdigest()
-
-
-async def _spool(ctx: Context, file: BinaryIO) -> Path:
-    target = ctx.storage.spool(ctx.new_id())
-    await asyncio.to_thread(_copy, file, target)
-    return target
-
-
-def _copy(file: BinaryIO, target: Path) -> None:
-    with room.needed(), target.open("wb") as out:
-        shutil.copyfileobj(file, out, 1 << 20)
+async def _ready(file: UploadFile) -> Path:
+    return uploads.spooled(file).path
 
 
 async def _decode(ctx: Context, url: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Annotated, Literal
 
@@ -9,16 +11,16 @@ from pydantic import Field
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
-from backend import tenancy
+from backend import quota, tenancy
 from backend.db.connection import Tx
 from backend.db.lists import Filters
-from backend.errors import InvalidInput, NotFound
+from backend.errors import InvalidInput, NotFound, TooLarge
 from backend.ids import is_id
 from backend.model import Asset, Caller, Generation
 from backend.steps import bring, browse, change, repeat, request
 from backend.steps.repeat import Answer, Idempotency
 from backend.wanted import VideoRequest
-from backend.web import media, presence, replies
+from backend.web import media, presence, replies, uploads
 from backend.web.inputs import Query
 from backend.web.openai import asked, campaigns, forms, pictures, repeats, shapes
 from backend.web.openai.asked import REFERENCE_BYTES, VideoBody
@@ -65,23 +67,46 @@ class Variant(Query):
     tags=[TAG],
     limit="video",
     cap_bytes=REFERENCE_BYTES,
-    errors=[402, 404, 507],
+    errors=[402, 404, 409, 507],
 )
 async def create_video(call: Call) -> Response:
     """Start a video, from a prompt and perhaps a picture; as JSON or as a form."""
     await request.ensure_room(call.ctx)
     if call.body is not None:
         return await _create(call, call.body, None)
-    cap_bytes = call.ctx.settings.max_asset_mb * 1_000_000
-    opened = forms.open_form(call.request, cap_bytes=cap_bytes, text_bytes=REFERENCE_BYTES, file="input_reference")
-    async with opened as (values, file):
-        return await _create(call, forms.validated(VideoBody, values, _WHOLE), file)
+    async with _room(call) as left:
+        return await _create_from_form(call, left)
+
+
+@asynccontextmanager
+async def _room(call: Call) -> AsyncIterator[int]:
+    """Room for what a form may bring; an admin's form says in itself whose it is."""
+    who = call.who.only_client
+    most, least = uploads.expected(call.request, bring.asset_bytes(call.ctx))
+    async with uploads.place(who or call.who.key_id):
+        if who is None:
+            yield most
+            return
+        async with quota.reserved(call.ctx, who, most, least=least) as left:
+            yield left
+
+
+async def _create_from_form(call: Call, left: int) -> Response:
+    cap_bytes = bring.asset_bytes(call.ctx)
+    sizes = {"cap_bytes": min(cap_bytes, left), "text_bytes": REFERENCE_BYTES}
+    try:
+        async with forms.open_form(call.request, call.ctx.new_spool, **sizes, file="input_reference") as (values, file):
+            return await _create(call, forms.validated(VideoBody, values, _WHOLE), file)
+    except TooLarge:
+        if left < cap_bytes:
+            raise quota.full(call.ctx) from None
+        raise
 
 
 async def _create(call: Call, body: VideoBody, file: UploadFile | None) -> Response:
     ctx = call.ctx
     campaign = await campaigns.of(call, body.campaign_id)
-    digest = await pictures.digest(file) if file else ""
+    digest = uploads.spooled(file).sha256 if file else ""
     name = repeats.name_of(call, f"{campaign.id}\n{body.model_dump_json(exclude_none=True)}\n{digest}")
     picture = pictures.of(ctx, body.input_reference, file)
     wanted = asked.video(ctx, body, campaign.id, picture.asset_id if picture else None)
@@ -90,8 +115,12 @@ async def _create(call: Call, body: VideoBody, file: UploadFile | None) -> Respo
     if picture is None or picture.bring is None:
         return _reply(await _accept(call, name, wanted, None))
     called, look = file.filename if file else None, partial(presence.wait_for, call.request)
-    asset = await bring.take_in(ctx, campaign.client_id, await picture.bring(), called, look)
-    return _reply(await _accept_with(call, name, wanted.model_copy(update={"asset_id": asset.id}), asset))
+    owner, size = campaign.client_id, (file.size if file else None) or bring.asset_bytes(ctx)
+    is_reserved = file is not None and call.who.only_client is not None
+    room = quota.reserved(ctx, owner, size, least=size if file else 1)
+    async with nullcontext(size) if is_reserved else room as left:
+        asset = await bring.take_in(ctx, owner, await picture.bring(owner, left), called, look)
+        return _reply(await _accept_with(call, name, wanted.model_copy(update={"asset_id": asset.id}), asset))
 
 
 async def _accept_with(call: Call, name: Idempotency, wanted: VideoRequest, asset: Asset) -> Answer:
@@ -150,12 +179,7 @@ async def retrieve_video(call: Call) -> Response:
 async def remove_video(call: Call) -> Response:
     """Remove a finished video and its files; 409 while it is unfinished or needed."""
     ctx, id = call.ctx, call.path["id"]
-
-    async def work(tx: Tx) -> None:
-        await _video(tx, call.who, id)
-        await change.delete(tx, ctx, call.who, id)
-
-    await ctx.db.write(work)
+    await change.remove(ctx, call.who, id, "video")
     ctx.wake()
     return replies.json_reply({"id": id, "object": "video.deleted", "deleted": True})
 
