@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
 import httptools
@@ -17,7 +17,7 @@ OLD_VERSION = "0.9"
 
 
 class Cycle(RequestResponseCycle):
-    """A request and its answer; the body may turn out to be none while the application waits for it."""
+    """A request and its answer; its body may turn out to be none while the application waits for it."""
 
     has_begun = False
     is_broken = False
@@ -29,16 +29,21 @@ class Cycle(RequestResponseCycle):
             self.has_begun = True
             await super().run_asgi(app)
 
-    async def send(self, message: Any) -> None:
+    # The next two hand on what is awaited: a coroutine around each would cost more than all checks together.
+
+    def send(self, message: Any) -> Coroutine[Any, Any, None]:
         """Answer. A refusal before the request is whole is the last answer on its connection."""
         if self.more_body and message.get("status", 0) >= 400:
             self.keep_alive = False
-        await super().send(message)
+        return super().send(message)
 
-    async def receive(self) -> Any:
-        """The next piece of the body. One that can not be read to its end counts as a client that has left."""
-        message = await super().receive()
-        return {"type": "http.disconnect"} if self.is_broken else message
+    def receive(self) -> Coroutine[Any, Any, Any]:
+        """The next piece of the body; whoever sends one that can not be read to its end counts as gone."""
+        return _gone() if self.is_broken else super().receive()
+
+
+async def _gone() -> dict[str, str]:
+    return {"type": "http.disconnect"}
 
 
 class StrictProtocol(HttpToolsProtocol):
@@ -48,7 +53,7 @@ class StrictProtocol(HttpToolsProtocol):
     """
 
     _line: asyncio.Transport
-    _running: Cycle | None = None
+    _running: RequestResponseCycle | None = None  # the one that is being answered, or was last
     _fault: str | None = None  # why nothing more is read here
     _is_leaving = False
     _in_head = False
@@ -104,7 +109,8 @@ class StrictProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Answered: the next in line, or whoever sent no request, has its turn."""
         super().on_response_complete()
-        self._refuse_in_turn()
+        if self._fault is not None:
+            self._refuse_in_turn()
 
     def send_400_response(self, msg: str) -> None:
         """Read nothing more, and say why once all requests before are answered."""
@@ -153,7 +159,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cycle.__class__ = Cycle  # uvicorn makes them itself
-        self._running = cast(Cycle, cycle)
+        self._running = cycle
         super()._start_asgi_task(cycle, app)
 
     def _break_off(self, cycle: Cycle) -> None:
@@ -167,7 +173,7 @@ class StrictProtocol(HttpToolsProtocol):
             cycle.is_void = cycle.response_complete = True
             if self.pipeline and self.pipeline[0][0] is cycle:
                 self.pipeline.popleft()
-                self.cycle = cast(Cycle, self._running)  # the newest that is to be answered
+                self.cycle = cast(RequestResponseCycle, self._running)  # the newest that is to be answered
 
     def _refuse_in_turn(self) -> None:
         if self._fault is None or self.is_leaving:
