@@ -273,6 +273,22 @@ def test_a_second_output_leaves_no_poster_behind_when_the_first_comes_late_and_c
     assert [file["media"]["state"] for file in made["files"]] == ["unread", "read"] and made["poster_url"] is None
 
 
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_host_in_trouble_is_asked_until_the_output_expires(bench: Workshop, provider: Provider, status: int) -> None:
+    provider.spoil({"kind": "webhook_lost"})
+    id = bench.ask()["id"]
+    bench.submit_next()
+    provider.ended(bench.row(id).provider_id or "")
+    bench.clock.forward(31)
+    bench.look("processing")
+    provider.spoil({"kind": "output_404", "status": status})
+    for _ in range(12):
+        assert bench.look("storing") == [id] and bench.row(id).status == "storing"
+        bench.clock.forward(61)
+    provider.spoil()
+    assert bench.look("storing") == [id] and bench.get(id)["status"] == "completed"
+
+
 def test_files_stored_before_a_crash_are_the_result_when_the_provider_has_them_no_more(
     bench: Workshop, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

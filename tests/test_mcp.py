@@ -233,6 +233,15 @@ async def test_a_wait_that_is_over_tells_the_id_and_what_is_made_goes_on(house: 
     assert [one["id"] for one in house.generations()] == [image["id"]] and campaign == image["campaign_id"]
 
 
+async def test_looking_at_what_has_no_picture_says_why(house: House) -> None:
+    house.provider.spoil({"kind": "output_file", "base64": "bm90IGEgcGljdHVyZQ=="})
+    house.campaign("Autumn")
+    async with talking(house, "stdio") as client:
+        [made] = told(await client.call_tool("generate_image", {"prompt": "odd"}))["generations"]
+        assert made["status"] == "completed" and made["url"]
+        assert "only its url" in complaint(await client.call_tool("look", {"id": made["id"]}))
+
+
 @pytest.mark.parametrize("way", ["stdio", "http"])
 async def test_a_failure_is_told_with_its_reason_and_copies_are_all_waited_for(house: House, way: str) -> None:
     house.provider.spoil({"kind": "failed", "match": {"prompt_contains": "hopeless"}, "times": 1})

@@ -48,7 +48,7 @@ KINDS: dict[str, tuple[Stage, Arguments]] = {
     "get_404": ("get", {}),
     "get_429": ("get", {"retry_after": 1, "in_body": True, "in_header": False}),
     "list_empty": ("list", {}),
-    "output_404": ("output", {}),
+    "output_404": ("output", {"status": 404}),
     "output_truncated": ("output", {"chunked": False}),
     "output_short": ("output", {}),
     "output_unframed": ("output", {}),

@@ -63,7 +63,7 @@ async def _spoil(kind: str, arguments: Arguments, output: Output) -> Response:
     content_type = output.content_type
     match kind:
         case "output_404":
-            return Response("Not found", 404)
+            return Response("Not found", arguments["status"])
         case "output_truncated":
             return Truncated(output, await _read(output, output.size // 2), arguments["chunked"])
         case "output_short":

@@ -131,6 +131,8 @@ class Toolbox:
             row = await service.generation(id)
             if row.status != "completed":
                 raise ToolError(f"This {row.kind} is {row.status}: there is nothing to see.")
+            if row.poster_url is None:
+                raise ToolError(f"There is no picture of this {row.kind}, only its url: {row.media.why}")
             picture = await service.poster(row)
         shown = answers.made(row)
         content = [
