@@ -348,7 +348,20 @@ def test_times_and_flags_are_written_as_the_service_reads_them() -> None:
     assert call.query == {"created_after": "2026-11-21T00:00:00+00:00", "possibly_charged": "true", "limit": "5"}
     with pytest.raises(reelhook.InvalidArgument):
         _calls.generations({"created_after": at.replace(tzinfo=None)})
-    assert _calls.retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0 and _calls.retry_after_s("soon") is None
+
+
+def test_a_wait_is_read_in_every_form_that_http_has_by_the_clock_that_wrote_it() -> None:
+    assert _calls.retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    said_at = "Wed, 21 Oct 2015 07:27:00 GMT"
+    for text in (
+        "Wed, 21 Oct 2015 07:28:00 GMT",
+        "Wednesday, 21-Oct-15 07:28:00 GMT",
+        "Wed Oct 21 07:28:00 2015",
+        " 60 ",
+    ):
+        assert _calls.retry_after_s(text, said_at) == 60
+    for junk in ("soon", "", "-5", "1e3", "Wed, 99 Foo", "9" * 5000 + "x", None):
+        assert _calls.retry_after_s(junk, said_at) is None
 
 
 PROGRAM = """
