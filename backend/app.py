@@ -23,6 +23,7 @@ from backend.db import claims, webhook_claims
 from backend.db.connection import SqliteDb, sqlite_path
 from backend.errors import ReelhookError, SettingsError
 from backend.http import Http
+from backend.logs import output
 from backend.migrate import MigrationError, migrate
 from backend.model import Caller
 from backend.providers.base import Provider
@@ -169,6 +170,7 @@ async def _ending_with_its_disk(worker: Worker | None) -> AsyncIterator[None]:
             yield
         finally:
             if diskfault.reason():
+                output.finish(LAST_WORDS_S)
                 os._exit(1)
 
 

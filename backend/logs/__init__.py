@@ -1,4 +1,7 @@
-"""Logs: one JSON object a line on standard error, with every secret taken out on the way."""
+"""Logs: one JSON object a line on standard error, with every secret taken out on the way.
+
+`output` keeps a process from waiting for whoever should read them.
+"""
 
 from __future__ import annotations
 
