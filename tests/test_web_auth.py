@@ -84,6 +84,7 @@ def test_anything_else_is_401_with_a_challenge(port: int, headers: dict[str, str
     answer = ask(port, "GET", "/api/v2/me", headers=headers)
     assert (answer.status, answer.json()["code"]) == (401, "unauthorized")
     assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert "'Authorization: Bearer sk_...'" in answer.json()["detail"]
 
 
 def test_two_authorization_headers_are_401(port: int) -> None:
