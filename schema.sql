@@ -47,6 +47,7 @@ CREATE TABLE api_keys (
   expires_at BIGINT,
   revoked_at BIGINT,
   campaign_id TEXT REFERENCES campaigns (id),  -- of requests that name none
+  fingerprint INTEGER,          -- 16 bits of the key's SHA-256: most wrong keys are told by it, without a bcrypt check
   CONSTRAINT admin_is_flag CHECK (admin IN (0, 1)),
   CONSTRAINT admin_iff_no_client CHECK ((admin = 1) = (client_id IS NULL))
 );

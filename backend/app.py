@@ -25,6 +25,7 @@ from backend.db.audit import Subject
 from backend.db.connection import SqliteDb, sqlite_path
 from backend.errors import MediaUnavailable, ReelhookError, SettingsError
 from backend.http import Http
+from backend.logs import output
 from backend.media.cage import Cage
 from backend.migrate import MigrationError, migrate
 from backend.model import Caller
@@ -181,6 +182,7 @@ async def _ending_with_its_disk(worker: Worker | None) -> AsyncIterator[None]:
             yield
         finally:
             if diskfault.reason():
+                output.finish(LAST_WORDS_S)
                 os._exit(1)
 
 

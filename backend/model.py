@@ -268,6 +268,7 @@ class ApiKey:
     expires_at: int | None
     revoked_at: int | None
     campaign_id: str | None = None  # of requests that name none
+    fingerprint: int | None = None  # 16 bits of the key's SHA-256; of older keys None until they are used
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,7 @@ def test_the_checks_and_events_that_are_named_are_those_in_the_code() -> None:
     checks = set(re.findall(r'^ +"(\w+)": ', inspect.getsource(browse.readiness), re.MULTILINE))
     sources = "".join(file.read_text() for file in (ROOT / "backend").rglob("*.py") if "emulator" not in file.parts)
     events = set(re.findall(r'\blog\.(?:info|warning|error|exception)\(\s*"(\w+)"', sources))
+    events |= set(re.findall(r'"event": "(\w+)"', sources))
     assert told == checks | events
 
 

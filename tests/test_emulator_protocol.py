@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from emulating import IMAGE, TINY, VIDEO, Provider, emulating, png, until
+from emulating import IMAGE, TINY, TOKEN, VIDEO, Provider, emulating, png, until
 from jsonschema import Draft202012Validator, FormatChecker
 
 from backend.emulator import EmulatorOptions
@@ -340,3 +340,43 @@ def test_the_tiny_mode_does_not_need_long() -> None:
         for number in range(100):
             provider.create(str(number), headers={"prefer": "wait"})
         assert time.monotonic() - began < 10
+
+
+@pytest.mark.hazard(24)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://localhost:3000"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "rebound.example:8900"},
+        {"Host": "rebound.example:8900", "Origin": "http://rebound.example:8900"},
+    ],
+    ids=repr,
+)
+def test_a_page_of_a_browser_neither_changes_the_faults_nor_makes_anything(
+    provider: Provider, headers: dict[str, str]
+) -> None:
+    token = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "text/plain"}
+    for method, path in (
+        ("PUT", "/emulator/faults"),
+        ("DELETE", "/emulator/faults"),
+        ("DELETE", "/emulator/ledger"),
+        ("POST", "/emulator/expire/x"),
+        ("POST", "/v1/models/google/nano-banana/predictions"),
+    ):
+        sent = {**token, **headers}
+        content = b'{"faults": [], "input": {}}'
+        answer = httpx.request(method, provider.server.origin + path, headers=sent, content=content, trust_env=False)
+        assert answer.status_code == 403, (method, path)
+        assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.hazard(24)
+def test_a_program_and_the_emulators_own_address_may_use_it(provider: Provider) -> None:
+    for headers in ({}, {"Origin": provider.server.origin}, {"Sec-Fetch-Site": "none"}):
+        url = f"{provider.server.origin}/emulator/faults"
+        assert httpx.delete(url, headers=headers, trust_env=False).status_code == 204
+    followed = {"Sec-Fetch-Site": "cross-site"}
+    assert httpx.get(f"{provider.server.origin}/healthz", headers=followed, trust_env=False).status_code == 200

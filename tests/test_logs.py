@@ -67,11 +67,37 @@ def test_ordinary_words_stay(text: str) -> None:
     assert logs.redact(text) == text
 
 
+HINTS = [
+    "A valid API key is needed: send it as 'Authorization: Bearer sk_...' or 'X-API-Key'.",
+    "X-API-Key: sk_...",
+    "-H 'authorization: Bearer sk_...' -d '{}'",
+    '{"headers": {"Authorization": "Bearer sk_...", "x-api-key": "sk_..."}}',
+    "export REELHOOK_API_KEY=sk_... REPLICATE_API_TOKEN=r8_...",
+    "REPLICATE_WEBHOOK_SECRET=whsec_...",
+    "Authorization: Bearer ...",
+]
+
+
+@pytest.mark.hazard(49)
+@pytest.mark.parametrize("text", HINTS)
+def test_what_stands_for_a_key_in_a_hint_is_no_secret(text: str) -> None:
+    assert logs.redact(text) == text
+    assert json.loads(logs._write_line(None, "info", {"event": text}))["event"] == text
+
+
+@pytest.mark.hazard(49)
+@pytest.mark.parametrize("text", HINTS)
+@pytest.mark.parametrize("end", ["CANARY", ".CANARY", "/CANARY", "=CANARY", "%43ANARY", "_CANARY", "~ANARY"])
+def test_a_secret_that_begins_like_a_hint_is_one(text: str, end: str) -> None:
+    assert "ANARY" not in logs.redact(text.replace("...", "..." + end))
+    assert "ANARY" not in logs.redact(text.replace("...", "CANARYCANARYCANARYCANARY" + "..."))
+
+
 STARTS = "x- x-a sk_ key_ data:a/ data: key token= authorization Authorization: :// ://a: ://a@ /webhooks/ /webhooks/a/"
 
 
 @pytest.mark.hazard(49)
-@pytest.mark.parametrize("unit", [*STARTS.split(), "bearer ", "secret ", "%20", "\\n", '"', "AIza", "a."])
+@pytest.mark.parametrize("unit", [*STARTS.split(), "sk_... ", "bearer ", "secret ", "%20", "\\n", '"', "AIza", "a."])
 def test_looking_for_secrets_takes_no_more_than_its_share_of_a_longer_text(unit: str) -> None:
     def effort(length: int) -> float:
         text = "key " + unit * (length // len(unit))

@@ -190,6 +190,8 @@ async def look(call: Watched) -> None:
     await call(clients.campaign_named, "c1", "Frühling")
     await call(clients.campaign_named, "c2", "Sommer")
     await call(keys.by_prefix, "prefix")
+    await call(keys.set_fingerprint, "key", 65_535)
+    await call(keys.set_fingerprint, "key", 1)
     await call(keys.page, None, 10)
     for client in (None, "c1"):
         for page in (clients.page, clients.page_of_campaigns, assets.page):

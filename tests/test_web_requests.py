@@ -427,6 +427,52 @@ def test_dev_mode_needs_no_key_on_this_machine(dev_port: int, host: str) -> None
     assert ask(dev_port, "POST", "/api/v2/things", json_body={"name": "a"}, headers=headers).status == 201
 
 
+PAGES_ELSEWHERE = [
+    {"Origin": "http://localhost:3000"},
+    {"Origin": "http://127.0.0.1:3000"},
+    {"Origin": "http://localhost"},
+    {"Origin": "http://127.0.0.1:8000"},
+    {"Origin": "http://evil.localhost:8000"},
+    {"Origin": "http://localhost:8000/"},
+    {"Origin": "null"},
+    {"Origin": ""},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-site"},
+]
+
+
+@pytest.mark.hazard(24)
+@pytest.mark.parametrize("headers", PAGES_ELSEWHERE, ids=repr)
+@pytest.mark.parametrize("type_", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
+def test_in_dev_mode_a_page_of_another_port_changes_nothing(dev_port: int, headers: dict[str, str], type_: str) -> None:
+    sent = {"Host": "localhost:8000", **headers, **({"Content-Type": type_} if type_ else {})}
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        answer = ask(dev_port, method, "/api/v2/things", content=b'{"name": "a"}', headers=sent)
+        is_problem(answer, 403, "dev_mode_local_only")
+
+
+@pytest.mark.hazard(24)
+@pytest.mark.parametrize("headers", [{}, {"Origin": "http://localhost:8000"}, {"Sec-Fetch-Site": "none"}], ids=repr)
+def test_in_dev_mode_programs_and_the_services_own_pages_may_change_things(
+    dev_port: int, headers: dict[str, str]
+) -> None:
+    sent = {"Host": "localhost:8000", **headers}
+    assert ask(dev_port, "POST", "/api/v2/things", json_body={"name": "a"}, headers=sent).status == 201
+
+
+@pytest.mark.hazard(24)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
+def test_no_page_elsewhere_is_shown_what_is_answered(dev_port: int, port: int, method: str) -> None:
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    for where, key in ((dev_port, None), (port, KEY)):
+        for origin in ("http://localhost:3000", "http://localhost:8000"):
+            sent = {"Host": "localhost:8000", "Origin": origin, **(asks if method == "OPTIONS" else {})}
+            answer = ask(where, method, f"/api/v2/things/{THING}", key=key, headers=sent)
+            assert not [name for name in answer.headers if name.startswith("access-control-")]
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
 @pytest.mark.parametrize("headers", DEV_REFUSED[:4])
 def test_with_keys_a_proxy_is_welcome(port: int, headers: dict[str, str]) -> None:
     assert ask(port, "GET", f"/api/v2/things/{THING}", key=KEY, headers=headers).status == 200

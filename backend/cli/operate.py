@@ -23,6 +23,7 @@ def serve(
     tunnel: Annotated[Literal["ngrok"] | None, typer.Option(help="Open a public address for webhooks.")] = None,
 ) -> None:
     """Run the service: the API, the webhooks and the worker."""
+    _never_wait_for_readers()
     from backend import app
     from backend.cli.settings import load
 
@@ -40,6 +41,7 @@ def worker(
     kind: Annotated[Literal["image", "video", "all"], typer.Option(help="What it works on.")] = "all",
 ) -> None:
     """Run a worker of its own, next to `serve --no-worker`."""
+    _never_wait_for_readers()
     from backend import app
     from backend.cli.settings import load
 
@@ -56,6 +58,7 @@ def emulator(
     ] = None,
 ) -> None:
     """Run the providers locally: their API, with real images and videos and no bill."""
+    _never_wait_for_readers()
     from backend import emulator
 
     emulator.serve(host, port, faults=faults)
@@ -104,6 +107,13 @@ def doctor(json: Json = False) -> None:
     else:
         checks.show(found)
     checks.leave(0 if checks.passes(found) else 1)
+
+
+def _never_wait_for_readers() -> None:
+    """Whatever this process prints from now on, a pipe that nobody reads does not stop it."""
+    from backend.logs import output
+
+    output.take_over()
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

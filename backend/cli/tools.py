@@ -18,6 +18,7 @@ Campaign = Annotated[
 def mcp(url: Url = DEFAULT_URL, key: Key = None, campaign: Campaign = None) -> None:
     """Give a language model tools to make images and videos, over standard input and output."""
     from backend import logs
+    from backend.logs import output
     from backend.mcp import HINT, is_installed
 
     if not is_installed():
@@ -27,6 +28,7 @@ def mcp(url: Url = DEFAULT_URL, key: Key = None, campaign: Campaign = None) -> N
     from backend.mcp.access import Access
     from backend.mcp.serving import over_stdio
 
+    output.take_over("stderr")  # many programs that start tools never read it
     logs.configure("WARNING")  # on standard error: the other stream is the protocol's
     with suppress(KeyboardInterrupt):
         anyio.run(over_stdio, Access(url, key, campaign))

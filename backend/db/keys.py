@@ -8,7 +8,7 @@ from backend.db.holdings import Held
 from backend.model import ApiKey
 
 _COLUMNS = """id, client_id, name, prefix, hash, admin, image_limit, video_limit, created_at, expires_at, revoked_at,
-  campaign_id"""
+  campaign_id, fingerprint"""
 _NAMES = [name.strip() for name in _COLUMNS.split(",")]
 
 
@@ -32,6 +32,15 @@ async def by_prefix(tx: Tx, prefix: str) -> ApiKey | None:
     """The key with this public prefix, revoked and expired ones too."""
     row = await tx.one(f"SELECT {_COLUMNS} FROM api_keys WHERE prefix = :prefix", prefix=prefix)  # noqa: S608
     return _read(row) if row else None
+
+
+async def set_fingerprint(tx: Tx, id: str, fingerprint: int) -> None:
+    """Keep what a key's text told when it was shown."""
+    await tx.run(
+        "UPDATE api_keys SET fingerprint = :fingerprint WHERE id = :id AND fingerprint IS NULL",
+        id=id,
+        fingerprint=fingerprint,
+    )
 
 
 async def get(tx: Tx, id: str) -> ApiKey | None:

@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from backend.emulator import control, creates, outputs, problems, reads, uploads
 from backend.emulator.options import EmulatorOptions
+from backend.emulator.pages import PageGuard
 from backend.emulator.state import open_emulator
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -37,7 +39,13 @@ def create(options: EmulatorOptions | None = None) -> Starlette:
         HTTPException: problems.render_http_exception,
         ClientDisconnect: problems.render_broken_body,
     }
-    return Starlette(routes=_routes(), lifespan=lifespan, exception_handlers=handlers, max_body_size=MAX_BODY_BYTES)
+    return Starlette(
+        routes=_routes(),
+        middleware=[Middleware(PageGuard)],
+        lifespan=lifespan,
+        exception_handlers=handlers,
+        max_body_size=MAX_BODY_BYTES,
+    )
 
 
 def _routes() -> list[Route]:

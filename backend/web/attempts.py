@@ -1,4 +1,4 @@
-"""Failed attempts to show a valid key, counted by address before anything expensive happens."""
+"""Failed attempts to show a valid key, counted by address: they decide how the next bad key is refused."""
 
 from __future__ import annotations
 

@@ -3,13 +3,12 @@ other pages. A proxy or tunnel in front makes every peer loopback: it is known b
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backend.config import is_loopback
 from backend.errors import Forbidden
+from backend.http import origins
 from backend.web import problems
 
 _FORWARDING = (
@@ -53,27 +52,21 @@ def _objection(scope: Scope) -> str | None:
     client = scope.get("client")
     if client is not None and not is_loopback(client[0]):
         return "the request came from another machine."
-    if not _is_local(headers.get("host")):
+    return _objection_to_page(scope["method"], headers)
+
+
+def _objection_to_page(method: str, headers: Headers) -> str | None:
+    """Pages of this machine may be looked at from one another; only our own may change something.
+
+    Any page can send a form or plain text to any port without asking first, so the type of a body proves nothing.
+    """
+    host, pages, sites = headers.get("host"), headers.getlist("origin"), headers.getlist("sec-fetch-site")
+    if not origins.names_this_machine(host):
         return "the Host is not this machine."
-    if not all(_is_local_origin(origin) for origin in headers.getlist("origin")):
+    if not all(origins.is_local(page) for page in pages):
         return "the page that asks is not on this machine."
-    if headers.get("sec-fetch-site") == "cross-site":
+    if "cross-site" in sites:
         return "another site asks."
+    if method not in origins.SAFE_METHODS and not origins.is_own_request(pages, sites, host):
+        return "a page of another address asks."
     return None
-
-
-def _is_local(host: str | None) -> bool:
-    """Whether a Host names this machine; anything that is not plainly a host and port does not."""
-    if not host or any(character in host for character in "/\\@?# \t,"):
-        return False
-    try:
-        parts = urlsplit(f"//{host}")
-        return parts.hostname is not None and is_loopback(parts.hostname) and (parts.port or 0) >= 0
-    except ValueError:
-        return False
-
-
-def _is_local_origin(origin: str) -> bool:
-    """A page's origin; `null`, which sandboxed pages send, is nobody's."""
-    scheme, _, host = origin.partition("://")
-    return scheme in ("http", "https") and _is_local(host)

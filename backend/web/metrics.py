@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
+from backend.logs import output
 from backend.model import ACTIVE
 from backend.steps.browse import Workload
 
@@ -48,6 +51,18 @@ def weigh(load: Workload, providers: Iterable[str]) -> None:
     ASIDE.set(load.set_aside)
     UNTOLD.set(load.untold)
     DISABLED.set(load.disabled_endpoints)
+
+
+class _Dropped(Collector):
+    """Lines of the log that found no room; they are counted where they are lost."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "reelhook_log_lines_dropped", "Lines of output that were lost: nobody read them in time", output.dropped()
+        )
+
+
+REGISTRY.register(_Dropped())
 
 
 def render() -> bytes:

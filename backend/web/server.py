@@ -50,7 +50,11 @@ def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
     settings, most = ctx.settings, _most_connections() * 3 // 4
     site = Site(
         ctx=ctx,
-        keyring=Keyring(lambda prefix: ctx.db.read(lambda tx: keys.by_prefix(tx, prefix)), ctx.now),
+        keyring=Keyring(
+            lambda prefix: ctx.db.read(lambda tx: keys.by_prefix(tx, prefix)),
+            ctx.now,
+            learn=lambda id, fingerprint: ctx.db.write(lambda tx: keys.set_fingerprint(tx, id, fingerprint)),
+        ),
         limits=limits.build(
             {
                 "image": settings.image_rate_limit,

@@ -1,4 +1,7 @@
-"""Logs: one JSON object a line on standard error, with every secret taken out on the way."""
+"""Logs: one JSON object a line on standard error, with every secret taken out on the way.
+
+`output` keeps a process from waiting for whoever should read them.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ MOST_CHARACTERS = 20_000  # of one field
 
 # Where a word begins, also after an escape of JSON or of a URL: of "\nsk_..." the n is no part of the word.
 _EDGE = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
+# What a hint shows in place of a key: a beginning, three dots, and the end of the word.
+_NO_HINT = r"(?!(?:sk_|r8_|whsec_|whsk_)?\.{3}(?:$|[\s\"'\\,)}\]&`]))"
 _SECRETS = (
     (re.compile(_EDGE + r"(sk_|r8_|whsec_|whsk_)[A-Za-z0-9_+/=-]{6,}"), r"\1***"),
     (re.compile(_EDGE + r"key_[A-Za-z0-9]{20,}"), "key_***"),
@@ -25,7 +30,7 @@ _SECRETS = (
     (
         re.compile(
             rf"(?i){_EDGE}((?:x-)?(?:access_?|api_?|api-)?(?:token|sig|signature|key|nonce|secret|password))"
-            r"(=|%3D|\\?[\"']\s*[:,]\s*b?\\?[\"'])[^&\s\"'\\,;)}\]]+"
+            r"(=|%3D|\\?[\"']\s*[:,]\s*b?\\?[\"'])" + _NO_HINT + r"[^&\s\"'\\,;)}\]]+"
         ),
         r"\1\2***",
     ),
@@ -33,12 +38,14 @@ _SECRETS = (
         re.compile(
             "(?i)"
             + _EDGE
-            + r"(authorization\\?[\"']?\s*[:=,]\s*\\?[\"']?)(?:(bearer|token|basic|key)\s+)?[^\s\"'\\,}]+"
+            + r"(authorization\\?[\"']?\s*[:=,]\s*\\?[\"']?)(?:(bearer|token|basic|key)\s+)?+"
+            + _NO_HINT
+            + r"[^\s\"'\\,}]+"
         ),
         r"\1\2 ***",
     ),
     (re.compile("(?i)" + _EDGE + r"((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), r"\1***"),
-    (re.compile("(?i)" + _EDGE + r"(x-[a-z-]{0,40}(?:key|token|secret):\s*)[^\s\"'\\,}]+"), r"\1***"),
+    (re.compile("(?i)" + _EDGE + r"(x-[a-z-]{0,40}(?:key|token|secret):\s*+)" + _NO_HINT + r"[^\s\"'\\,}]+"), r"\1***"),
     (re.compile(r"(://[^\s/:@\"']*:)[^\s/@\"']+@"), r"\1***@"),
     (re.compile(r"(://)[^\s/:@\"'?#]+@"), r"\1***@"),
     (re.compile(r"(/webhooks/[^/\s\"']+/[^/\s\"']+/)[^/?\s\"'\\]+"), r"\1***"),
