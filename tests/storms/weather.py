@@ -22,6 +22,9 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "output_bytes": [{"bytes": 400_000}],
     "get_429": [{"retry_after": 1}],
     "output_huge": [{"times": 3}],
+    "output_file": [{"base64": "bm90IGEgcGljdHVyZQ=="}],
+    "output_404": [{}, {"status": 503}],
+    "output_truncated": [{}, {"chunked": True}],
     "output_gzip": [{}, {"bytes": 8_000_000}],
     "output_slow": [{"bytes_per_s": 100_000}],
 }
