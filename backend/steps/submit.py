@@ -136,6 +136,8 @@ async def _mark_unclear(ctx: Context, row: Generation, worker: str) -> None:
 async def _postpone(ctx: Context, row: Generation, worker: str, refusal: ProviderUnavailable) -> None:
     """Nothing was accepted: back into the queue; a provider that says how long is left alone that long."""
     wait_s = refusal.retry_after_s
+    if row.polls & (row.polls - 1) == 0:  # ever more seldom: a provider that is away concerns thousands
+        log.warning("submit_put_off", generation_id=row.id, why=refusal.message, tries=row.polls + 1)
     if wait_s is not None:
         until = ctx.now() + int(wait_s * 1000)
         await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
