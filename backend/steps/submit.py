@@ -100,8 +100,11 @@ def _inputs(ctx: Context, row: Generation, images: Sequence[str] = (), end: str 
 
 async def _build(ctx: Context, row: Generation) -> Submission:
     """The whole request, its references uploaded. Raises InvalidInput, and what an upload raises."""
-    _inputs(ctx, row)
-    images, end = await references.resolve(ctx, row) if row.source else ([], None)
+    images: list[str] = []
+    end = None
+    if row.source:
+        _inputs(ctx, row)  # before anything is uploaded for it
+        images, end = await references.resolve(ctx, row)
     base = lifecycle.webhook_base(ctx, row.provider)
     webhook = f"{base}/webhooks/{row.provider}/{row.id}/{row.nonce}" if base else None
     limit_s = ctx.catalog.models[row.model].cancel_after_s
