@@ -105,10 +105,10 @@ async def _build(ctx: Context, row: Generation) -> Submission:
     if row.source:
         _inputs(ctx, row)  # before anything is uploaded for it
         images, end = await references.resolve(ctx, row)
+    inputs = _inputs(ctx, row, images, end)
     base = lifecycle.webhook_base(ctx, row.provider)
     webhook = f"{base}/webhooks/{row.provider}/{row.id}/{row.nonce}" if base else None
-    limit_s = ctx.catalog.models[row.model].cancel_after_s
-    return Submission(row.model, _inputs(ctx, row, images, end), webhook, limit_s)
+    return Submission(row.model, inputs, webhook, ctx.catalog.models[row.model].cancel_after_s)
 
 
 async def _begin(ctx: Context, row: Generation, worker: str) -> Generation | None:
