@@ -13,16 +13,31 @@ from backend.migrate import MigrationError, check, migrate
 
 
 def database_file() -> Path:
-    """The SQLite file of DATABASE_URL, from the environment or `.env`."""
-    settings = dict(os.environ)
-    if Path(".env").exists():
-        lines = (line.strip() for line in Path(".env").read_text("utf-8").splitlines())
-        pairs = (line.removeprefix("export ").partition("=") for line in lines if "=" in line)
-        settings = {name.strip(): value.strip().strip("'\"") for name, _, value in pairs} | settings
-    url = settings.get("DATABASE_URL") or "sqlite:///data/reelhook.db"
+    """The SQLite file of DATABASE_URL, from the environment or `.env`. Raises MigrationError when there can be none."""
+    lines = (line.strip() for line in env_file(Path(".env")).splitlines())
+    pairs = (line.removeprefix("export ").partition("=") for line in lines if "=" in line)
+    file = {name.strip(): value.strip().strip("'\"").strip() for name, _, value in pairs}
+    url = os.environ.get("DATABASE_URL", "").strip() or file.get("DATABASE_URL") or "sqlite:///data/reelhook.db"
     if not url.startswith("sqlite:///"):
-        raise MigrationError(f"DATABASE_URL: {url.split(':')[0]}: is not supported here")
-    return Path(url.removeprefix("sqlite:///").split("?")[0])
+        raise MigrationError(f"DATABASE_URL: {url.split(':')[0][:20]}: is not supported here")
+    path = url.removeprefix("sqlite:///")
+    if not path.isprintable() or set(path) & {"?", "#"} or path.rpartition("/")[2] in ("", ".", "..", ":memory:"):
+        raise MigrationError("DATABASE_URL: must be sqlite:///file, without a query or a fragment")
+    return Path(path)
+
+
+def env_file(path: Path) -> str:
+    """The text of the file, or none when there is no file. Raises MigrationError for one that is no text."""
+    try:
+        content = path.read_bytes() if path.exists() else b""
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise MigrationError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise MigrationError(f"{path} is not text in UTF-8: save it as UTF-8") from None
+    if "\0" in text:
+        raise MigrationError(f"{path} is not text in UTF-8: save it as UTF-8")
+    return text
 
 
 def main(arguments: list[str]) -> int:

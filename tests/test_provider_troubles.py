@@ -71,13 +71,17 @@ def test_whatever_the_file_store_answers_no_lease_is_burnt_and_nothing_is_charge
     wall.stop("/files", *JUNK, answer(408))
     id = walled.ask("video", asset_id=walled.upload(png()))["id"]
     for _ in JUNK:
-        assert walled.submit_next() == [id]
+        with structlog.testing.capture_logs() as logs:
+            assert walled.submit_next() == [id]
         row = walled.row(id)
         if row.status == "failed":  # a definite no
             assert not row.possibly_charged and row.failure and row.claimed_at is None
             id = walled.ask("video", asset_id=walled.upload(png()))["id"]
         else:
             assert (row.status, row.attempts, row.lease_owner) == (QUEUED, 0, None)
+            put_off = [line for line in logs if line["event"] == "submit_put_off"]
+            assert len(put_off) == (row.polls - 1 in (0, 1, 2, 4, 8, 16))
+            assert all(line["generation_id"] == id and line["why"] for line in put_off)
         walled.clock.forward(70)
     assert provider.ledger["creates"] == []
     wall.open()

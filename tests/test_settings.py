@@ -449,6 +449,31 @@ def typed(*arguments: str, **settings: str) -> tuple[int, str]:
     return done.exit_code, " ".join(done.output.replace("\u2502", " ").split())
 
 
+@pytest.mark.parametrize(
+    ("file", "settings", "said"),
+    [
+        (FILES["UTF-16"], {}, ".env is not text in UTF-8"),
+        (FILES["Latin-1"], {}, ".env is not text in UTF-8"),
+        (FILES["NUL"], {}, ".env is not text in UTF-8"),
+        (b"", {"DATABASE_URL": "sqlite:///."}, "DATABASE_URL: "),
+        (b"", {"DATABASE_URL": "sqlite:///a\u200bb.db"}, "DATABASE_URL: "),
+        ("\ufeffDATABASE_URL=sqlite:///file.db\r\n".encode(), {"DATABASE_URL": " "}, "current"),
+        (b"", {"DATABASE_URL": ""}, "current"),
+    ],
+)
+def test_the_script_that_needs_no_package_reads_its_setting_as_the_service_does(
+    file: bytes, settings: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_bytes(file)
+    given = {"cwd": tmp_path, "env": environment(settings), "capture_output": True, "text": True, "timeout": 90}
+    script = [sys.executable, "-S", str(Path(__file__).parent.parent / "migrate.py")]
+    subprocess.run(script, **given)
+    done = subprocess.run(script, **given)
+    assert said in done.stdout + done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == (0 if said == "current" else 1)
+    assert (tmp_path / "file.db").exists() is (b"file.db" in file)
+
+
 @pytest.mark.hazard(59)
 @pytest.mark.parametrize(
     "url",

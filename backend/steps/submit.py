@@ -100,12 +100,15 @@ def _inputs(ctx: Context, row: Generation, images: Sequence[str] = (), end: str 
 
 async def _build(ctx: Context, row: Generation) -> Submission:
     """The whole request, its references uploaded. Raises InvalidInput, and what an upload raises."""
-    _inputs(ctx, row)
-    images, end = await references.resolve(ctx, row) if row.source else ([], None)
+    images: list[str] = []
+    end = None
+    if row.source:
+        _inputs(ctx, row)  # before anything is uploaded for it
+        images, end = await references.resolve(ctx, row)
+    inputs = _inputs(ctx, row, images, end)
     base = lifecycle.webhook_base(ctx, row.provider)
     webhook = f"{base}/webhooks/{row.provider}/{row.id}/{row.nonce}" if base else None
-    limit_s = ctx.catalog.models[row.model].cancel_after_s
-    return Submission(row.model, _inputs(ctx, row, images, end), webhook, limit_s)
+    return Submission(row.model, inputs, webhook, ctx.catalog.models[row.model].cancel_after_s)
 
 
 async def _begin(ctx: Context, row: Generation, worker: str) -> Generation | None:
@@ -136,6 +139,8 @@ async def _mark_unclear(ctx: Context, row: Generation, worker: str) -> None:
 async def _postpone(ctx: Context, row: Generation, worker: str, refusal: ProviderUnavailable) -> None:
     """Nothing was accepted: back into the queue; a provider that says how long is left alone that long."""
     wait_s = refusal.retry_after_s
+    if row.polls & (row.polls - 1) == 0:  # ever more seldom: a provider that is away concerns thousands
+        log.warning("submit_put_off", generation_id=row.id, why=refusal.message, tries=row.polls + 1)
     if wait_s is not None:
         until = ctx.now() + int(wait_s * 1000)
         await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
