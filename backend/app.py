@@ -212,7 +212,7 @@ async def _keep_working(worker: Worker, stop: Callable[[], None]) -> None:
 
 
 async def _after_start(ctx: Context, alone: bool) -> None:
-    """Ask for webhook secrets; have processes ready for files; remove what a crash left in the storage."""
+    """Ask for webhook secrets; remove what a crash left in the storage; have processes ready for files."""
     if not ctx.providers:
         log.warning("no_provider", why="no provider has a key: nothing can be generated; see `reelhook doctor`")
     for provider in ctx.providers.values():
@@ -220,14 +220,14 @@ async def _after_start(ctx: Context, alone: bool) -> None:
             await provider.open()
         except ReelhookError as error:
             log.warning("provider_not_ready", provider=provider.name, why=error.message)
-    with contextlib.suppress(MediaUnavailable):  # which was logged; each file tries again
-        await ctx.cage.warm()
     if alone:
         swept = await tidy.sweep_orphans(ctx)
         if swept.trusted:
             log.info("storage_swept", removed=swept.removed, kept=swept.kept)
         else:
             log.error("storage_not_swept", unknown=swept.unknown, why="is DATABASE_URL the right one?")
+    with contextlib.suppress(MediaUnavailable):  # which was logged; each file tries again
+        await ctx.cage.warm()
 
 
 def _spare_the_collector() -> None:
