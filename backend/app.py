@@ -232,14 +232,14 @@ async def _after_start(ctx: Context, alone: bool) -> None:
             await provider.open()
         except ReelhookError as error:
             log.warning("provider_not_ready", provider=provider.name, why=error.message)
-    with contextlib.suppress(MediaUnavailable):  # which was logged; each file tries again
-        await ctx.cage.warm()
     if alone:
         swept = await tidy.sweep_orphans(ctx)
         if swept.trusted:
             log.info("storage_swept", removed=swept.removed, kept=swept.kept)
         else:
             log.error("storage_not_swept", unknown=swept.unknown, why="is DATABASE_URL the right one?")
+    with contextlib.suppress(MediaUnavailable):  # which was logged; each file tries again
+        await ctx.cage.warm()
 
 
 async def _note_settings(ctx: Context) -> None:

@@ -96,7 +96,8 @@ async def _frame(ctx: Context, noun: str, video: Asset | Generation, file_name: 
         except MediaUnavailable as error:
             raise ProviderUnavailable(error.message) from error
         except InvalidMedia as error:
-            raise ProviderRefused("No frame can be taken from the video.", code="source_failed") from error
+            why = f"No frame can be taken from the video. {error.message}"
+            raise ProviderRefused(why, code="source_failed") from error
         await ctx.storage.keep(spooled, name)
         await ctx.db.write(lambda tx: _leave_without_row(tx, ctx, name))
     return Stored(noun, video.id, which, name, "image/jpeg")

@@ -18,11 +18,12 @@ from typing import Any
 from backend.errors import MediaUnavailable
 from backend.media.threads import in_thread
 
-START_S = 20.0
+START_S = 15.0
 ANSWER_BYTES = 10_000
 SLOW_S = 0.5  # of processor time: who takes more stands back for the others
 MOST_FILES = 500
 MOST_MB = 120
+MOST_S = 40.0  # of processor time: its limit for its whole life must not come in the middle of a good file
 _CODE = "import sys; sys.path[:0] = [sys.argv[1]]; from backend.media.inside import loop; loop.main(int(sys.argv[2]))"
 _ROOT = str(Path(__file__).parent.parent.parent)
 
@@ -78,7 +79,9 @@ class Child:
         finally:
             self._watching.cancel()
         self._files += 1
-        if "found" not in answer or self._files >= MOST_FILES or self._resident_mb() > MOST_MB:
+        used_s = answer.get("used_s")
+        tired = not isinstance(used_s, int | float) or used_s > MOST_S
+        if "found" not in answer or tired or self._files >= MOST_FILES or self._resident_mb() > MOST_MB:
             self.is_spent = True  # what a refused file left behind in it spoils no other one
         return answer
 
