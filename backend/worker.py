@@ -75,7 +75,8 @@ class Worker:
         self.id = self.id or self.ctx.new_id()
         await self._routine(self._beat)
         jobs = [self._tend(lane) for lane in self._lanes()]
-        jobs += [self._go_on("deliveries_failed", receive.believe), self._go_on("releases_failed", release.go_on)]
+        jobs.append(self._go_on(receive.believe, lambda: log.exception("deliveries_failed")))
+        jobs.append(self._go_on(release.go_on, lambda: log.exception("releases_failed")))
         jobs += [self._every(BEAT_S, self._beat), self._keep_tidy()]
         jobs.append(self._every(TIDY_S, self._give_up))
         await asyncio.gather(*jobs)
@@ -162,8 +163,8 @@ class Worker:
         await lifecycle.move(self.ctx, row, FAILED, self.id, failure=failure, attempts=row.attempts, **bill)
         log.error("row_set_aside", generation_id=row.id, attempts=row.attempts)
 
-    async def _go_on(self, failed: str, step: Callable[[Context], Awaitable[int]]) -> None:
-        """Take a step as long as there is something to do, and again when there is."""
+    async def _go_on(self, step: Callable[[Context], Awaitable[int]], failed: Callable[[], None]) -> None:
+        """Take a step as long as there is something to do, and again when there is; `failed` logs what went wrong."""
         bell = self.ctx.bell.lane()
         while not self.stopping.is_set():
             bell.clear()
@@ -172,7 +173,7 @@ class Worker:
                     self.ctx.wake()
                     continue
             except Exception:
-                log.exception(failed)
+                failed()
             await _wait(bell, LOOK_S)
 
     async def _every(self, seconds: float, job: Callable[[], Awaitable[None]]) -> None:

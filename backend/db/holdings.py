@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 
 from backend.db.connection import Tx
 
@@ -51,10 +52,6 @@ class Held:
 _NAMES = tuple(field.name for field in fields(Held))
 _ROWS = _NAMES[2:]
 _COLUMNS = ", ".join(_NAMES)
-_ADD = f"""
-  INSERT INTO holdings (client_id, {_COLUMNS}) VALUES (:client_id, {", ".join(f":{name}" for name in _NAMES)})
-  ON CONFLICT (client_id) DO UPDATE SET {", ".join(f"{name} = holdings.{name} + excluded.{name}" for name in _NAMES)}
-"""  # noqa: S608
 
 
 async def get(tx: Tx, client_id: str) -> Held:
@@ -65,7 +62,31 @@ async def get(tx: Tx, client_id: str) -> Held:
 
 async def add(tx: Tx, client_id: str, more: Held) -> None:
     """So much more is kept from now on; less, where it is negative."""
-    await tx.run(_ADD, client_id=client_id, **{name: getattr(more, name) for name in _NAMES})
+    values = {name: value for name in _NAMES if (value := getattr(more, name))}
+    if not values:
+        return
+    adding = _adding(tuple(values))
+    if not await tx.run(adding, client_id=client_id, **values) and not await _begin(tx, client_id, more):
+        await tx.run(adding, client_id=client_id, **values)
+
+
+@cache
+def _adding(names: tuple[str, ...]) -> str:
+    """The statement that adds to these columns: every accepted request waits for one."""
+    changes = ", ".join(f"{name} = {name} + :{name}" for name in names)
+    return f"UPDATE holdings SET {changes} WHERE client_id = :client_id"  # noqa: S608
+
+
+async def _begin(tx: Tx, client_id: str, first: Held) -> int:
+    """The first that is kept for a client; 0 when another transaction was faster."""
+    return await tx.run(
+        f"""
+        INSERT INTO holdings (client_id, {_COLUMNS}) VALUES (:client_id, {", ".join(":" + name for name in _NAMES)})
+        ON CONFLICT (client_id) DO NOTHING
+        """,  # noqa: S608
+        client_id=client_id,
+        **{name: getattr(first, name) for name in _NAMES},
+    )
 
 
 async def give_back(tx: Tx, gone: Iterable[tuple[str, Held]]) -> None:
@@ -96,4 +117,4 @@ async def forget(tx: Tx, client_id: str) -> None:
 
 def size(*texts: str | None) -> int:
     """How many bytes these texts take."""
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts if text)
+    return sum(len(text) if text.isascii() else len(text.encode()) for text in texts if text)

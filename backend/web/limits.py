@@ -107,6 +107,9 @@ async def admit(limits: Limits, request: Request, caller: Caller, kind: Limited,
 
     Raises TooManyRequests with Retry-After when it is too much.
     """
+    if kind == "write" and limits.thread is None:
+        _count_write(limits, caller.key_id)
+        return
     own = {"image": caller.image_limit, "video": caller.video_limit}.get(kind)
     request.state._rate_limiting_complete = False  # slowapi counts once a request; this may be the second limit of it
     request.state.limited_by = caller.key_id
@@ -125,6 +128,21 @@ async def admit(limits: Limits, request: Request, caller: Caller, kind: Limited,
         ) from None
     if kind != "write":  # it is wide: what is left of it is nobody's question
         request.state.rate_headers = (await _call(limits, _describe, limits.limiter, request))[0]
+
+
+def _count_write(limits: Limits, key_id: str) -> None:
+    """Count without slowapi, which takes 0.1 ms a time, thirty times what counting in memory does."""
+    counter = limits.limiter.limiter
+    for item in _items(limits.defaults["write"]):
+        if not counter.hit(item, "write", key_id):
+            reset_at, _ = counter.get_window_stats(item, "write", key_id)
+            wait_s = max(1, math.ceil(reset_at - time.time()))
+            raise TooManyRequests(f"This key may write {limits.defaults['write']}.", retry_after=wait_s)
+
+
+@lru_cache(maxsize=8)
+def _items(text: str) -> tuple[RateLimitItem, ...]:
+    return tuple(parse_many(text))
 
 
 async def _call(limits: Limits, ask: Callable[..., T], *args: Any) -> T:
