@@ -93,7 +93,8 @@ def only_process(path: Path, role: str) -> Iterator[bool]:
     """
     shared = sqlite3.sqlite_version_info >= SAFE_SQLITE
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.{role if shared else 'process'}.lock").open("a") as lock:
+    name = path.with_name(f"{path.name}.{role if shared else 'process'}.lock")
+    with open(name, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
