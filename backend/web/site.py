@@ -18,6 +18,7 @@ from backend.web import metrics
 from backend.web.keyring import Keyring
 from backend.web.limits import Limits
 from backend.web.peers import Network
+from backend.web.proxies import Lookout
 from backend.web.recent import Recent
 from backend.web.streams import Places
 
@@ -43,6 +44,7 @@ class Site:
     `check_signed` raises a Problem unless the request's signed URL is genuine and in time.
     `readiness` answers {check: {"ok": bool, "why": str | None}}; `workload` is for the metrics.
     `places` are those of open streams, `tail` is what they hear events from.
+    `lookout` sees proxies that are not trusted.
     `recent_readiness` and `recent_metrics` are what strangers may ask for as often as they like.
     """
 
@@ -56,11 +58,13 @@ class Site:
     workload: Callable[[], Awaitable[Workload]] | None = None
     places: Places = field(default_factory=Places)
     tail: Tail = field(init=False)
+    lookout: Lookout = field(init=False)
     recent_readiness: Recent[Mapping[str, Any]] = field(init=False)
     recent_metrics: Recent[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tail", Tail(self.ctx))
+        object.__setattr__(self, "lookout", Lookout(self.trusted_proxies))
         object.__setattr__(self, "recent_readiness", Recent(self.readiness, READINESS_S))
         object.__setattr__(self, "recent_metrics", Recent(self._scrape, METRICS, METRICS))
 

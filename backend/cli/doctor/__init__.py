@@ -54,6 +54,7 @@ async def _run(settings: Settings) -> list[Check]:
             network.replicate(settings, http),
             network.addresses(settings, http),
             network.access(settings),
+            network.proxies(settings, http),
         )
     finally:
         await http.close()
