@@ -102,7 +102,8 @@ def only_process(path: Path, role: str) -> Iterator[bool]:
     shared = sqlite3.sqlite_version_info >= SAFE_SQLITE
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        opened = path.with_name(f"{path.name}.{role if shared else 'process'}.lock").open("a")
+        name = path.with_name(f"{path.name}.{role if shared else 'process'}.lock")
+        opened = open(name, "a", opener=lambda path, flags: os.open(path, flags, 0o600))
     except OSError as error:
         raise SettingsError(f"DATABASE_URL: {error.filename}: {error.strerror}") from error
     with opened as lock:

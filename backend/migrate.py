@@ -118,7 +118,9 @@ def make_private(path: Path) -> None:
     In it are prompts, the hashes of keys, and what proves a webhook.
     """
     with contextlib.suppress(FileExistsError):  # never opened again: closing it would drop the locks SQLite has on it
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.fchmod(descriptor, 0o600)
+        os.close(descriptor)
 
 
 def _look(path: Path, every: list[Migration], wait_s: float = WAIT_S) -> int | None:

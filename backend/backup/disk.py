@@ -11,6 +11,22 @@ from backend import durable
 CHUNK_BYTES = 1 << 20
 
 
+def create(path: Path) -> int:
+    """A descriptor of a new file that its owner alone may use, whatever the umask. Raises FileExistsError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
+def make_folder(path: Path) -> None:
+    """A folder that its owner alone may use, unless there is one."""
+    try:
+        path.mkdir(mode=0o700)
+        path.chmod(0o700)
+    except FileExistsError:
+        pass  # made for another file
+
+
 def link_or_copy(source: Path, target: Path) -> str:
     """Make `target` the same file, or where that cannot be a copy; the SHA-256 of what it has.
 
@@ -29,10 +45,7 @@ def link_or_copy(source: Path, target: Path) -> str:
 def copy(source: Path, target: Path) -> str:
     """Copy into a new file, its owner's alone, that survives a power loss; its SHA-256."""
     digest = hashlib.sha256()
-    with (
-        source.open("rb") as read,
-        open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as written,
-    ):
+    with source.open("rb") as read, open(create(target), "wb") as written:
         while chunk := read.read(CHUNK_BYTES):
             written.write(chunk)
             digest.update(chunk)

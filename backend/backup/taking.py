@@ -80,7 +80,7 @@ def _fill(partial: Path, database: Path, storage: Storage | None) -> Manifest:
     snapshot.take(database, copy)
     snapshot.check(copy)
     durable.sync(copy)
-    with (partial / SUMS).open("x", encoding="ascii", newline="\n") as file:
+    with open(disk.create(partial / SUMS), "w", encoding="ascii", newline="\n") as file:
         progress = _Progress(file)
         progress.note(DATABASE, disk.digest(copy))
         key = database.with_name(KEY)
@@ -110,7 +110,7 @@ def _fill(partial: Path, database: Path, storage: Storage | None) -> Manifest:
 
 def _copy_media(storage: Storage, copy: Path, partial: Path, progress: _Progress) -> None:
     """Every file that a row of the copy names, under the same name and in the same sub-folder."""
-    (partial / MEDIA).mkdir()
+    disk.make_folder(partial / MEDIA)
     for row in snapshot.kept(copy):
         for name, *_ in row.files:
             _copy_file(storage, partial, name, progress, row)
@@ -128,7 +128,7 @@ def _copy_file(storage: Storage, partial: Path, name: str, progress: _Progress, 
     try:
         if source is None:
             raise FileNotFoundError(name)
-        target.parent.mkdir(exist_ok=True)
+        disk.make_folder(target.parent)
         sha256 = disk.link_or_copy(source, target)
     except (FileNotFoundError, NotADirectoryError):
         if name == row.poster_name or any(name == each for each, *_ in row.files):
@@ -145,7 +145,8 @@ def _copy_file(storage: Storage, partial: Path, name: str, progress: _Progress, 
 
 
 def _write_manifest(path: Path, made: Manifest) -> None:
-    path.write_text(made.model_dump_json(indent=2) + "\n", "utf-8")
+    with open(disk.create(path), "w", encoding="utf-8") as file:
+        file.write(made.model_dump_json(indent=2) + "\n")
     durable.sync(path)
 
 
@@ -160,14 +161,14 @@ def _partial(target: Path) -> Iterator[Path]:
 
     What a killed backup to the same place left is removed first.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial-{secrets.token_hex(4)}")
     with contextlib.ExitStack() as held:
         with _locked(target.parent, wait=True):  # until ours is locked, the next one would take it for a left one
             for old in filter(functools.partial(_is_left, target), list(target.parent.iterdir())):
                 with contextlib.suppress(FileNotFoundError), _locked(old):
                     shutil.rmtree(old)
-            partial.mkdir(mode=0o700)
+            disk.make_folder(partial)
             held.enter_context(_locked(partial))
         try:
             yield partial

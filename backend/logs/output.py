@@ -22,7 +22,7 @@ MOST_BYTES = 1 << 20
 MOST_OF_A_LINE = 64 << 10  # a line without an end is written in pieces
 LAST_LINES_S = 2.0  # in which an ending process writes what is still waiting
 NAMES = ("stdout", "stderr")
-GATHER_S = 0.01  # lines that come together are written together: one at a time each costs 60 us more
+GATHER_S = 0.01  # lines of a burst are written together: one at a time each costs 60 us more
 LOOK_S = 0.005
 
 
@@ -72,7 +72,6 @@ class Outlet:
     def _run(self) -> None:
         while True:
             self._bell.acquire()
-            time.sleep(GATHER_S)
             while taken := self._take():
                 lines, lost = taken
                 could = self._write(lines)

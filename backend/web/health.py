@@ -6,7 +6,6 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from backend import diskfault
-from backend.web import metrics
 from backend.web.operation import Call, operation
 
 
@@ -41,11 +40,11 @@ async def healthz(call: Call) -> Response:
 
 @operation("GET", "/readyz", answers={200: Readiness, 503: Readiness}, auth="none", tags=["health"])
 async def readyz(call: Call) -> Response:
-    """Check everything that work needs: 503 names what is missing."""
+    """Check everything that work needs: 503 names what is missing. What was found is told for two seconds."""
     if why := diskfault.reason():  # nothing is asked of the disk any more
         checks = {"disk": Check(ok=False, why=why)}
     else:
-        checks = {name: Check.model_validate(check) for name, check in (await call.site.readiness()).items()}
+        checks = {name: Check.model_validate(check) for name, check in (await call.site.recent_readiness()).items()}
     ready = all(check.ok for check in checks.values())
     shown = Readiness(status="ready" if ready else "not_ready", checks=checks)
     return JSONResponse(shown.model_dump(), 200 if ready else 503)
@@ -54,6 +53,4 @@ async def readyz(call: Call) -> Response:
 @operation("GET", "/metrics", answers={200: "text/plain"}, auth="none", tags=["health"])
 async def show_metrics(call: Call) -> Response:
     """Give Prometheus its text."""
-    if call.site.workload is not None:
-        metrics.weigh(await call.site.workload(), call.ctx.providers)
-    return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(await call.site.recent_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -115,7 +115,6 @@ async def admit(limits: Limits, request: Request, caller: Caller, kind: Limited,
     request.state.limited_by = caller.key_id
     request.state.limited_to = own if own and is_limit(own) else limits.defaults[kind]
     request.state.limited_cost = cost
-    request.state._rate_limiting_complete = False  # slowapi counts once a request, and this one may be of two kinds
     try:
         await _call(limits, limits.gates[kind], request)
     except RateLimitExceeded:

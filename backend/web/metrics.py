@@ -30,6 +30,7 @@ def count(method: str, route: str, status: int, seconds: float) -> None:
     SECONDS.labels(known, route).observe(seconds)
 
 
+UNTRUSTED = Counter("reelhook_untrusted_forwarded", "Requests forwarded by a peer that TRUSTED_PROXIES does not name")
 STREAMS = Gauge("reelhook_streams", "Open event streams")
 UNFINISHED = Gauge("reelhook_generations", "Unfinished generations", ("stage",))
 LATE = Gauge("reelhook_oldest_due_seconds", "How late the most overdue row is")

@@ -180,6 +180,7 @@ def _route(path: str, by_method: Mapping[str, Operation]) -> Route:
 async def run(made: Operation, request: Request) -> Response:
     """Answer one request: caller, rate, input, handler, in this order."""
     site: Site = request.app.state.site
+    site.lookout.look(request.scope)
     caller = await _admit(made, request, site)
     if caller is not None:
         for kind in made.limits:

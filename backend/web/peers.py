@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -36,6 +37,13 @@ def _peer(request: Request, trusted: Sequence[Network]) -> Address | None:
             break
         peer = closer
     return peer
+
+
+def untrusted(scope: Scope, trusted: Sequence[Network]) -> str | None:
+    """The peer itself, when nothing that it says of others is believed; None for one of our proxies."""
+    client = scope.get("client")
+    peer = _parse(client[0]) if client else None
+    return None if peer is None or _is_inside(peer, trusted) else str(peer)
 
 
 def _parse(text: str) -> Address | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,16 @@ from backend.errors import Unauthorized
 from backend.model import Caller
 from backend.steps.browse import Workload
 from backend.tail import Tail
+from backend.web import metrics
 from backend.web.keyring import Keyring
 from backend.web.limits import Limits
 from backend.web.peers import Network
+from backend.web.proxies import Lookout
+from backend.web.recent import Recent
 from backend.web.streams import Places
+
+READINESS_S = 2.0  # the check of the storage writes a file
+METRICS = 5  # scrapes that are counted anew in so many seconds
 
 
 def refuse_signed(_request: Request) -> None:
@@ -37,6 +44,8 @@ class Site:
     `check_signed` raises a Problem unless the request's signed URL is genuine and in time.
     `readiness` answers {check: {"ok": bool, "why": str | None}}; `workload` is for the metrics.
     `places` are those of open streams, `tail` is what they hear events from.
+    `lookout` sees proxies that are not trusted.
+    `recent_readiness` and `recent_metrics` are what strangers may ask for as often as they like.
     """
 
     ctx: Context
@@ -49,11 +58,22 @@ class Site:
     workload: Callable[[], Awaitable[Workload]] | None = None
     places: Places = field(default_factory=Places)
     tail: Tail = field(init=False)
+    lookout: Lookout = field(init=False)
+    recent_readiness: Recent[Mapping[str, Any]] = field(init=False)
+    recent_metrics: Recent[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tail", Tail(self.ctx))
+        object.__setattr__(self, "lookout", Lookout(self.trusted_proxies))
+        object.__setattr__(self, "recent_readiness", Recent(self.readiness, READINESS_S))
+        object.__setattr__(self, "recent_metrics", Recent(self._scrape, METRICS, METRICS))
 
     def stop(self) -> None:
         """The service is stopping: streams end, and what clients brought is not looked at for long any more."""
         self.tail.stop()
         self.ctx.cage.stop()
+
+    async def _scrape(self) -> bytes:
+        if self.workload is not None:
+            metrics.weigh(await self.workload(), self.ctx.providers)
+        return await asyncio.to_thread(metrics.render)  # hundreds of series take longer than others should wait

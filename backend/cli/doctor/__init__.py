@@ -81,6 +81,7 @@ async def _run(settings: Settings, found: list[list[Check]]) -> None:
         "REPLICATE_BASE_URL": network.replicate(settings, http),
         "NGROK_URL" if settings.ngrok_url else "BASE_URL": network.addresses(settings, http),
         "AUTH_MODE": network.access(settings),
+        "TRUSTED_PROXIES": network.proxies(settings, http),
     }
     ended = await asyncio.gather(*(asyncio.wait_for(each, CHECK_S) for each in looks.values()), return_exceptions=True)
     found.append([check for name, end in zip(looks, ended, strict=True) for check in _told(name, end)])

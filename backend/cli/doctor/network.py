@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -108,3 +109,28 @@ async def access(settings: Settings) -> list[Check]:
     if is_loopback(settings.client_url) and not settings.ngrok_url:
         return [Check("AUTH_MODE", "", State.WARN, "no key is needed: for development on this machine only")]
     return [Check("AUTH_MODE", "", State.FAIL, "dev is refused unless BASE_URL is loopback and NGROK_URL not set")]
+
+
+async def proxies(settings: Settings, http: Http) -> list[Check]:
+    """Whether the running service is called through a proxy that it does not know."""
+    name, where = "TRUSTED_PROXIES", f"{settings.client_url}/metrics"
+    try:
+        answer = await http.call("GET", where, total_s=ASK_S)
+    except NetworkError:
+        answer = None
+    seen = _untrusted(answer.body) if answer is not None and answer.status == 200 else None
+    if seen:
+        advice = (
+            "requests came through a proxy that it does not name: all clients behind it count as one address; the log "
+            "names it (`untrusted_proxy`)"
+        )
+        return [Check(name, "", State.WARN, advice)]
+    told = "the running service saw no other" if seen == 0 else f"no service could be asked at {where}"
+    advice = "your proxies, whose X-Forwarded-For is believed when failed attempts are counted by address"
+    return [Check(name, "", State.OK, f"{advice}; {told}")]
+
+
+def _untrusted(metrics: bytes) -> int | None:
+    """How many forwarded requests were not believed, by a service's own count; None when that is none of ours."""
+    found = re.search(rb"^reelhook_untrusted_forwarded_total (\d+)", metrics, re.MULTILINE)
+    return int(found[1]) if found else None
