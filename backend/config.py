@@ -53,7 +53,9 @@ class Settings(BaseSettings):
     max_unfinished_per_client: int = Field(10_000, ge=1, description="generations a client may have unfinished")
     max_asset_mb: int = Field(200, ge=1, le=5_000, description="the largest asset")
     max_output_mb: int = Field(2_000, ge=1, le=20_000, description="the largest output that is stored")
-    history_days: int = Field(90, ge=1, le=3650, description="how long events and received webhooks are kept")
+    history_days: int = Field(
+        90, ge=1, le=3650, description="how long events, received webhooks and the audit log are kept"
+    )
     min_free_mb: int = Field(200, ge=0, description="free disk below which nothing new is accepted")
 
     _port: int = PrivateAttr(8000)
