@@ -103,7 +103,7 @@ def only_process(path: Path, role: str) -> Iterator[bool]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = path.with_name(f"{path.name}.{role if shared else 'process'}.lock")
-        opened = open(name, "a", opener=lambda path, flags: os.open(path, flags, 0o600))
+        opened = os.fdopen(os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a")
     except OSError as error:
         raise SettingsError(f"DATABASE_URL: {error.filename}: {error.strerror}") from error
     with opened as lock:

@@ -20,7 +20,7 @@ from api_service import Service, Tenant, form, png, running
 from emulating import emulating, until
 from gateway import gateway, new_gateway
 
-from backend import ids
+from backend import app, ids
 from backend.backup import restoring, taking
 from backend.cli.processes import environment
 from backend.config import Settings
@@ -474,6 +474,18 @@ def test_a_start_is_told_with_its_settings_and_no_secret_in_them(tmp_path: Path)
     assert told["REPLICATE_API_KEY"] != told["DATA_KEY"]
     assert "canary" not in started["new_values"] and "r8_" not in started["new_values"]
     assert (shown[0]["actor"], shown[0]["key_id"], shown[0]["address"]) == ("dev", None, "127.0.0.1")
+
+
+async def test_settings_that_cannot_be_noted_keep_nobody_from_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_off(*_: Any, **__: Any) -> None:
+        raise Unavailable("The disk is full.")
+
+    async with app.open_context(settings(tmp_path)) as ctx:
+        monkeypatch.setattr(audit, "record", break_off)
+        await app._note_settings(ctx)
+    assert rows(tmp_path) == []
 
 
 def test_the_command_reads_the_log_of_a_running_service(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ COMMANDS = {
     "watch": "--campaign --client --out --json",
     "retry": "--json",
     "cancel": "--json",
+    "audit": "--action --client --by --object --after --before --limit --cursor --json --url --key",
     "mcp": "--campaign",
 }
 

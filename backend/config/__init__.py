@@ -75,7 +75,9 @@ class Settings(BaseSettings):
         50, gt=0, le=1_000_000, allow_inf_nan=False, description="what a client may keep here: files, texts, rows"
     )
     write_rate_limit: Rate = Field("300/minute", description="requests a key may make that change something")
-    history_days: int = Field(90, ge=1, le=3650, description="how long events and received webhooks are kept")
+    history_days: int = Field(
+        90, ge=1, le=3650, description="how long events, received webhooks and the audit log are kept"
+    )
     min_free_mb: int = Field(200, ge=0, le=10_000_000, description="free disk below which nothing new is accepted")
 
     _port: int = PrivateAttr(8000)

@@ -26,10 +26,13 @@ def _known(action: str) -> str:
     return action
 
 
+Action = Annotated[str, pydantic.AfterValidator(_known), Field(json_schema_extra={"enum": list(ACTIONS)})]
+
+
 class AuditQuery(Page):
     """Filters of the audit log."""
 
-    action: Annotated[str, pydantic.AfterValidator(_known)] | None = None
+    action: Action | None = None
     client_id: Name | None = Field(None, description="whose things were changed")
     key_id: Name | None = Field(None, description="the key it was done with")
     object_id: Name | None = Field(None, description="what was changed")
