@@ -28,7 +28,7 @@ from backend.http import Http
 from backend.logs import output
 from backend.media.cage import Cage
 from backend.migrate import MigrationError, migrate
-from backend.model import Caller
+from backend.people import Caller
 from backend.providers.base import Provider
 from backend.providers.replicate import Replicate
 from backend.steps import own, tidy

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from backend.model import COMPLETED, Asset, Generation
+from backend.model import COMPLETED, Generation
+from backend.people import Asset
 
 FRAMES = ("first", "last")
 MOST_FILES = 64  # of one prediction

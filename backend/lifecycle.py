@@ -8,7 +8,7 @@ from typing import Any
 from backend import billing
 from backend.config import is_loopback, is_public
 from backend.context import Context
-from backend.db import generations
+from backend.db import generations, submits
 from backend.db.connection import Tx
 from backend.errors import NotAMove, WrongStatus
 from backend.model import (
@@ -61,7 +61,7 @@ async def _is_anothers(tx: Tx, generation: Generation, outcome: Outcome) -> bool
     """The signature is the whole account's: a prediction belongs to the one it reports to, and to one alone."""
     if outcome.webhook is not None and f"/{generation.id}/{generation.nonce}" not in outcome.webhook:
         return True
-    return await generations.known_provider_id(tx, generation.provider, outcome.provider_id)
+    return await submits.known_provider_id(tx, generation.provider, outcome.provider_id)
 
 
 async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome, owner: str | None) -> str:

@@ -17,7 +17,8 @@ from backend.context import Context
 from backend.db import assets, generations, operations
 from backend.db.connection import Tx
 from backend.errors import InvalidMedia, MediaUnavailable, NotSent, ProviderRefused, ProviderUnavailable
-from backend.model import COMPLETED, Asset, Generation
+from backend.model import COMPLETED, Generation
+from backend.people import Asset
 
 FRESH_MS = 600_000  # an output that expires sooner may be gone before the model fetches it
 LINK_LIFE_S = 7200

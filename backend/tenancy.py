@@ -5,8 +5,9 @@ from __future__ import annotations
 from backend.db import assets, clients, generations, webhook_deliveries, webhook_endpoints
 from backend.db.connection import Tx
 from backend.errors import InvalidInput, NotFound
-from backend.model import Asset, Caller, Campaign, Client, Generation
+from backend.model import Generation
 from backend.outbound import Endpoint, Outgoing
+from backend.people import Asset, Caller, Campaign, Client
 
 
 async def generation(tx: Tx, caller: Caller, id: str) -> Generation:

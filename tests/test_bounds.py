@@ -13,7 +13,8 @@ from backend.db import clients, dependencies, generations
 from backend.db.connection import SqliteDb, Tx
 from backend.ids import new_id
 from backend.migrate import migrate
-from backend.model import Campaign, Client, Failure, Generation
+from backend.model import Failure, Generation
+from backend.people import Campaign, Client
 
 CHAIN = 1500  # deeper than Python's own stack
 

@@ -27,7 +27,8 @@ from backend.db import clients, feed, generations
 from backend.db.feed import Topic
 from backend.errors import BudgetExceeded
 from backend.migrate import schema_file
-from backend.model import SUBMITTING, UNCLEAR, Campaign, Client, Failure
+from backend.model import SUBMITTING, UNCLEAR, Failure
+from backend.people import Campaign, Client
 from backend.steps import tidy
 
 IMAGE_USD, VIDEO_USD = 0.039, 0.289  # a video of a prompt has its start image made as well

@@ -16,7 +16,7 @@ from backend.db.connection import SHARED_COMMIT, SqliteDb, Tx, sqlite_path
 from backend.errors import OutOfSpace, SettingsError, Unavailable
 from backend.ids import new_id
 from backend.migrate import migrate
-from backend.model import Client
+from backend.people import Client
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ from pathlib import Path
 from backend.db import clients
 from backend.db.connection import SqliteDb
 from backend.ids import new_id
-from backend.model import Client
+from backend.people import Client
 
 async def main():
     db = await SqliteDb.open(Path(sys.argv[1]))

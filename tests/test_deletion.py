@@ -21,7 +21,8 @@ from backend import filing, references
 from backend.db import generations, operations
 from backend.db.connection import Tx
 from backend.errors import ReelhookError
-from backend.model import CANCELED, PROCESSING, QUEUED, STORING, SUBMITTING, UNCLEAR, Caller, Failure
+from backend.model import CANCELED, PROCESSING, QUEUED, STORING, SUBMITTING, UNCLEAR, Failure
+from backend.people import Caller
 from backend.providers import signatures
 from backend.steps import bring, collect, own, receive, tidy, watch
 from backend.worker import LEASE_MS

@@ -29,7 +29,7 @@ from backend.db.connection import SqliteDb, Tx
 from backend.errors import OutOfSpace, StorageFull, Unavailable
 from backend.ids import new_id
 from backend.migrate import migrate
-from backend.model import Client
+from backend.people import Client
 from backend.storage import folder as storage_folder
 
 ENDS_WITHIN_S = 6

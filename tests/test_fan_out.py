@@ -25,8 +25,9 @@ from backend.db import webhook_endpoints as endpoints
 from backend.db.connection import SqliteDb, Tx
 from backend.ids import new_id
 from backend.migrate import migrate
-from backend.model import Campaign, Client, Delivery, Event, Generation
+from backend.model import Delivery, Event, Generation
 from backend.outbound import SHORT_ANSWER, Attempt, Endpoint
+from backend.people import Campaign, Client
 from backend.steps import release, subscribe, tidy
 
 INSIDE = {"webhook_allow_cidrs": "127.0.0.0/8"}

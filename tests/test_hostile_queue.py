@@ -17,7 +17,8 @@ from backend.backlog import AGAIN_AFTER_S
 from backend.config import Settings
 from backend.db import generations
 from backend.db.connection import Tx
-from backend.model import Caller, Generation
+from backend.model import Generation
+from backend.people import Caller
 from backend.steps import browse, request, submit
 from backend.wanted import ImageRequest
 from backend.worker import LEASE_MS

@@ -27,7 +27,7 @@ LAYERS: list[list[str]] = [
     ["context", "datakey"],
     ["providers"],
     ["db", "storage", "http", "media", "catalog"],
-    ["model", "outbound", "errors", "config"],
+    ["model", "people", "outbound", "errors", "config"],
 ]
 
 # Small pure modules that anything may import, and that import nothing of ours but the bottom layer.

@@ -38,6 +38,7 @@ from backend.db import (
     repeats,
     restores,
     sources,
+    submits,
     usage,
     webhook_attempts,
     webhook_claims,
@@ -55,8 +56,9 @@ from backend.db.webhook_deliveries import Wanted
 from backend.errors import BudgetExceeded, WrongStatus
 from backend.ids import floor_id
 from backend.migrate import known, migrate, schema_file
-from backend.model import ApiKey, Asset, Caller, Campaign, Client, Delivery, Event, Failure, Generation
+from backend.model import Delivery, Event, Failure, Generation
 from backend.outbound import Attempt, Endpoint
+from backend.people import ApiKey, Asset, Caller, Campaign, Client
 
 SERVER = {"host": "127.0.0.1", "port": 5432, "user": "postgres", "database": "test"}
 
@@ -203,8 +205,8 @@ async def look(call: Watched) -> None:
     for wanted in ({"id": "a1"}, {"id": "a2"}, {"campaign_id": "k1"}, {"campaign_id": "k2"}):
         await call(sources.are_needed, **wanted)
     for offered in (("p",), ("p", "q"), ()):
-        await call(generations.hopeless, 1 << 50, offered, 1, 10)
-    await call(generations.unsent, 20)
+        await call(submits.hopeless, 1 << 50, offered, 1, 10)
+    await call(submits.unsent, 20)
     await call(dependencies.waiting_for, id_of(0), 1)
     await call(dependencies.waiting_for, id_of(0), 9)
     await call(dependencies.any_waiting, id_of(0))
@@ -248,14 +250,14 @@ async def work(call: Watched) -> None:
     await call(generations.begin, [], owner="w", now=10)
     await call(generations.begin, [id_of(0), id_of(7)], owner="w", now=10)
     await call(claims.extend_lease, id_of(0), "w", 30)
-    await call(generations.any_submitting, "m", "Übergrüße 0", {"seed": 1})
-    await call(generations.any_submitting, "m", None, {})
+    await call(submits.any_submitting, "m", "Übergrüße 0", {"seed": 1})
+    await call(submits.any_submitting, "m", None, {})
     theirs = {"provider_id": "x0", "submitted_at": 11, "progress": 0.25}
     await call(generations.move, id_of(0), "processing", now=11, owner="w", **theirs)
     await call(generations.move, id_of(0), "processing", now=11, owner="w", **theirs)
     await call(generations.note, id_of(0), status="processing", progress=0.5, polls=1)
     await call(generations.note, id_of(0), status="queued", polls=9)
-    await call(generations.known_provider_id, "p", "x0")
+    await call(submits.known_provider_id, "p", "x0")
     await call(claims.claim_due, "processing", limit=5, **{**lease, "now": 12})
     await call(generations.move, id_of(0), "storing", now=13, outputs=["http://x/ü"], outputs_expire_at=99)
     file = {"file_name": "f.png", "content_type": "image/png", "bytes": 5, "sha256": "s", "width": 1, "height": 2}

@@ -12,7 +12,8 @@ from api_service import Service, Tenant, png, running
 from webserving import Answer
 
 from backend.errors import Conflict
-from backend.model import Caller, Kind
+from backend.model import Kind
+from backend.people import Caller
 from backend.steps import retry as step
 from backend.steps.retry import MOST
 

@@ -17,7 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from backend.context import Context
-from backend.model import ApiKey, Caller
+from backend.people import ApiKey, Caller
 from backend.web import limits, stack
 from backend.web.attempts import Attempts
 from backend.web.keyring import Keyring

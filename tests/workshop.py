@@ -22,7 +22,8 @@ from backend.app import open_context
 from backend.config import Settings
 from backend.context import Context, now_ms
 from backend.db import generations
-from backend.model import FINAL, Caller, Generation
+from backend.model import FINAL, Generation
+from backend.people import Caller
 from backend.steps import collect, own, submit, watch
 from backend.web import server
 from backend.worker import LEASE_MS, Worker

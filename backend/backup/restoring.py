@@ -24,7 +24,7 @@ from backend.db import audit, claims, keys, restores, schema, snapshot
 from backend.db.audit import Subject
 from backend.db.connection import sqlite_path
 from backend.errors import NotFound, ReelhookError, StorageFull
-from backend.model import ApiKey
+from backend.people import ApiKey
 from backend.shown import time
 from backend.steps import hold
 from backend.storage import Storage, check_name, open_storage

@@ -11,7 +11,7 @@ from backend.cli.options import Json
 from backend.cli.output import plain, print_json, say, size
 
 if TYPE_CHECKING:
-    from backend.model import ApiKey
+    from backend.people import ApiKey
 
 NAMES_SHOWN = 5
 

@@ -16,7 +16,7 @@ from backend.cli.output import print_json, print_table, say
 if TYPE_CHECKING:
     from backend.context import Context
     from backend.db.connection import Tx
-    from backend.model import ApiKey
+    from backend.people import ApiKey
     from backend.steps.own import NewKey
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any
 from backend.db.connection import Row, Tx
 from backend.ids import floor_id, new_id
 from backend.migrate import user_name
-from backend.model import Caller
+from backend.people import Caller
 
 ACTIONS = (
     "asset.deleted",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from backend.db import holdings, webhook_endpoints
 from backend.db.connection import Row, Tx
 from backend.db.holdings import Held
-from backend.model import Campaign, Client
+from backend.people import Campaign, Client
 
 BITE = 500  # rows that are marked at once
 _COLUMNS = (

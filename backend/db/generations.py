@@ -49,7 +49,7 @@ async def insert(tx: Tx, generation: Generation) -> None:
     Raises BudgetExceeded.
     """
     await balances.reserve(tx, generation)
-    values = {name: _write(getattr(generation, name, None)) for name in _NAMES}
+    values = {name: written(getattr(generation, name, None)) for name in _NAMES}
     text_bytes = holdings.size(*(values[name] for name in _TEXTS))
     await tx.run(_INSERT, **values, text_bytes=text_bytes)
     await holdings.add(tx, generation.client_id, Held(text_bytes=text_bytes, generations=1))
@@ -158,7 +158,7 @@ async def correct(tx: Tx, old: Generation, now: int, bill: Mapping[str, Any], **
         id=old.id,
         charged=int(bill["possibly_charged"]),
         actual=bill["cost_actual_micros"],
-        told=old.bill_told or _write(told),
+        told=old.bill_told or written(told),
         was_charged=int(old.possibly_charged),
         was_actual=-1 if old.cost_actual_micros is None else old.cost_actual_micros,
         **facts,
@@ -168,73 +168,6 @@ async def correct(tx: Tx, old: Generation, now: int, bill: Mapping[str, Any], **
     await balances.correct(tx, old, read(row), now)
     await usage.correct(tx, old, read(row))
     return True
-
-
-async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[str, Any]) -> bool:
-    """Whether the same request is being sent right now: its prediction must not be taken for another's."""
-    row = await tx.one(
-        """
-        SELECT id FROM generations WHERE status = 'submitting' AND model = :model
-        AND status IN ('submitting', 'unclear', 'processing', 'storing')
-        AND COALESCE(prompt, '') = :prompt AND params = :params LIMIT 1
-        """,
-        model=model,
-        prompt=prompt or "",
-        params=_write(params),
-    )
-    return row is not None
-
-
-async def known_provider_id(tx: Tx, provider: str, provider_id: str) -> bool:
-    """Whether a generation has this prediction already."""
-    row = await tx.one(
-        "SELECT id FROM generations WHERE provider = :provider AND provider_id = :provider_id LIMIT 1",
-        provider=provider,
-        provider_id=provider_id,
-    )
-    return row is not None
-
-
-async def hopeless(tx: Tx, before: int, offered: tuple[str, ...], now: int, limit: int) -> list[str]:
-    """Rows older than this that were tried and put off, or whose provider is not offered, or that wait for nothing.
-
-    What is due is none of them: it has not been tried again yet.
-    """
-    names = {f"name{number}": name for number, name in enumerate(offered or ("",))}
-    rows = await tx.all(
-        f"""
-        SELECT id FROM generations WHERE status = 'queued' AND created_at < :before
-        AND lease_owner IS NULL AND (
-          (due_at > :now AND polls > 0) OR provider NOT IN ({", ".join(":" + name for name in names)})
-        )
-        UNION ALL
-        SELECT id FROM generations WHERE status = 'waiting' AND created_at < :before
-        AND NOT EXISTS (SELECT 1 FROM dependencies WHERE generation_id = generations.id)
-        LIMIT :limit
-        """,  # noqa: S608
-        before=before,
-        now=now,
-        limit=limit,
-        **names,
-    )
-    return [row["id"] for row in rows]
-
-
-async def unsent(tx: Tx, limit: int) -> list[Generation]:
-    """Rows of which no answer of a provider is known: those not sent yet, and those just being sent."""
-    rows = await tx.all(
-        f"""
-        SELECT {COLUMNS} FROM generations WHERE id IN (
-          SELECT id FROM generations WHERE status = 'queued'
-          UNION ALL SELECT id FROM generations WHERE status = 'waiting'
-          UNION ALL SELECT id FROM generations WHERE status = 'submitting'
-          AND status IN ('submitting', 'unclear', 'processing', 'storing')
-          LIMIT :limit
-        ) ORDER BY id
-        """,  # noqa: S608
-        limit=limit,
-    )
-    return [read(row) for row in rows]
 
 
 async def delete(tx: Tx, id: str) -> None:
@@ -290,13 +223,14 @@ async def _update(tx: Tx, id: str, fields: dict[str, Any], condition: str, owner
     fence = " AND lease_owner = :owner" if owner else ""
     return await tx.one(
         f"UPDATE generations SET {changes} WHERE id = :id AND {condition}{fence} RETURNING {COLUMNS}",  # noqa: S608
-        **{name: _write(value) for name, value in fields.items()},
+        **{name: written(value) for name, value in fields.items()},
         id=id,
         **({"owner": owner} if owner else {}),
     )
 
 
-def _write(value: Any) -> Any:
+def written(value: Any) -> Any:
+    """A value as its column holds it: JSON as text, flags as numbers."""
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return int(value) if isinstance(value, bool) else value

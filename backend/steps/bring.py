@@ -31,7 +31,7 @@ from backend.errors import (
     Unanswered,
     Unavailable,
 )
-from backend.model import Asset, Caller
+from backend.people import Asset, Caller
 from backend.places import Places
 
 Look = Callable[[Coroutine[Any, Any, media.Probe]], Awaitable[media.Probe]]

@@ -28,8 +28,9 @@ from backend.db.lists import Filters
 from backend.db.webhook_deliveries import Wanted
 from backend.errors import InvalidInput, Unavailable
 from backend.ids import is_id
-from backend.model import IN_FLIGHT, SHOWN, ApiKey, Asset, Caller, Campaign, Client, Generation
+from backend.model import IN_FLIGHT, SHOWN, Generation
 from backend.outbound import ANSWER_BYTES, Attempt, Endpoint, Outgoing
+from backend.people import ApiKey, Asset, Caller, Campaign, Client
 
 MOST_SCANS = 10
 LISTED_CHARACTERS = 1_000  # of each receiver's answer in a list

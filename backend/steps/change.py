@@ -11,17 +11,8 @@ from backend.db import audit, generations, operations, sources, webhook_deliveri
 from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.errors import Conflict, NotFound
-from backend.model import (
-    CANCELED,
-    FINAL,
-    PROCESSING,
-    QUEUED,
-    STORING,
-    WAITING,
-    Caller,
-    Generation,
-    Kind,
-)
+from backend.model import CANCELED, FINAL, PROCESSING, QUEUED, STORING, WAITING, Generation, Kind
+from backend.people import Caller
 
 TOLD_BITE = 50  # webhooks to clients that go at once: each has up to ten attempts
 

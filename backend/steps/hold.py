@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from backend import lifecycle
 from backend.context import Context
-from backend.db import dependencies, generations
+from backend.db import dependencies, generations, submits
 from backend.db.connection import Tx
 from backend.model import QUEUED, SUBMITTING, UNCLEAR, WAITING, Generation
 
@@ -21,7 +21,7 @@ async def hold_unsent(ctx: Context, since: int) -> int:
     """
 
     async def work(tx: Tx) -> int:
-        rows = await generations.unsent(tx, BITE)
+        rows = await submits.unsent(tx, BITE)
         for row in rows:
             await _hold(tx, ctx, row, since)
         return len(rows)

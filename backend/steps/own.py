@@ -15,7 +15,7 @@ from backend.db import audit, balances, clients, keys, sources
 from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.errors import Conflict, InvalidInput, NotFound
-from backend.model import ApiKey, Caller, Campaign, Client
+from backend.people import ApiKey, Caller, Campaign, Client
 from backend.shown import dollars, time
 
 DEV_CLIENT = "dev"

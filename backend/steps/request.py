@@ -12,7 +12,8 @@ from backend.context import Context
 from backend.db import assets, balances, clients, dependencies, generations
 from backend.db.connection import Tx
 from backend.errors import InvalidInput, NotFound, OutOfSpace
-from backend.model import ACTIVE, COMPLETED, QUEUED, WAITING, Caller, Campaign, Generation, Kind
+from backend.model import ACTIVE, COMPLETED, QUEUED, WAITING, Generation, Kind
+from backend.people import Caller, Campaign
 from backend.wanted import VideoRequest, Wanted
 
 _OPTIONS = ("aspect_ratio", "duration", "mode", "resolution", "negative_prompt", "seed")

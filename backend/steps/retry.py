@@ -13,7 +13,8 @@ from backend.context import Context
 from backend.db import balances, dependencies, generations
 from backend.db.connection import Tx
 from backend.errors import Conflict, NotFound
-from backend.model import COMPLETED, FINAL, QUEUED, WAITING, Caller, Generation, Kind
+from backend.model import COMPLETED, FINAL, QUEUED, WAITING, Generation, Kind
+from backend.people import Caller
 
 MOST = 50  # generations that one retry makes
 

@@ -13,7 +13,7 @@ from backend.db import holdings, usage
 from backend.db.holdings import Held
 from backend.db.usage import DAY_MS, SUMS, Scope, Sum
 from backend.errors import InvalidInput
-from backend.model import Caller
+from backend.people import Caller
 
 MOST_GROUPS = 10_000
 MOST_SUMS = 50_000  # of each model in each group

@@ -13,8 +13,9 @@ from backend.db.connection import Tx
 from backend.db.holdings import Held
 from backend.errors import Conflict, NotFound
 from backend.logs import redact
-from backend.model import Caller, Event
+from backend.model import Event
 from backend.outbound import PENDING, ROTATION_MS, TEST, ClientSecret, Endpoint, Outgoing, new_secret, retiring
+from backend.people import Caller
 
 MOST_ENDPOINTS = 50  # of one client: each gets a row with every event
 BY_HAND = "It was disabled by hand."

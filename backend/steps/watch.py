@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from backend import billing, lifecycle
 from backend.context import Context
-from backend.db import claims, generations
+from backend.db import claims, generations, submits
 from backend.db.connection import Tx
 from backend.errors import ProviderRefused, ProviderUnavailable
 from backend.ids import is_id
@@ -90,7 +90,7 @@ async def give_up_queued(ctx: Context) -> int:
     now = ctx.now()
     before, offered = now - QUEUE_LIMIT_MS, tuple(ctx.providers)
     failure = Failure("provider_unavailable", "No provider could take it within a day.", retryable=True)
-    ids = await ctx.db.read(lambda tx: generations.hopeless(tx, before, offered, now, 100))
+    ids = await ctx.db.read(lambda tx: submits.hopeless(tx, before, offered, now, 100))
 
     async def end(tx: Tx, id: str) -> bool:
         row = await generations.get(tx, id)
@@ -181,7 +181,7 @@ async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bo
         return f"/{row.id}/{row.nonce}" in candidate.webhook
     if row.source or candidate.model != row.model or not _same_request(ctx, row, candidate):
         return False
-    return not await generations.any_submitting(tx, row.model, row.prompt, row.params)
+    return not await submits.any_submitting(tx, row.model, row.prompt, row.params)
 
 
 def _sent_between(row: Generation) -> tuple[int, int]:

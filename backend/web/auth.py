@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from backend.errors import Unauthorized
-from backend.model import ApiKey, Caller
+from backend.people import ApiKey, Caller
 from backend.web import peers
 
 if TYPE_CHECKING:

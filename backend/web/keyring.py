@@ -24,7 +24,7 @@ import bcrypt
 import structlog
 
 from backend.errors import ReelhookError, TooManyRequests, Unauthorized, Unavailable
-from backend.model import ApiKey
+from backend.people import ApiKey
 from backend.steps.own import COST, fingerprint
 from backend.web.attempts import Attempts
 

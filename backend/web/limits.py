@@ -22,7 +22,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backend.errors import TooManyRequests
-from backend.model import Caller, Kind
+from backend.model import Kind
+from backend.people import Caller
 
 T = TypeVar("T")
 # A webhook is a test or a replay, which call anybody's address; a write is whatever may change something.

@@ -13,7 +13,8 @@ from starlette.responses import Response, StreamingResponse
 from backend import filing, links
 from backend.context import Context
 from backend.errors import BadRange, Conflict, NotFound
-from backend.model import Caller, Generation
+from backend.model import Generation
+from backend.people import Caller
 from backend.steps import browse
 from backend.web.inputs import Query
 from backend.web.operation import Call, operation

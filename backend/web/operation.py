@@ -22,7 +22,7 @@ from starlette.routing import Route
 from backend.context import Context
 from backend.errors import Forbidden, NotFound
 from backend.ids import is_id
-from backend.model import Caller
+from backend.people import Caller
 from backend.web import auth, bodies, inputs, limits
 from backend.web.site import Site
 

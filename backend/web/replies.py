@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from backend.db.connection import Tx
-from backend.model import Caller
+from backend.people import Caller
 from backend.steps import repeat
 from backend.steps.repeat import Answer, Idempotency
 from backend.web.operation import Call

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from backend.context import Context
 from backend.db import keys
-from backend.model import Caller
+from backend.people import Caller
 from backend.steps import browse
 from backend.web import limits, mcp, media, stack, webhooks  # noqa: F401  most register their operations
 from backend.web.api import (  # noqa: F401

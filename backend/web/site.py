@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from backend.context import Context
 from backend.errors import Unauthorized
-from backend.model import Caller
+from backend.people import Caller
 from backend.steps.browse import Workload
 from backend.tail import Tail
 from backend.web import metrics

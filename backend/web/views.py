@@ -9,7 +9,7 @@ import pydantic
 
 from backend import links
 from backend.context import Context
-from backend.model import ApiKey, Asset, Campaign, Client
+from backend.people import ApiKey, Asset, Campaign, Client
 from backend.shown import Shown, dollars, time
 
 

@@ -24,7 +24,8 @@ from backend.context import Context
 from backend.db import claims
 from backend.emulator.options import WEBHOOK_SECRET
 from backend.http import Http
-from backend.model import Caller, Generation
+from backend.model import Generation
+from backend.people import Caller
 from backend.providers import signatures
 from backend.steps import own, receive, submit, tidy, watch
 from backend.web import server

@@ -15,7 +15,7 @@ from backend import quota, tenancy
 from backend.context import Context
 from backend.db.connection import Tx
 from backend.errors import TooLarge
-from backend.model import Asset
+from backend.people import Asset
 from backend.steps import bring, browse, repeat, request
 from backend.steps.repeat import Answer, Idempotency
 from backend.wanted import Strict, Url

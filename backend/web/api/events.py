@@ -12,7 +12,8 @@ from starlette.responses import Response
 from backend.db.feed import Topic
 from backend.errors import InvalidInput
 from backend.ids import floor_id, is_id
-from backend.model import EVENT_TYPES, FINAL, Caller
+from backend.model import EVENT_TYPES, FINAL
+from backend.people import Caller
 from backend.steps import browse
 from backend.tail import PROGRESS
 from backend.web import auth

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from backend.context import Context
 from backend.db.connection import Tx
 from backend.db.webhook_deliveries import Wanted
-from backend.model import Caller
 from backend.outbound import Outgoing
+from backend.people import Caller
 from backend.steps import browse, subscribe
 from backend.steps.repeat import Answer
 from backend.wanted import Nothing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from backend import tenancy
 from backend.db.connection import Tx
 from backend.errors import InvalidInput
-from backend.model import Campaign
+from backend.people import Campaign
 from backend.steps import own
 from backend.web.operation import Call
 

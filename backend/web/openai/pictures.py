@@ -15,7 +15,7 @@ from starlette.datastructures import UploadFile
 from backend import room
 from backend.context import Context
 from backend.errors import InvalidInput
-from backend.model import Asset
+from backend.people import Asset
 from backend.steps import bring
 from backend.web import uploads
 from backend.web.openai.asked import Reference

@@ -16,7 +16,8 @@ from backend.db.connection import Tx
 from backend.db.lists import Filters
 from backend.errors import InvalidInput, NotFound, TooLarge
 from backend.ids import is_id
-from backend.model import Asset, Caller, Generation
+from backend.model import Generation
+from backend.people import Asset, Caller
 from backend.steps import bring, browse, change, repeat, request
 from backend.steps.repeat import Answer, Idempotency
 from backend.wanted import VideoRequest

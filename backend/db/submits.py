@@ -1,0 +1,76 @@
+"""Questions about what was sent to a provider, and what was not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backend.db.connection import Tx
+from backend.db.generations import COLUMNS, read, written
+from backend.model import Generation
+
+
+async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[str, Any]) -> bool:
+    """Whether the same request is being sent right now: its prediction must not be taken for another's."""
+    row = await tx.one(
+        """
+        SELECT id FROM generations WHERE status = 'submitting' AND model = :model
+        AND status IN ('submitting', 'unclear', 'processing', 'storing')
+        AND COALESCE(prompt, '') = :prompt AND params = :params LIMIT 1
+        """,
+        model=model,
+        prompt=prompt or "",
+        params=written(params),
+    )
+    return row is not None
+
+
+async def known_provider_id(tx: Tx, provider: str, provider_id: str) -> bool:
+    """Whether a generation has this prediction already."""
+    row = await tx.one(
+        "SELECT id FROM generations WHERE provider = :provider AND provider_id = :provider_id LIMIT 1",
+        provider=provider,
+        provider_id=provider_id,
+    )
+    return row is not None
+
+
+async def hopeless(tx: Tx, before: int, offered: tuple[str, ...], now: int, limit: int) -> list[str]:
+    """Rows older than this that were tried and put off, or whose provider is not offered, or that wait for nothing.
+
+    What is due is none of them: it has not been tried again yet.
+    """
+    names = {f"name{number}": name for number, name in enumerate(offered or ("",))}
+    rows = await tx.all(
+        f"""
+        SELECT id FROM generations WHERE status = 'queued' AND created_at < :before
+        AND lease_owner IS NULL AND (
+          (due_at > :now AND polls > 0) OR provider NOT IN ({", ".join(":" + name for name in names)})
+        )
+        UNION ALL
+        SELECT id FROM generations WHERE status = 'waiting' AND created_at < :before
+        AND NOT EXISTS (SELECT 1 FROM dependencies WHERE generation_id = generations.id)
+        LIMIT :limit
+        """,  # noqa: S608
+        before=before,
+        now=now,
+        limit=limit,
+        **names,
+    )
+    return [row["id"] for row in rows]
+
+
+async def unsent(tx: Tx, limit: int) -> list[Generation]:
+    """Rows of which no answer of a provider is known: those not sent yet, and those just being sent."""
+    rows = await tx.all(
+        f"""
+        SELECT {COLUMNS} FROM generations WHERE id IN (
+          SELECT id FROM generations WHERE status = 'queued'
+          UNION ALL SELECT id FROM generations WHERE status = 'waiting'
+          UNION ALL SELECT id FROM generations WHERE status = 'submitting'
+          AND status IN ('submitting', 'unclear', 'processing', 'storing')
+          LIMIT :limit
+        ) ORDER BY id
+        """,  # noqa: S608
+        limit=limit,
+    )
+    return [read(row) for row in rows]
