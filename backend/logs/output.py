@@ -137,6 +137,7 @@ class Output(io.TextIOBase):
         self._outlet = outlet
         self._descriptor = descriptor
         self._rest = ""
+        self._lock = threading.RLock()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -157,17 +158,23 @@ class Output(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Take the text, and hand on the lines that are whole."""
-        whole, end, rest = (self._rest + text).rpartition("\n")
-        if len(rest) > MOST_OF_A_LINE:
-            whole, end, rest = whole + end + rest, "", ""
-        self._rest = rest
-        self._put(whole + end)
+        if text.endswith("\n") and not self._rest:  # as every line of the log: no lock for those
+            self._put(text)
+            return len(text)
+        with self._lock:
+            whole, end, rest = (self._rest + text).rpartition("\n")
+            if len(rest) > MOST_OF_A_LINE:
+                whole, end, rest = whole + end + rest, "", ""
+            self._rest = rest
+            self._put(whole + end)
         return len(text)
 
     def flush(self) -> None:
         """Hand on what there is of a line; nothing is waited for."""
-        rest, self._rest = self._rest, ""
-        self._put(rest)
+        if self._rest:
+            with self._lock:
+                rest, self._rest = self._rest, ""
+                self._put(rest)
 
     def _put(self, text: str) -> None:
         if text and self._outlet:
