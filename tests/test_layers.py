@@ -41,7 +41,8 @@ EXCEPTIONS: dict[str, set[str]] = {}
 # An outside package and the only places that may import it: a whole layer, or one module by its dotted name.
 HOMES: dict[str, set[str]] = {
     "starlette": {"web", "emulator", "app"},
-    "uvicorn": {"app", "emulator", "web.protocol", "web.server"},
+    "uvicorn": {"app", "emulator", "http.serving", "web.server"},
+    "httptools": {"http"},
     "slowapi": {"web"},
     "sse_starlette": {"web"},
     "httpx": {"http"},

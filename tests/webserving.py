@@ -113,6 +113,7 @@ def serve(app: Any, **options: Any) -> Iterator[int]:
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         proxy_headers=False,

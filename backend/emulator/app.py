@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -35,6 +35,7 @@ def create(options: EmulatorOptions | None = None) -> Starlette:
     handlers = {
         problems.Refusal: problems.render_refusal,
         HTTPException: problems.render_http_exception,
+        ClientDisconnect: problems.render_broken_body,
     }
     return Starlette(routes=_routes(), lifespan=lifespan, exception_handlers=handlers, max_body_size=MAX_BODY_BYTES)
 

@@ -11,13 +11,14 @@ import struct
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from backend.http.serving import StrictProtocol
 
 _TRANSPORT = "reelhook.transport"
 
 
-class EmulatorProtocol(HttpToolsProtocol):
-    """uvicorn's own, plus the transport in every scope."""
+class EmulatorProtocol(StrictProtocol):
+    """The service's own, plus the transport in every scope."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

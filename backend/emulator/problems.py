@@ -82,3 +82,7 @@ async def render_http_exception(request: Request, exception: Exception) -> Respo
     raised = cast(HTTPException, exception)
     told = Refusal(raised.status_code, raised.detail, headers=dict(raised.headers or {}))
     return await render_refusal(request, told)
+
+
+async def render_broken_body(request: Request, _: Exception) -> Response:
+    return await render_refusal(request, Refusal(400, "The body ended before it was complete"))

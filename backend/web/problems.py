@@ -155,7 +155,7 @@ def problem_of(error: Exception) -> Problem | None:
         case StorageFull():
             return OutOfSpace(retry_after=60)
         case ClientDisconnect():
-            return InvalidJson("The client went away before its request was complete.", code="disconnected")
+            return InvalidJson("The body ended before it was complete, or is no HTTP.", code="disconnected")
     return None
 
 

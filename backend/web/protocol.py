@@ -1,18 +1,17 @@
-"""uvicorn's HTTP protocol with the bounds it lacks: for what a request sends, and for connections that only wait."""
+"""The HTTP protocol with bounds: for what a request sends, and for connections that only wait."""
 
 from __future__ import annotations
 
 import asyncio
 import enum
 import fcntl
-import json
 import termios
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from backend.http.serving import StrictProtocol, write_refusal
 
 HEAD_WITHIN_S = 15.0
 MAX_HEAD_BYTES = 64 << 10
@@ -34,7 +33,7 @@ class Stage(enum.Enum):
     IDLE = enum.auto()  # we wait for the next one
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(StrictProtocol):
     """Closes connections that send nothing, drip, never stop sending, or do not read their answers.
 
     When the house is nearly full, whoever needs its place least makes room for who comes: a thousand
@@ -49,10 +48,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _watch: asyncio.TimerHandle | None = None  # runs while an answer waits to be taken
     _untaken_bytes = 0
     _taken_at = 0.0
-    _leaving = False
     _gone = False
     _stops = False  # the server does: then nobody is waited for who takes nothing
-    _running: RequestResponseCycle | None = None
 
     def __init__(self, *args: Any, stopping: Callable[[], None] | None = None, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -69,24 +66,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
-        self._line = transport
-        super().connection_made(cast(asyncio.Transport, _Polite(transport, self)))
+        super().connection_made(transport)
         self._enter(Stage.HEAD, HEAD_WITHIN_S)
         if self.limit_concurrency and len(self.connections) > self.limit_concurrency * CROWDED:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks: nobody is there."""
-        self._leaving = self._gone = True
+        self._is_leaving = self._gone = True
         self._set_clock(None)
         self._stop_watch()
         if self._running is not None:
             self._running.disconnected = not self._running.response_complete  # uvicorn tells the newest request alone
         super().connection_lost(exc)
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         """Start the clock for a further request; waiting between requests is uvicorn's keep-alive."""
@@ -104,7 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._enter(Stage.BODY)
         if len(self.pipeline) >= MOST_PIPELINED:
-            self._end()
+            self.end()
         if not self.transport.is_closing():
             super().on_headers_complete()
 
@@ -112,15 +104,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """A piece of the body: it goes on."""
         self._framing_bytes = 0
         self._seen_at = self.loop.time()
-        if not self._leaving:
-            super().on_body(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole: now they wait for us, unless it was answered long before."""
-        if self._leaving:
-            self._end()
-            return
         super().on_message_complete()
+        if self._is_leaving:
+            return
         if self.cycle.response_complete:
             self._enter(Stage.IDLE, self.timeout_keep_alive)
         else:
@@ -142,33 +132,32 @@ class BoundedProtocol(HttpToolsProtocol):
         """Weigh what comes as long as it is no body; the parser keeps all of it in memory."""
         self._framing_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._is_leaving:
+            if self._framing_bytes > (MAX_HEAD_BYTES if self._fault else MAX_FRAMING_BYTES):
+                self.end()
+        elif self._fault is not None or self._line.is_closing():
             return
-        if self._stage is Stage.HEAD:
+        elif self._stage is Stage.HEAD:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response("The request's head is too large.")
         elif self._stage is Stage.BODY and self._framing_bytes > MAX_FRAMING_BYTES:
-            self._end()
+            self.end()
         elif self._stage is Stage.IDLE and self._clock is None and self.timeout_keep_alive_task is None:
             self._set_clock(HEAD_WITHIN_S)  # empty lines: no request has begun, but uvicorn's keep-alive ended
 
     def send_400_response(self, msg: str) -> None:
-        """The usual shape also for what is no HTTP; the connection ends, for nobody knows where the next one begins."""
-        if self.is_leaving:
-            self._end()
-            return
-        problem = {"type": "about:blank", "title": "Bad request", "status": 400, "detail": msg}
-        body = json.dumps(problem | {"code": "invalid_request", "request_id": (id := uuid.uuid4().hex)}).encode()
-        head = (
-            "HTTP/1.1 400 Bad Request",
-            "content-type: application/problem+json",
-            f"content-length: {len(body)}",
-            f"x-request-id: {id}",
-            "connection: close",
-        )
-        self.transport.write("\r\n".join((*head, "", "")).encode() + body)
-        self._end()
+        """What is no request has no deadline: those before it are still to be answered."""
+        super().send_400_response(msg)
+        self._framing_bytes = 0
+        if not self._is_leaving:
+            self._enter(Stage.WHOLE)
+
+    def refusal(self, detail: str) -> bytes:
+        """The usual shape also for what is no HTTP."""
+        problem = {"type": "about:blank", "title": "Bad request", "status": 400, "detail": detail}
+        problem |= {"code": "invalid_request", "request_id": (id := uuid.uuid4().hex)}
+        return write_refusal(problem, f"x-request-id: {id}")
 
     def pause_writing(self) -> None:
         """An answer waits to be taken."""
@@ -178,31 +167,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """It was taken."""
         super().resume_writing()
-        if not self._leaving:
+        if not self._is_leaving:
             self._stop_watch()
 
-    def leave(self) -> None:
-        """Close, a little later while the request still comes.
+    def linger(self) -> None:
+        """Give the client time to read and to end."""
+        self._set_clock(LINGER_S)
 
-        At once would make the kernel reset the connection, and the client would lose the answer it has not read.
-        """
-        if self._leaving:
-            return
-        self._leaving = True
-        if self._stage is Stage.BODY and not self._line.is_closing():
-            self.flow.resume_reading()
-            self._set_clock(LINGER_S)
-        else:
-            self._end()
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether no further request is answered here."""
-        return self._leaving or self._line.is_closing()
-
-    def _end(self) -> None:
+    def end(self) -> None:
         """Close now; what is still in our hands goes out as long as the other side takes it."""
-        self._leaving = True
+        self._is_leaving = True
         self._set_clock(None)
         if not self._line.is_closing():
             self._line.close()
@@ -210,7 +184,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_watch()
 
     def _cut(self) -> None:
-        self._leaving = self._gone = True
+        self._is_leaving = self._gone = True
         self._line.abort()
 
     def _enter(self, stage: Stage, within_s: float | None = None) -> None:
@@ -221,7 +195,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _set_clock(self, within_s: float | None) -> None:
         if self._clock is not None:
             self._clock.cancel()
-        self._clock = None if within_s is None or self._gone else self.loop.call_later(within_s, self._end)
+        self._clock = None if within_s is None or self._gone else self.loop.call_later(within_s, self.end)
 
     def _start_watch(self) -> None:
         if self._watch is None:
@@ -268,19 +242,3 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._stage is Stage.IDLE or (self._stage is Stage.BODY and self.cycle.response_complete):
             return 2, self._seen_at
         return None if self._stage is Stage.WHOLE else (3, self._seen_at)
-
-
-class _Polite:
-    """The transport as uvicorn's own code gets it: whoever closes it leaves politely."""
-
-    def __init__(self, transport: asyncio.Transport, protocol: BoundedProtocol) -> None:
-        self._transport, self._protocol = transport, protocol
-        self.write: Callable[[bytes], None] = transport.write
-        self.close = protocol.leave
-
-    def is_closing(self) -> bool:
-        """Whether it is closed, or soon will be."""
-        return self._protocol.is_leaving
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)

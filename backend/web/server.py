@@ -106,6 +106,7 @@ def config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=cast(type[BoundedProtocol], partial(BoundedProtocol, stopping=app.state.site.tail.stop)),
+        ws="none",
         log_config=None,
         access_log=False,
         proxy_headers=False,

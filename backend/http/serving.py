@@ -1,0 +1,212 @@
+"""uvicorn's HTTP protocol, strict about what a request is: each is answered once and in its turn."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from backend.http.framing import RequestParser, find_fault
+
+LINGER_S = 2.0  # for the rest of a request that has its answer
+OLD_VERSION = "0.9"
+
+
+class Cycle(RequestResponseCycle):
+    """A request and its answer; its body may turn out to be none while the application waits for it."""
+
+    has_begun = False
+    is_broken = False
+    is_void = False
+
+    async def run_asgi(self, app: Any) -> None:
+        """Answer, unless somebody else has done so."""
+        if not self.is_void:
+            self.has_begun = True
+            await super().run_asgi(app)
+
+    # The next two hand on what is awaited: a coroutine around each would cost more than all checks together.
+
+    def send(self, message: Any) -> Coroutine[Any, Any, None]:
+        """Answer. A refusal before the request is whole is the last answer on its connection."""
+        if self.more_body and message.get("status", 0) >= 400:
+            self.keep_alive = False
+        return super().send(message)
+
+    def receive(self) -> Coroutine[Any, Any, Any]:
+        """The next piece of the body; whoever sends one that can not be read to its end counts as gone."""
+        return _gone() if self.is_broken else super().receive()
+
+
+async def _gone() -> dict[str, str]:
+    return {"type": "http.disconnect"}
+
+
+class StrictProtocol(HttpToolsProtocol):
+    """Closes the connection whenever it is in doubt where the next request begins.
+
+    That is after everything that is no request, and after a refusal that came before its request was whole.
+    """
+
+    _line: asyncio.Transport
+    _running: RequestResponseCycle | None = None  # the one that is being answered, or was last
+    _fault: str | None = None  # why nothing more is read here
+    _is_leaving = False
+    _in_head = False
+    _in_body = False
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.parser = cast(httptools.HttpRequestParser, RequestParser(self))
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Give uvicorn's own code a transport that is closed politely."""
+        self._line = transport
+        super().connection_made(cast(asyncio.Transport, _Polite(transport, self)))
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless what came before was no request."""
+        if self._fault is not None:
+            return
+        super().data_received(data)
+        # A request of that version has no headers, so their end never comes.
+        if self._in_head and self.parser is not None and self.parser.get_http_version() == OLD_VERSION:
+            self.send_400_response(f"HTTP/{OLD_VERSION} is not spoken here.")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: if it is a request's, the application gets it."""
+        version = self.parser.get_http_version()
+        if fault := find_fault(version, self.parser.get_method(), self.headers):
+            self._fault = fault
+            raise httptools.HttpParserError(fault)
+        super().on_headers_complete()
+        self._in_head, self._in_body = False, True
+        if version == "1.0":
+            self.cycle.waiting_for_100_continue = False  # such a client would take the 100 for its answer
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; of a request that has its answer nobody wants any."""
+        if not self._is_leaving:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._in_body = False
+        if self._is_leaving:
+            self.end()
+            return
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Answered: the next in line, or whoever sent no request, has its turn."""
+        super().on_response_complete()
+        if self._fault is not None:
+            self._refuse_in_turn()
+
+    def send_400_response(self, msg: str) -> None:
+        """Read nothing more, and say why once all requests before are answered."""
+        if self.is_leaving:
+            self.end()
+            return
+        self._fault = self._fault or msg
+        self._in_head = False
+        if self._in_body:
+            self._break_off(cast(Cycle, self.cycle))
+        self._refuse_in_turn()
+
+    def refusal(self, detail: str) -> bytes:
+        """The whole answer to what is no request."""
+        return write_refusal({"title": "Bad request", "status": 400, "detail": detail})
+
+    def leave(self) -> None:
+        """Close, a little later while the client still sends.
+
+        At once would make the kernel reset the connection, and the client would lose the answer it has not read.
+        """
+        if self._is_leaving:
+            return
+        self._is_leaving = True
+        if self._line.is_closing() or not (self._in_body or self._fault):
+            self.end()
+            return
+        self.flow.resume_reading()
+        if self._line.can_write_eof():
+            self._line.write_eof()
+        self.linger()
+
+    def linger(self) -> None:
+        """Give the client time to read and to end."""
+        self.loop.call_later(LINGER_S, self.end)
+
+    def end(self) -> None:
+        """Close now."""
+        self._is_leaving = True
+        self._line.close()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether no further request is answered here."""
+        return self._is_leaving or self._line.is_closing()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.__class__ = Cycle  # uvicorn makes them itself
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _break_off(self, cycle: Cycle) -> None:
+        """Take back a request whose body is broken, unless the application has it already and answers."""
+        if cycle.response_complete:
+            self.transport.close()
+        elif getattr(cycle, "has_begun", False):
+            cycle.is_broken, cycle.keep_alive = True, False
+            cycle.message_event.set()
+        else:
+            cycle.is_void = cycle.response_complete = True
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+                self.cycle = cast(RequestResponseCycle, self._running)  # the newest that is to be answered
+
+    def _refuse_in_turn(self) -> None:
+        if self._fault is None or self.is_leaving:
+            return
+        if self._running is None or self._running.response_complete:
+            self.transport.write(self.refusal(self._fault))
+            self.transport.close()
+
+
+class _Polite:
+    """The transport as uvicorn's own code gets it: whoever closes it leaves politely."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: StrictProtocol) -> None:
+        self._transport, self._protocol = transport, protocol
+        self.write: Callable[[bytes], None] = transport.write
+        self.close = protocol.leave
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or soon will be."""
+        return self._protocol.is_leaving
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def write_refusal(problem: Mapping[str, object], *headers: str) -> bytes:
+    """An answer of 400 that ends the connection, byte for byte."""
+    body = json.dumps(problem).encode()
+    head = (
+        "HTTP/1.1 400 Bad Request",
+        "content-type: application/problem+json",
+        f"content-length: {len(body)}",
+        *headers,
+        "connection: close",
+    )
+    return "\r\n".join((*head, "", "")).encode() + body
