@@ -37,10 +37,13 @@ class DevGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         dev = scope["type"] == "http" and scope["app"].state.site.dev_caller is not None
         why = _objection(scope) if dev else None
-        if why is None:
+        if why is not None:
+            problem = Forbidden(f"Dev mode answers this machine only: {why}", code="dev_mode_local_only")
+        elif dev and _is_foreign_change(scope):
+            problem = Forbidden("A page of another address asks.", code="foreign_origin")
+        else:
             await self.app(scope, receive, send)
             return
-        problem = Forbidden(f"Dev mode answers this machine only: {why}", code="dev_mode_local_only")
         await problems.render(problem, scope)(scope, receive, send)
 
 
@@ -52,21 +55,21 @@ def _objection(scope: Scope) -> str | None:
     client = scope.get("client")
     if client is not None and not is_loopback(client[0]):
         return "the request came from another machine."
-    return _objection_to_page(scope["method"], headers)
+    if not origins.names_this_machine(headers.get("host")):
+        return "the Host is not this machine."
+    if not all(origins.is_local(page) for page in headers.getlist("origin")):
+        return "the page that asks is not on this machine."
+    if "cross-site" in headers.getlist("sec-fetch-site"):
+        return "another site asks."
+    return None
 
 
-def _objection_to_page(method: str, headers: Headers) -> str | None:
-    """Pages of this machine may be looked at from one another; only our own may change something.
+def _is_foreign_change(scope: Scope) -> bool:
+    """Whether a page of another port of this machine would change something: only our own pages may.
 
     Any page can send a form or plain text to any port without asking first, so the type of a body proves nothing.
     """
-    host, pages, sites = headers.get("host"), headers.getlist("origin"), headers.getlist("sec-fetch-site")
-    if not origins.names_this_machine(host):
-        return "the Host is not this machine."
-    if not all(origins.is_local(page) for page in pages):
-        return "the page that asks is not on this machine."
-    if "cross-site" in sites:
-        return "another site asks."
-    if method not in origins.SAFE_METHODS and not origins.is_own_request(pages, sites, host):
-        return "a page of another address asks."
-    return None
+    headers = Headers(scope=scope)
+    pages, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
+    is_change = scope["method"] not in origins.SAFE_METHODS
+    return is_change and not origins.is_own_request(pages, sites, headers.get("host"))
