@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from backend import durable
@@ -40,6 +41,11 @@ def check(key: bytes, file: Path) -> None:
     """Raise SettingsError unless the content of a key file is a whole key."""
     if len(key.strip()) < LEAST_KEY:
         raise SettingsError(f"{file} is damaged: restore it from a backup, or remove it (old media links then end)")
+
+
+def of_id(keys: Sequence[bytes], id: str) -> list[bytes]:
+    """Those of the keys that have this public name."""
+    return [key for key in keys if id_of(key) == id]
 
 
 def id_of(key: bytes) -> str:

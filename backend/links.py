@@ -52,7 +52,8 @@ def check(ctx: Context, noun: str, id: str, variant: str, exp: str, sig: str, fi
     if not (exp.isascii() and exp.isdigit() and len(exp) <= 12):
         raise Forbidden("This link is not valid.", code="bad_signature")
     kid, named, signature = sig.partition(".") if "." in sig else ("", "", sig)
-    keys = [key for key in (ctx.data_key, *ctx.old_data_keys) if not named or datakey.id_of(key) == kid]
+    every = (ctx.data_key, *ctx.old_data_keys)
+    keys = datakey.of_id(every, kid) if named else every
     version, signed = "v2" if named else "v1", _of_file(variant, file)
     rights = [_signature(key, version, noun, id, signed, int(exp)).encode() for key in keys]
     given = signature.encode("utf-8", "replace")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import looking
 import pytest
 from auditor import witness
 from crashes.play import play
@@ -21,7 +22,7 @@ from emulating import TINY, Provider, emulating, png, until
 from odd_files import ODD, film, still
 from workshop import Workshop, working
 
-from backend import lifecycle, media
+from backend import lifecycle
 from backend.backup.taking import take
 from backend.config import Settings
 from backend.errors import InvalidMedia
@@ -105,7 +106,7 @@ def test_what_players_and_browsers_show_is_read(
 ) -> None:
     path, poster = tmp_path / "file", tmp_path / "poster"
     path.write_bytes(content())
-    found = media.inspect(path, poster)
+    found = looking.inspect(path, poster)
     assert (found.width, found.height) == size and poster.stat().st_size
 
 

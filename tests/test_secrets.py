@@ -308,8 +308,8 @@ def test_a_stranger_cannot_make_us_ask_for_the_secret_more_than_once_a_minute(
     assert post(bench, id, prediction, signatures.read_secret(WEBHOOK_SECRET), "true") == 200
     for minute in range(3):
         for number in range(20):
-            assert post(bench, id, prediction, b"x" * 32, f"m{minute}.{number}") == 401
-        assert len(calls) <= minute + 2
+            assert post(bench, id, prediction, b"x" * 32, f"m{minute}-{number}") == 401
+        assert 1 <= len(calls) <= minute + 2
         move_secret_time(bench, -61_000)
     bench.finished = False
 
