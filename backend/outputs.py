@@ -17,7 +17,7 @@ from backend.media import data_uris, naming
 from backend.model import Generation
 
 FETCH_LIMIT_S = 900
-LAST_ATTEMPT = 5  # after it a row is set aside
+LAST_LOOK = 5  # attempts: from then on a file is stored without a look
 LOOKS_MISSED = 3  # the provider will not have the file for ever
 
 
@@ -91,7 +91,7 @@ async def _look(ctx: Context, row: Generation, index: int, spooled: Path, poster
 
 async def _inspect(ctx: Context, row: Generation, spooled: Path, poster: Path) -> media.Probe:
     """What the file is, and its poster. Raises InvalidMedia, StorageFull, MediaUnavailable."""
-    if row.attempts >= LAST_ATTEMPT:  # whoever looked may have died of it
+    if row.attempts >= LAST_LOOK:  # whoever looked may have died of it
         raise InvalidMedia("It was not looked into, because storing it was interrupted several times.")
     try:
         return await ctx.cage.inspect(spooled, poster, place=media.OUTPUT)
