@@ -60,8 +60,7 @@ async def believe(ctx: Context) -> int:
     """Act on what was kept, oldest first; how many there were."""
     waiting = await ctx.db.read(lambda tx: deliveries.unhandled(tx, BATCH))
     if any(delivery.attempts for delivery in waiting):
-        for delivery in waiting:
-            await _believe_alone(ctx, delivery)
+        await _believe_each(ctx, waiting)
     elif waiting:
         await _believe_together(ctx, waiting)
     return len(waiting)
@@ -74,12 +73,18 @@ async def _believe_together(ctx: Context, waiting: list[Delivery]) -> None:
     await asyncio.gather(*(_believe_bite(ctx, bite) for bite in bites))
 
 
-async def _believe_alone(ctx: Context, delivery: Delivery) -> None:
-    if delivery.attempts >= MOST_ATTEMPTS:
-        await ctx.db.write(lambda tx: deliveries.mark_handled(tx, delivery.id, ctx.now(), "set aside"))
-        return
-    await ctx.db.write(lambda tx: deliveries.count_attempt(tx, delivery.id))
-    await _believe_bite(ctx, [delivery])
+async def _believe_each(ctx: Context, waiting: list[Delivery]) -> None:
+    """One after the other. What breaks off is tried again later, and those behind it do not wait for that."""
+    failed: list[BaseException] = []
+    for delivery in waiting:
+        if delivery.attempts >= MOST_ATTEMPTS:
+            await ctx.db.write(lambda tx, id=delivery.id: deliveries.mark_handled(tx, id, ctx.now(), "set aside"))  # type: ignore[misc]
+            continue
+        await ctx.db.write(lambda tx, id=delivery.id: deliveries.count_attempt(tx, id))  # type: ignore[misc]
+        ended = await asyncio.gather(_believe_bite(ctx, [delivery]), return_exceptions=True)
+        failed += [each for each in ended if each is not None]
+    if failed:
+        raise failed[0]
 
 
 async def _believe_bite(ctx: Context, bite: list[Delivery]) -> None:
