@@ -220,6 +220,63 @@ def test_a_request_that_is_turned_away_stops_no_neighbour(
         walled.ended(id, "completed")
 
 
+@pytest.mark.hazard(58)
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(429, {"detail": "Throttled."}, retry_after="3600"),
+        answer(503, "", retry_after="3600"),
+        answer(302, "", location="https://elsewhere.example/"),
+    ],
+    ids=lambda said: said[9:12].decode(),
+)
+def test_what_the_file_store_asks_for_holds_up_nobody_who_needs_no_file_of_it(
+    walled: Workshop, wall: Firewall, provider: Provider, said: bytes
+) -> None:
+    walled.ctx.catalog = _no_data_uris(walled.ctx.catalog)
+    wall.stop("/files", said)
+    video = walled.ask("video", asset_id=walled.upload(png()))["id"]
+    assert walled.submit_next() == [video]
+    image = walled.ask()["id"]
+    assert walled.submit_next() == [image]
+    finish(walled, provider, image)
+    wall.open()
+    walled.clock.forward(4000)
+    assert walled.submit_next() == [video]
+    finish(walled, provider, video)
+    walled.ended(video, "completed")
+
+
+@pytest.mark.parametrize("said", [answer(status, {"detail": "It has ended."}) for status in (404, 409, 422, 500)])
+def test_a_cancel_that_comes_too_late_and_is_turned_away_loses_no_paid_file(
+    walled: Workshop, wall: Firewall, provider: Provider, said: bytes
+) -> None:
+    wall.stop("/cancel", said)
+    id = walled.ask()["id"]
+    walled.submit_next()
+    provider.ended(walled.row(id).provider_id or "")
+    assert walled.cancel(id).status_code < 300
+    walled.clock.forward(1)
+    walled.look("processing")
+    assert walled.stage(id) == "storing"
+    walled.look("storing")
+    walled.ended(id, "completed")
+
+
+def test_a_cancel_that_is_turned_away_is_tried_again_while_it_runs(
+    walled: Workshop, wall: Firewall, provider: Provider
+) -> None:
+    provider.spoil({"kind": "delay", "on": "run", "delay_s": 60})
+    wall.stop("/cancel", answer(500), answer(500), None)
+    id = walled.ask()["id"]
+    walled.submit_next()
+    walled.cancel(id)
+    for _ in range(4):
+        walled.clock.forward(31)
+        walled.look("processing")
+    walled.ended(id, "canceled")
+
+
 def test_the_providers_own_403_still_stops_everybody_for_a_minute(walled: Workshop, wall: Firewall) -> None:
     wall.stop(
         "/predictions", answer(403, {"title": "Forbidden", "detail": "Your API token is not valid.", "status": 403})

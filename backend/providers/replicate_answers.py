@@ -97,7 +97,7 @@ def refusal(answer: Answer, now_ms: int | None = None) -> ProviderError:
 def upload_refusal(answer: Answer, now_ms: int | None = None) -> ProviderUnavailable | ProviderRefused:
     """What an answer to an upload that is not a success means: a file costs nothing, so nothing about it is unclear."""
     found = refusal(answer, now_ms)
-    passing = answer.status in words.NOT_NOW
+    passing = answer.status in words.NOT_NOW or answer.status in words.ELSEWHERE
     if isinstance(found, ProviderUnavailable) or (isinstance(found, ProviderRefused) and not passing):
         return found
     return ProviderUnavailable(f"the provider's file store answered {answer.status}")

@@ -137,11 +137,14 @@ async def _mark_unclear(ctx: Context, row: Generation, worker: str) -> None:
 
 
 async def _postpone(ctx: Context, row: Generation, worker: str, refusal: ProviderUnavailable) -> None:
-    """Nothing was accepted: back into the queue; a provider that says how long is left alone that long."""
+    """Nothing was accepted: back into the queue; a provider that says how long is left alone that long.
+
+    When it was its file store that said so, before the create, others that need no file of it go on.
+    """
     wait_s = refusal.retry_after_s
     if row.polls & (row.polls - 1) == 0:  # ever more seldom: a provider that is away concerns thousands
         log.warning("submit_put_off", generation_id=row.id, why=refusal.message, tries=row.polls + 1)
-    if wait_s is not None:
+    if wait_s is not None and row.status == SUBMITTING:
         until = ctx.now() + int(wait_s * 1000)
         await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
     backoff_s = min(2.0 ** min(row.polls, 6), LONGEST_WAIT_S)

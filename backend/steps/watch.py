@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -13,8 +14,8 @@ from backend.db import claims, generations, submits
 from backend.db.connection import Tx
 from backend.errors import ProviderRefused, ProviderUnavailable
 from backend.ids import is_id
-from backend.model import FAILED, QUEUED, UNCLEAR, WAITING, Failure, Generation
-from backend.providers.base import Listed
+from backend.model import FAILED, QUEUED, UNCLEAR, WAITING, Failure, Generation, Outcome
+from backend.providers.base import Listed, Provider
 
 SENDING_MS = 60_000  # a create that takes longer is cut off
 SKEW_MS = 120_000  # the provider's clock may differ from ours by this much
@@ -49,7 +50,7 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
         return
     stop = row.cancel_requested_at is not None and row.cancel_sent_at is None
     try:
-        outcome = await (provider.cancel(row.provider_id) if stop else provider.ask(row.provider_id))
+        outcome, is_stopping = await _hear(provider, row.provider_id, stop)
         if overdue and not stop and outcome.state == "running":
             outcome = await provider.cancel(row.provider_id)
     except ProviderUnavailable as trouble:
@@ -58,13 +59,23 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
     except ProviderRefused as refusal:
         await _after_refusal(ctx, row, worker, refusal)
         return
-    if overdue and outcome.state == "running":
+    if stop and not is_stopping and outcome.state == "running":
+        await _after_trouble(ctx, row, worker, overdue, None)
+    elif overdue and outcome.state == "running":
         await _give_up(ctx, row, worker)
     elif stop and outcome.state == "running":
         await lifecycle.postpone(ctx, row, worker, AFTER_CANCEL_MS, tries=0, cancel_sent_at=ctx.now())
     else:
         await ctx.db.write(lambda tx: lifecycle.learn(tx, ctx, row.id, outcome, owner=worker))
         ctx.wake()
+
+
+async def _hear(provider: Provider, provider_id: str, stop: bool) -> tuple[Outcome, bool]:
+    """How it stands, and whether the provider took a wish to stop it: what has ended already may not be stopped."""
+    if stop:
+        with contextlib.suppress(ProviderUnavailable, ProviderRefused):
+            return await provider.cancel(provider_id), True
+    return await provider.ask(provider_id), False
 
 
 def look_for(ctx: Context, rows: list[Generation], worker: str) -> Callable[[Generation], Awaitable[None]]:
