@@ -23,7 +23,7 @@ from backend import durable
 from backend.ids import new_id
 
 HERE = Path(__file__).parent
-WAIT_S = 30.0  # for somebody else who writes
+WAIT_S = 20.0  # for somebody else who writes
 CRITICAL_TABLES = frozenset(
     ("clients", "campaigns", "api_keys", "assets", "generations", "deliveries", "events", "idempotency_keys")
 )

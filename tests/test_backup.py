@@ -603,6 +603,9 @@ def test_what_is_no_database_or_not_ours_to_copy_is_a_sentence(studio: Path, bac
     in_a_bucket = {**place(studio), "STORAGE_URL": "s3://bucket/prefix"}
     target = tmp_path / "backup"
     refused(command("backup", target, **place(tmp_path / "nothing")), "there is no database at")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "reelhook.db").touch()
+    refused(command("backup", target, **place(tmp_path / "empty")), "has no tables of ours")
     refused(command("backup", target, **elsewhere), "use the engine's own tools")
     refused(command("backup", target, **in_a_bucket), "use the store's own tools")
     refused(command("restore", backup, **elsewhere), "use the engine's own tools")

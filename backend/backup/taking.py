@@ -78,6 +78,8 @@ def _fill(partial: Path, database: Path, storage: Storage | None) -> Manifest:
     begun_at = datetime.now(UTC)
     copy = partial / DATABASE
     snapshot.take(database, copy)
+    if not snapshot.is_ours(copy):
+        raise ReelhookError(f"{database} has no tables of ours: there is nothing to back up")
     snapshot.check(copy)
     durable.sync(copy)
     with open(disk.create(partial / SUMS), "w", encoding="ascii", newline="\n") as file:

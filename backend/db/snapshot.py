@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import ReelhookError, StorageFull
-from backend.migrate import make_private
+from backend.migrate import WAIT_S, make_private
 from backend.model import FINAL
 
 
@@ -54,6 +54,13 @@ def check(copy: Path) -> None:
             told = f"rows of {lost[0]} refer to nothing"
     if told != "ok":
         raise ReelhookError(f"{copy} is damaged: {told}")
+
+
+def is_ours(copy: Path) -> bool:
+    """Whether a copy has our record of migrations: an empty file and another program's database have none."""
+    with reading(copy, settled=True) as connection:
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'"
+        return connection.execute(query).fetchone() is not None
 
 
 def version(copy: Path) -> int:
@@ -150,7 +157,7 @@ def reading(file: Path, *, settled: bool = False) -> Iterator[sqlite3.Connection
     query = "mode=ro&immutable=1" if settled else "mode=ro"
     try:
         address = f"{file.resolve().as_uri()}?{query}"
-        with closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=30)) as connection:
+        with closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=WAIT_S)) as connection:
             connection.execute("PRAGMA trusted_schema = OFF")  # somebody else may have made the file
             yield connection
     except sqlite3.Error as error:
