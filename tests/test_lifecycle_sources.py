@@ -141,9 +141,10 @@ def test_a_retried_video_waits_for_an_end_image_that_is_unfinished(bench: Worksh
 
 def test_a_retried_video_retries_the_end_image_that_failed(shop: Workshop, provider: Provider) -> None:
     bad = {"times": 1, "match": {"prompt_contains": "the end"}}
-    provider.spoil({"kind": "failed", "error": "no", **bad}, {"kind": "delay", "delay_s": 0.5, **bad})
+    provider.spoil({"kind": "failed", "error": "no", **bad}, {"kind": "delay", "delay_s": 2, **bad})
+    asset = shop.upload(png())  # first: it may take longer than the end image, which must not have failed yet
     end = shop.ask(prompt="the end")
-    wanted = {"asset_id": shop.upload(png()), "end_image": {"image_id": end["id"]}, "mode": "pro"}
+    wanted = {"asset_id": asset, "end_image": {"image_id": end["id"]}, "mode": "pro"}
     failed = shop.ended(shop.ask("video", **wanted)["id"], "failed")
     again = shop.ended(shop.retry(failed["id"])["id"], "completed")
     assert again["source"]["end_image"]["image_id"] != end["id"]
