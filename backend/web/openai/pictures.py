@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -52,6 +53,19 @@ def of(ctx: Context, reference: Reference | None, file: UploadFile | None) -> Pi
     if len(url) > 2048:
         raise InvalidInput.of(FIELD, "A URL has at most 2,048 characters.")
     return Picture(ctx.new_id(), lambda client_id, left: bring.fetch(ctx, client_id, url, left))
+
+
+async def digest(reference: Reference | None, file: UploadFile | None) -> str:
+    """What the picture of a request is known by: in a thread, since megabytes of text would hold up everybody."""
+    if file is not None:
+        return uploads.spooled(file).sha256
+    if reference is None or reference.image_url is None:
+        return ""
+    return await asyncio.to_thread(_hash, reference.image_url)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 async def leave(ctx: Context, asset: Asset) -> None:

@@ -107,8 +107,9 @@ async def _create_from_form(call: Call, left: int) -> Response:
 async def _create(call: Call, body: VideoBody, file: UploadFile | None) -> Response:
     ctx = call.ctx
     campaign = await campaigns.of(call, body.campaign_id)
-    digest = uploads.spooled(file).sha256 if file else ""
-    name = repeats.name_of(call, f"{campaign.id}\n{body.model_dump_json(exclude_none=True)}\n{digest}")
+    said = body.model_dump_json(exclude_none=True, exclude={"input_reference": {"image_url"}})
+    digest = await pictures.digest(body.input_reference, file)
+    name = repeats.name_of(call, f"{campaign.id}\n{said}\n{digest}")
     picture = pictures.of(ctx, body.input_reference, file)
     wanted = asked.video(ctx, body, campaign.id, picture.asset_id if picture else None)
     if kept := await repeat.look(ctx, name):
