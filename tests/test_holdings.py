@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import os
@@ -134,6 +135,19 @@ def test_many_uploads_at_once_never_overrun_the_room(service: Service, who: Tena
     assert found["rows"]["assets"] == codes[201]
     assert service.ctx.reserved_bytes == {}
     assert not list((Path(service.ctx.settings.storage_url.removeprefix("file:")) / "tmp").iterdir())
+
+
+def test_a_picture_written_as_text_has_room_for_what_it_is_and_no_more(service: Service, who: Tenant) -> None:
+    def ask_for(number: int, size: int) -> int:
+        picture = {"image_url": "data:image/png;base64," + base64.b64encode(noise(size)).decode()}
+        wanted = {"prompt": f"boat {number}", "campaign_id": who.campaign_id, "input_reference": picture}
+        return service.ask("POST", "/v1/videos", wanted, key=who.key).status
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask_for, range(4), [12_000] * 4)) == [200] * 4
+    before = kept(service, who)
+    assert ask_for(4, 60_000) == 507
+    assert kept(service, who) == before
 
 
 def test_a_body_of_unknown_length_gets_the_room_that_is_left(service: Service, who: Tenant) -> None:

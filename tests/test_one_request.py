@@ -11,7 +11,7 @@ import pytest
 from api_service import Service, running
 from emulating import IMAGE, TOKEN, Provider, emulating
 from test_proxies import deletions
-from twins import OFFERS, Target, closing, refused, request, staying
+from twins import CHUNKED, OFFERS, Target, chunks, closing, refused, request, staying
 from webserving import ask, raw
 
 from backend.http.serving import StrictProtocol
@@ -117,6 +117,29 @@ def is_answered_early(target: Target, way: Way) -> bool:
 def test_a_close_is_a_close_whatever_is_offered_beside_it(service: Service, target: Target, way: Way) -> None:
     got = tell(service.port, way, closing(target))
     assert got == everywhere(got, [(STATUS[target.start], "first")])
+
+
+def test_a_close_that_trails_a_body_ends_the_connection_and_not_the_next_request(service: Service) -> None:
+    """Else whoever's request comes next on a proxy's connection waits for an answer that never comes."""
+    key = f"X-API-Key: {service.admin}".encode()
+    last = request(b"POST /api/v2/campaigns", key, CHUNKED, body=chunks(b"{}", b"Connection: close"))
+    with socket.create_connection(("127.0.0.1", service.port), timeout=3) as line:
+        line.sendall(last)
+        got = line.makefile("rb").read()  # to the end of the connection: none is kept open for a further request
+    assert [status for status, _ in told(got)] == [422]
+
+
+def test_an_old_client_gets_no_chunks(service: Service) -> None:
+    """HTTP/1.0 has none: an answer of unknown length ends with its connection."""
+    key = f"X-API-Key: {service.admin}".encode()
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as line:
+        line.sendall(request(b"GET /api/v2/events", key).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        got = b""
+        while not got.endswith(b"\n\n"):
+            got += line.recv(65536)
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head and b"keep-alive" not in head and b"connection: close" in head
+    assert re.match(rb"(id|retry|event|:)", body), body
 
 
 def test_what_is_no_request_is_refused_once_and_ends_the_connection(service: Service, target: Target, way: Way) -> None:

@@ -128,6 +128,7 @@ def closing(at: Target) -> Iterator[tuple[str, bytes]]:
     for name, offer in OFFERS.items():
         yield f"{name}, sized", at.ask(b"Connection: close", *offer, sized, body=at.hidden)
         yield f"{name}, chunked", at.ask(*offer, CHUNKED, b"Connection: close", body=chunks(at.hidden))
+        yield f"{name}, said at the end", at.ask(*offer, CHUNKED, body=chunks(at.hidden, b"Connection: close"))
         old = at.ask(*offer, sized, b"Expect: 100-continue", body=at.hidden)
         yield f"{name}, in HTTP/1.0", old.replace(b" HTTP/1.1", b" HTTP/1.0", 1)
 

@@ -22,6 +22,7 @@ class Cycle(RequestResponseCycle):
     has_begun = False
     is_broken = False
     is_void = False
+    ends_with_connection = False
 
     async def run_asgi(self, app: Any) -> None:
         """Answer, unless somebody else has done so."""
@@ -35,7 +36,18 @@ class Cycle(RequestResponseCycle):
         """Answer. A refusal before the request is whole is the last answer on its connection."""
         if self.more_body and message.get("status", 0) >= 400:
             self.keep_alive = False
+        if self.scope["http_version"] == "1.0":
+            self._leave_whole(message)
         return super().send(message)
+
+    def _leave_whole(self, message: Any) -> None:
+        """Send an answer of unknown length without chunks: HTTP/1.0 has none, and the connection's end is its end."""
+        if message["type"] == "http.response.start":
+            self.ends_with_connection = all(name.lower() != b"content-length" for name, _ in message["headers"])
+            if self.ends_with_connection:
+                self.chunked_encoding = False
+        elif self.ends_with_connection:
+            self.expected_content_length = len(message.get("body", b""))
 
     def receive(self) -> Coroutine[Any, Any, Any]:
         """The next piece of the body; whoever sends one that can not be read to its end counts as gone."""
@@ -105,6 +117,14 @@ class StrictProtocol(HttpToolsProtocol):
             self.end()
             return
         super().on_message_complete()
+        if self.cycle.keep_alive and not self.parser.should_keep_alive():
+            self._close_after(self.cycle)
+
+    def _close_after(self, cycle: RequestResponseCycle) -> None:
+        """End with this request: a trailer said that it is the last one, and the parser reads nothing behind it."""
+        cycle.keep_alive = False
+        if cycle.response_complete:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Answered: the next in line, or whoever sent no request, has its turn."""

@@ -82,6 +82,7 @@ class Stream(EventSourceResponse):
 
     def __init__(self, tail: Tail, wanted: Wanted, places: Places, client: str) -> None:
         super().__init__(_messages(tail, wanted), ping=0, sep="\n")
+        del self.headers["connection"]  # whether it stays is the server's to say
         self._places, self._client = places, client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

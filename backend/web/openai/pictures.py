@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -28,11 +29,12 @@ FIELD = "input_reference"
 class Picture:
     """An asset by its id, or one that `bring` spools, which gets the client and the room there is for it.
 
-    Until that is stored its id stands for it.
+    Until that is stored its id stands for it. `bytes` is what it takes at most, where that is known before.
     """
 
     asset_id: str
     bring: Callable[[str, int], Awaitable[Path]] | None = None
+    bytes: int | None = None
 
 
 def of(ctx: Context, reference: Reference | None, file: UploadFile | None) -> Picture | None:
@@ -40,17 +42,30 @@ def of(ctx: Context, reference: Reference | None, file: UploadFile | None) -> Pi
     if file is not None and reference is not None:
         raise InvalidInput.of(FIELD, "This field was given more than once.")
     if file is not None:
-        return Picture(ctx.new_id(), lambda *_: _ready(file))
+        return Picture(ctx.new_id(), lambda *_: _ready(file), file.size)
     if reference is None:
         return None
     if reference.file_id is not None:
         return Picture(reference.file_id)
     url = reference.image_url or ""
     if url.startswith("data:"):
-        return Picture(ctx.new_id(), lambda *_: _decode(ctx, url))
+        return Picture(ctx.new_id(), lambda *_: _decode(ctx, url), max(1, len(url.partition(",")[2]) * 3 // 4))
     if len(url) > 2048:
         raise InvalidInput.of(FIELD, "A URL has at most 2,048 characters.")
     return Picture(ctx.new_id(), lambda client_id, left: bring.fetch(ctx, client_id, url, left))
+
+
+async def digest(reference: Reference | None, file: UploadFile | None) -> str:
+    """What the picture of a request is known by: in a thread, since megabytes of text would hold up everybody."""
+    if file is not None:
+        return uploads.spooled(file).sha256
+    if reference is None or reference.image_url is None:
+        return ""
+    return await asyncio.to_thread(_hash, reference.image_url)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 async def leave(ctx: Context, asset: Asset) -> None:

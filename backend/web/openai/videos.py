@@ -107,8 +107,9 @@ async def _create_from_form(call: Call, left: int) -> Response:
 async def _create(call: Call, body: VideoBody, file: UploadFile | None) -> Response:
     ctx = call.ctx
     campaign = await campaigns.of(call, body.campaign_id)
-    digest = uploads.spooled(file).sha256 if file else ""
-    name = repeats.name_of(call, f"{campaign.id}\n{body.model_dump_json(exclude_none=True)}\n{digest}")
+    said = body.model_dump_json(exclude_none=True, exclude={"input_reference": {"image_url"}})
+    digest = await pictures.digest(body.input_reference, file)
+    name = repeats.name_of(call, f"{campaign.id}\n{said}\n{digest}")
     picture = pictures.of(ctx, body.input_reference, file)
     wanted = asked.video(ctx, body, campaign.id, picture.asset_id if picture else None)
     if kept := await repeat.look(ctx, name):
@@ -116,9 +117,9 @@ async def _create(call: Call, body: VideoBody, file: UploadFile | None) -> Respo
     if picture is None or picture.bring is None:
         return _reply(await _accept(call, name, wanted, None))
     called, look = file.filename if file else None, partial(presence.wait_for, call.request)
-    owner, size = campaign.client_id, (file.size if file else None) or bring.asset_bytes(ctx)
+    owner, size = campaign.client_id, picture.bytes or bring.asset_bytes(ctx)
     is_reserved = file is not None and call.who.only_client is not None
-    room = quota.reserved(ctx, owner, size, least=size if file else 1)
+    room = quota.reserved(ctx, owner, size, least=picture.bytes or 1)
     async with nullcontext(size) if is_reserved else room as left:
         asset = await bring.take_in(ctx, owner, await picture.bring(owner, left), called, look)
         return _reply(await _accept_with(call, name, wanted.model_copy(update={"asset_id": asset.id}), asset))
