@@ -110,6 +110,30 @@ def test_what_players_and_browsers_show_is_read(
     assert (found.width, found.height) == size and poster.stat().st_size
 
 
+@pytest.mark.parametrize("what", ["image", "video"])
+def test_a_zipped_answer_is_kept_as_the_file_in_it(shop: Workshop, provider: Provider, what: str) -> None:
+    source = {"asset_id": shop.upload(png())} if what == "video" else {}
+    whole = shop.ended(shop.ask(what, **source)["id"], "completed", 40)
+    provider.spoil({"kind": "output_gzip"})
+    made = shop.ended(shop.ask(what, **source)["id"], "completed", 40)
+    assert made["content_type"] == whole["content_type"] and made["media"]["state"] == "read"
+    assert httpx.get(made["url"]).headers.get("content-encoding") is None
+
+
+def test_a_zip_bomb_is_kept_as_it_came(tmp_path: Path, provider: Provider) -> None:
+    provider.spoil({"kind": "output_gzip", "bytes": 30_000_000})
+    with working(tmp_path, provider, max_output_mb=3) as shop:
+        made = shop.ended(shop.ask()["id"], "completed", 40)
+        assert made["content_type"] == "application/octet-stream" and made["bytes"] < 100_000
+        assert not list((tmp_path / "media" / "tmp").iterdir())
+
+
+def test_what_pads_a_picture_is_no_part_of_it(tmp_path: Path) -> None:
+    path, poster = tmp_path / "file", tmp_path / "poster"
+    path.write_bytes(png((64, 48)) + bytes(2_000_000))
+    assert (looking.inspect(path, poster).width, poster.stat().st_size > 0) == (64, True)
+
+
 @pytest.mark.parametrize("what", PAGES)
 def test_only_what_is_no_file_at_all_is_an_invalid_output(shop: Workshop, provider: Provider, what: str) -> None:
     provider.spoil(_file(PAGES[what]))
@@ -405,6 +429,7 @@ def test_inline_files_are_read_however_they_are_written(shop: Workshop, provider
         ({"points": [[1, 2]] * 50_000, "image": "https://a.example/1"}, ["https://a.example/1"]),
         ([0.5] * 60_000 + ["https://a.example/1"], ["https://a.example/1"]),
         ("data:;base64,AAAA", ["data:;base64,AAAA"]),
+        ("data:base64,AAAA", ["data:base64,AAAA"]),
         ("DATA:IMAGE/PNG;BASE64,AAAA", ["DATA:IMAGE/PNG;BASE64,AAAA"]),
     ],
 )
@@ -427,6 +452,7 @@ def test_the_search_has_bounds() -> None:
         ("data:image/png;base64,aGVsbG8=", b"hello"),
         ("data:image/png;base64,aGVsbG8", b"hello"),
         ("data:;BASE64 ,aGVs\nbG8= \t", b"hello"),
+        ("DATA:Base64,aGVsbG8=", b"hello"),
         ("data:image/png;base64,aGVsbG8%3D", b"hello"),
         ("DATA:application/x;a=b;base64,-_-_", base64.b64decode("+/+/")),
         ("data:,a%20b%00", b"a b\0"),
