@@ -47,6 +47,8 @@ async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool)
             poster_name = filing.poster(row.id)
             files.append((poster, poster_name))
         await ctx.storage.keep_all(files)
+        if with_poster and not poster_name and row.attempts > 1:
+            await ctx.storage.delete(filing.poster(row.id))  # of a try that broke off
     finally:
         await asyncio.to_thread(_remove, spooled, poster)  # a crash leaves them to the sweep
     return Kept(replace(seen, file_name=name, bytes=length, sha256=sha256), poster_name)

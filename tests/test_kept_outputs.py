@@ -22,11 +22,12 @@ from emulating import TINY, Provider, emulating, png, until
 from odd_files import ODD, film, still
 from workshop import Workshop, working
 
-from backend import lifecycle
+from backend import filing, lifecycle
 from backend.backup.taking import take
 from backend.config import Settings
 from backend.errors import InvalidMedia
 from backend.media import data_uris
+from backend.outputs import LAST_LOOK
 from backend.providers import outputs
 from backend.steps import tidy
 from reelhook import Client, DownloadFailed
@@ -541,3 +542,25 @@ def test_an_event_says_the_same_whenever_it_is_told(shop: Workshop, provider: Pr
     first, last = bodies[0], bodies[-1]
     assert first["status"] == "processing" and first["files"] == [] and first["media"]["state"] == "read"
     assert last["status"] == "completed" and len(last["files"]) == 2 and last["media"]["state"] == "unread"
+
+
+def test_no_poster_of_a_try_that_broke_off_stays(bench: Workshop, provider: Provider) -> None:
+    id = bench.ask()["id"]
+    bench.submit_next()
+    bench.forward(11)
+    bench.look("processing")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lifecycle, "move", _dies)
+        for _ in range(LAST_LOOK - 1):
+            with pytest.raises(ZeroDivisionError):
+                bench.look("storing")
+            bench.forward(3600)
+    poster = bench.ctx.storage.path(filing.poster(id))
+    assert poster and poster.exists()
+    bench.look("storing")
+    assert bench.get(id)["media"]["state"] == "unread" and not poster.exists()
+
+
+async def _dies(*_: Any, **__: Any) -> bool:
+    """As a process that is killed before its row says so."""
+    raise ZeroDivisionError
