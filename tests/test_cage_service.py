@@ -26,6 +26,7 @@ from workshop import Workshop
 from backend.cli.processes import answer_of
 from backend.errors import SettingsError
 from backend.media.threads import fill
+from backend.web import problems
 
 pytestmark = [
     pytest.mark.hazard(54),
@@ -246,6 +247,12 @@ def test_a_service_has_its_threads_from_the_start(tmp_path: Path, provider: Prov
 
 def _threads_of(pid: int) -> str:
     return next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Threads"))
+
+
+def test_a_thread_that_cannot_be_had_is_an_answer_to_come_back_later() -> None:
+    answer = problems.unexpected(RuntimeError("can't start new thread"))
+    assert (answer.status, answer.retry_after) == (503, 5)
+    assert problems.unexpected(RuntimeError("what nobody foresaw")).status == 500
 
 
 def test_too_few_threads_are_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,9 +34,9 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 def start() -> None:
     """Have these threads, and those of the running loop. Raises SettingsError."""
     pool = ThreadPoolExecutor(OTHERS, thread_name_prefix="asyncio")
-    asyncio.get_running_loop().set_default_executor(pool)
     fill(pool, OTHERS)
     fill(_threads, MEDIA)
+    asyncio.get_running_loop().set_default_executor(pool)  # now: the end of the loop takes a thread more to end it
 
 
 def fill(pool: ThreadPoolExecutor, count: int) -> None:
