@@ -26,6 +26,7 @@ from backend.db.connection import SqliteDb, sqlite_path
 from backend.errors import MediaUnavailable, ReelhookError, SettingsError
 from backend.http import Http
 from backend.logs import output
+from backend.media import threads
 from backend.media.cage import Cage
 from backend.migrate import MigrationError, migrate
 from backend.people import Caller
@@ -125,6 +126,7 @@ def check_dev_mode(settings: Settings, host: str) -> None:
 async def serve(settings: Settings, host: str, port: int, *, with_worker: bool = True) -> None:
     """Run the service until it is told to stop. Prints one line when it is ready."""
     check_dev_mode(settings, host)
+    threads.start()
     server.raise_file_limit()
     with only_process(sqlite_path(settings.database_url), "serve") as alone:
         listener = await asyncio.to_thread(_listen, host, port)
@@ -143,6 +145,7 @@ async def serve(settings: Settings, host: str, port: int, *, with_worker: bool =
 
 async def work(settings: Settings, kinds: tuple[str, ...]) -> None:
     """Run a worker alone, beside `serve --no-worker`, until it is told to stop."""
+    threads.start()
     with only_process(sqlite_path(settings.database_url), "worker") as alone:
         async with open_context(settings) as ctx:
             worker = Worker(ctx, kinds)

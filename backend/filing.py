@@ -83,10 +83,10 @@ def media_ms(row: Generation) -> int:
 
 
 def of_generation(row: Generation) -> list[str]:
-    """Every file that can be stored under this row."""
+    """Every file that can be stored under this row; a try that broke off may have left a poster."""
     frames = [frame(row.id, which) for which in FRAMES] if row.kind == "video" else []
     others = [one["file_name"] for one in row.more_files or [] if "file_name" in one]
-    return [name for name in (row.file_name, row.poster_name, *others, *frames) if name]
+    return [name for name in (row.file_name, poster(row.id), *others, *frames) if name]
 
 
 def of_asset(row: Asset) -> list[str]:

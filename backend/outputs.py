@@ -12,11 +12,12 @@ from backend import filing, media, room, storage
 from backend.context import Context
 from backend.errors import CutShort, InvalidMedia, MediaUnavailable, NotSent
 from backend.filing import Output
-from backend.http import Fetched
+from backend.http import Fetched, unzip
 from backend.media import data_uris, naming
 from backend.model import Generation
 
 FETCH_LIMIT_S = 900
+ZIPPED = frozenset({"gzip", "x-gzip"})
 LAST_LOOK = 5  # attempts: from then on a file is stored without a look
 LOOKS_MISSED = 3  # the provider will not have the file for ever
 
@@ -46,6 +47,8 @@ async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool)
             poster_name = filing.poster(row.id)
             files.append((poster, poster_name))
         await ctx.storage.keep_all(files)
+        if with_poster and not poster_name and row.attempts > 1:
+            await ctx.storage.delete(filing.poster(row.id))  # of a try that broke off
     finally:
         await asyncio.to_thread(_remove, spooled, poster)  # a crash leaves them to the sweep
     return Kept(replace(seen, file_name=name, bytes=length, sha256=sha256), poster_name)
@@ -121,7 +124,10 @@ async def _fetch(ctx: Context, row: Generation, url: str, target: Path) -> tuple
         again = await _download(ctx, row, url, target)
         if again.sha256 != fetched.sha256:
             raise CutShort("The output was not the same twice, and does not say where it ends.")
-    return fetched.bytes, fetched.sha256
+    plain = None
+    if fetched.encoding in ZIPPED:  # as some stores keep files, and send them to everybody
+        plain = await asyncio.to_thread(unzip, target, ctx.settings.max_output_mb * 1_000_000)
+    return plain or (fetched.bytes, fetched.sha256)
 
 
 async def _download(ctx: Context, row: Generation, url: str, target: Path) -> Fetched:
@@ -136,7 +142,7 @@ async def _download(ctx: Context, row: Generation, url: str, target: Path) -> Fe
         hosts=provider.may_serve,
         trusted=provider.is_own,
         hops=2,
-        framed=False,
+        strict=False,
     )
 
 

@@ -22,6 +22,7 @@ import pytest
 import pytest_asyncio
 from emulating import png
 from hostile_files import HOSTILE, ODD_CODECS, odd_codec
+from PIL import Image
 from processes import children, has_open, is_there, open_files, resident_mb
 from test_media import image, sound, video
 
@@ -335,6 +336,13 @@ async def test_a_stop_gives_uploads_a_moment_and_lets_outputs_end(caged: Cage, t
         await uploaded
     with pytest.raises(InvalidMedia):
         await output
+
+
+async def test_a_picture_of_just_as_many_pixels_as_are_taken_is_read(caged: Cage, tmp_path: Path) -> None:
+    path = tmp_path / "large.webp"
+    Image.new("RGB", (7070, 7070), "#a03060").save(path, "WEBP", method=0)
+    found = await caged.inspect(path, tmp_path / "poster", place=ME)
+    assert (found.width, found.height) == (7070, 7070)
 
 
 async def test_a_disk_without_room_is_no_fault_of_the_picture(caged: Cage, tmp_path: Path) -> None:

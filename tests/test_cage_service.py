@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from processes import children, has_open, is_there, tree_mb
 from workshop import Workshop
 
 from backend.cli.processes import answer_of
+from backend.errors import SettingsError
+from backend.media.threads import fill
+from backend.web import problems
 
 pytestmark = [
     pytest.mark.hazard(54),
@@ -230,3 +234,35 @@ def test_a_cage_that_cannot_be_started_delays_uploads_and_outputs_and_loses_none
     assert bench.look("storing") == [id]
     assert bench.row(id).status == "completed"
     bench.upload(png())
+
+
+def test_a_service_has_its_threads_from_the_start(tmp_path: Path, provider: Provider) -> None:
+    with service(tmp_path, provider) as (gateway, admin), new_client(gateway, admin, "busy") as client:
+        before = _threads_of(pid_of(gateway))
+        senders = [in_background(lambda: upload(client, png())) for _ in range(12)]
+        for thread in senders:
+            thread.join(40)
+        assert _threads_of(pid_of(gateway)) == before
+
+
+def _threads_of(pid: int) -> str:
+    return next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Threads"))
+
+
+def test_a_thread_that_cannot_be_had_is_an_answer_to_come_back_later() -> None:
+    answer = problems.unexpected(RuntimeError("can't start new thread"))
+    assert (answer.status, answer.retry_after) == (503, 5)
+    assert problems.unexpected(RuntimeError("what nobody foresaw")).status == 500
+
+
+def test_too_few_threads_are_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("few_2"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with ThreadPoolExecutor(3, "few") as pool, pytest.raises(SettingsError, match="ulimit -u"):
+        fill(pool, 3)

@@ -26,7 +26,7 @@ from backend.errors import (
     StorageFull,
     Unanswered,
 )
-from backend.http import Http
+from backend.http import Http, unzip
 from backend.http.lines import tls_context
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
@@ -125,6 +125,35 @@ async def test_an_answer_that_is_no_plain_file_is_refused_without_quoting_it(
             await http.fetch(base, target, **LIMITS)
     assert caught.value.status == status and "secret" not in caught.value.message
     assert not target.exists()
+
+
+async def test_who_takes_a_file_as_it_comes_is_told_how_it_is_encoded(http: Http, target: Path) -> None:
+    packed = gzip.compress(b"a picture")
+    async with listening(answering(ok(packed, "Content-Encoding: GZIP"), keep=False)) as base:
+        fetched = await http.fetch(base, target, strict=False, **LIMITS)
+    assert fetched.encoding == "gzip" and target.read_bytes() == packed
+    assert unzip(target, 9) == (9, hashlib.sha256(b"a picture").hexdigest())
+    assert target.read_bytes() == b"a picture" and not list(target.parent.glob("*.plain"))
+
+
+@pytest.mark.parametrize(
+    ("content", "cap_bytes"),
+    [(b"plain", 99), (gzip.compress(b"a picture"), 8), (gzip.compress(b"a picture")[:-5], 99), (b"", 99)],
+    ids=["no gzip", "too large", "cut", "empty"],
+)
+def test_what_cannot_be_unzipped_stays_as_it_came(target: Path, content: bytes, cap_bytes: int) -> None:
+    target.write_bytes(content)
+    assert unzip(target, cap_bytes) in (None, (0, hashlib.sha256().hexdigest()))
+    assert target.read_bytes() == content and list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("size", [2049, 7900])
+async def test_a_signed_url_may_be_long(http: Http, target: Path, size: int) -> None:
+    seen: list[tuple[str, bytes]] = []
+    async with listening(answering(ok(b"x"), seen)) as base:
+        url = f"{base}/f?signature="
+        await http.fetch(url + "a" * (size - len(url)), target, **LIMITS)
+    assert target.read_bytes() == b"x"
 
 
 @pytest.mark.hazard(9)

@@ -22,11 +22,12 @@ from emulating import TINY, Provider, emulating, png, until
 from odd_files import ODD, film, still
 from workshop import Workshop, working
 
-from backend import lifecycle
+from backend import filing, lifecycle
 from backend.backup.taking import take
 from backend.config import Settings
 from backend.errors import InvalidMedia
 from backend.media import data_uris
+from backend.outputs import LAST_LOOK
 from backend.providers import outputs
 from backend.steps import tidy
 from reelhook import Client, DownloadFailed
@@ -108,6 +109,30 @@ def test_what_players_and_browsers_show_is_read(
     path.write_bytes(content())
     found = looking.inspect(path, poster)
     assert (found.width, found.height) == size and poster.stat().st_size
+
+
+@pytest.mark.parametrize("what", ["image", "video"])
+def test_a_zipped_answer_is_kept_as_the_file_in_it(shop: Workshop, provider: Provider, what: str) -> None:
+    source = {"asset_id": shop.upload(png())} if what == "video" else {}
+    whole = shop.ended(shop.ask(what, **source)["id"], "completed", 40)
+    provider.spoil({"kind": "output_gzip"})
+    made = shop.ended(shop.ask(what, **source)["id"], "completed", 40)
+    assert made["content_type"] == whole["content_type"] and made["media"]["state"] == "read"
+    assert httpx.get(made["url"]).headers.get("content-encoding") is None
+
+
+def test_a_zip_bomb_is_kept_as_it_came(tmp_path: Path, provider: Provider) -> None:
+    provider.spoil({"kind": "output_gzip", "bytes": 30_000_000})
+    with working(tmp_path, provider, max_output_mb=3) as shop:
+        made = shop.ended(shop.ask()["id"], "completed", 40)
+        assert made["content_type"] == "application/octet-stream" and made["bytes"] < 100_000
+        assert not list((tmp_path / "media" / "tmp").iterdir())
+
+
+def test_what_pads_a_picture_is_no_part_of_it(tmp_path: Path) -> None:
+    path, poster = tmp_path / "file", tmp_path / "poster"
+    path.write_bytes(png((64, 48)) + bytes(2_000_000))
+    assert (looking.inspect(path, poster).width, poster.stat().st_size > 0) == (64, True)
 
 
 @pytest.mark.parametrize("what", PAGES)
@@ -405,6 +430,7 @@ def test_inline_files_are_read_however_they_are_written(shop: Workshop, provider
         ({"points": [[1, 2]] * 50_000, "image": "https://a.example/1"}, ["https://a.example/1"]),
         ([0.5] * 60_000 + ["https://a.example/1"], ["https://a.example/1"]),
         ("data:;base64,AAAA", ["data:;base64,AAAA"]),
+        ("data:base64,AAAA", ["data:base64,AAAA"]),
         ("DATA:IMAGE/PNG;BASE64,AAAA", ["DATA:IMAGE/PNG;BASE64,AAAA"]),
     ],
 )
@@ -427,6 +453,7 @@ def test_the_search_has_bounds() -> None:
         ("data:image/png;base64,aGVsbG8=", b"hello"),
         ("data:image/png;base64,aGVsbG8", b"hello"),
         ("data:;BASE64 ,aGVs\nbG8= \t", b"hello"),
+        ("DATA:Base64,aGVsbG8=", b"hello"),
         ("data:image/png;base64,aGVsbG8%3D", b"hello"),
         ("DATA:application/x;a=b;base64,-_-_", base64.b64decode("+/+/")),
         ("data:,a%20b%00", b"a b\0"),
@@ -515,3 +542,25 @@ def test_an_event_says_the_same_whenever_it_is_told(shop: Workshop, provider: Pr
     first, last = bodies[0], bodies[-1]
     assert first["status"] == "processing" and first["files"] == [] and first["media"]["state"] == "read"
     assert last["status"] == "completed" and len(last["files"]) == 2 and last["media"]["state"] == "unread"
+
+
+def test_no_poster_of_a_try_that_broke_off_stays(bench: Workshop, provider: Provider) -> None:
+    id = bench.ask()["id"]
+    bench.submit_next()
+    bench.forward(11)
+    bench.look("processing")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lifecycle, "move", _dies)
+        for _ in range(LAST_LOOK - 1):
+            with pytest.raises(ZeroDivisionError):
+                bench.look("storing")
+            bench.forward(3600)
+    poster = bench.ctx.storage.path(filing.poster(id))
+    assert poster and poster.exists()
+    bench.look("storing")
+    assert bench.get(id)["media"]["state"] == "unread" and not poster.exists()
+
+
+async def _dies(*_: Any, **__: Any) -> bool:
+    """As a process that is killed before its row says so."""
+    raise ZeroDivisionError

@@ -44,7 +44,6 @@ ONCE = [
     {"kind": "output_truncated"},
     {"kind": "output_truncated", "chunked": True},
     {"kind": "output_html"},
-    {"kind": "output_gzip"},
 ]
 
 

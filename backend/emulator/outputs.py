@@ -50,13 +50,24 @@ async def serve_output(request: Request) -> Response:
         await asyncio.sleep(struck["delay"]["delay_s"])
     for kind, arguments in struck.items():
         if kind != "delay":
-            if kind in ("output_garbage", "output_short"):  # whole, as far as anybody can see
-                handed = await _garbage(output) if kind == "output_garbage" else await _read(output, output.size // 2)
+            if (handed := await _instead(kind, arguments, output)) is not None:
                 emulator.ledger.handed.setdefault(prediction.id, []).append(sha256(handed).hexdigest())
             return await _spoil(kind, arguments, output)
     if isinstance(output.source, bytes):
         return Response(output.source, media_type=output.content_type)
     return Streamed(output.source, media_type=output.content_type)
+
+
+async def _instead(kind: str, arguments: Arguments, output: Output) -> bytes | None:
+    """Other bytes than were made, which are whole as far as anybody can see."""
+    match kind:
+        case "output_garbage":
+            return await _garbage(output)
+        case "output_short":
+            return await _read(output, output.size // 2)
+        case "output_gzip" if arguments["bytes"]:
+            return await asyncio.to_thread(_zipped, output, arguments["bytes"])
+    return None
 
 
 async def _spoil(kind: str, arguments: Arguments, output: Output) -> Response:
@@ -117,7 +128,7 @@ def _head(output: Output, count: int) -> bytes:
 
 def _zipped(output: Output, size: int) -> bytes:
     """The output, or `size` zeros: a bomb."""
-    return gzip.compress(bytes(size) if size else _head(output, output.size), 6)
+    return gzip.compress(bytes(size) if size else _head(output, output.size), 6, mtime=0)
 
 
 async def _endless(head: bytes) -> AsyncIterator[bytes]:

@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from backend.http.addresses import Network, check_target, check_url, is_allowed
 from backend.http.client import Answer, Http
-from backend.http.downloads import Fetched
+from backend.http.downloads import Fetched, unzip
 
-__all__ = ["Answer", "Fetched", "Http", "Network", "check_target", "check_url", "is_allowed"]
+__all__ = ["Answer", "Fetched", "Http", "Network", "check_target", "check_url", "is_allowed", "unzip"]

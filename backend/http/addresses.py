@@ -67,14 +67,14 @@ def is_listed(address: str, networks: Sequence[Network]) -> bool:
         return False
 
 
-def check_url(url: str) -> None:
+def check_url(url: str, longest: int = MAX_URL_LENGTH) -> None:
     """Check the syntax of a URL from outside; raise `BlockedAddress` with the rule it breaks.
 
-    http or https, a host, no user or password, at most 2048 printable characters without spaces. Where it
+    http or https, a host, no user or password, at most `longest` printable characters without spaces. Where it
     leads is checked when it is connected to.
     """
-    if len(url) > MAX_URL_LENGTH:
-        raise BlockedAddress(f"The URL is longer than {MAX_URL_LENGTH} characters.")
+    if len(url) > longest:
+        raise BlockedAddress(f"The URL is longer than {longest} characters.")
     if not url.isprintable() or " " in url or "\\" in url:
         raise BlockedAddress("The URL contains a character that is not allowed.")
     try:

@@ -24,8 +24,8 @@ import httpx
 
 from backend.errors import AnswerTooLarge, BadAnswer, BlockedAddress, CutShort, NotSent, Unanswered
 from backend.http import requests
-from backend.http.addresses import Network, check_url
-from backend.http.downloads import HEAD_S, Download, Fetched, is_framed, paced
+from backend.http.addresses import MAX_URL_LENGTH, Network, check_url
+from backend.http.downloads import HEAD_S, Download, Fetched, encoding, is_framed, paced
 from backend.http.lines import Line, Lines, Origin
 from backend.http.requests import Files, Headers
 from backend.http.sockets import Resolver, Stream, resolve
@@ -35,6 +35,7 @@ for _name in ("httpx", "httpcore"):  # their lines hold whole URLs, and URLs hol
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 CLOSING_S = 5.0
+LONGEST_FETCHED = 8000  # a signed URL holds its whole permission; servers take no more than this
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
@@ -133,7 +134,7 @@ class Http:
         trusted: Callable[[str, str, int], bool] | None = None,
         headers: Headers | None = None,
         hops: int = 0,
-        framed: bool = True,
+        strict: bool = True,
         places: Places | None = None,
         floor: int | None = None,
     ) -> Fetched:
@@ -143,13 +144,13 @@ class Http:
         is reached without a check of its address. `places` bounds how many talk to one host at a time. The head of each
         answer has `HEAD_S`; with `floor` the body has that too, and a second more for each so many bytes.
 
-        Raises `BlockedAddress`, `BadAnswer` (any status but 200, more than `hops` redirects, an encoded answer, and
-        unless `framed` is False one that does not say where it ends), `AnswerTooLarge`, `NotSent`, `NoPlace`,
+        Raises `BlockedAddress`, `BadAnswer` (any status but 200, more than `hops` redirects; if `strict` also an
+        encoded answer, and one that does not say where it ends), `AnswerTooLarge`, `NotSent`, `NoPlace`,
         `Unanswered` (`CutShort` when a part came) and `StorageFull`. No message holds what the other side answered.
         """
         deadline = time.monotonic() + total_s
         for left in range(hops, -1, -1):
-            request = requests.build("GET", _checked(url), headers)
+            request = requests.build("GET", _checked(url, LONGEST_FETCHED), headers)
             is_trusted = _admit(requests.origin(request), hosts, trusted)
             async with (
                 places.take(request.url.host.lower()) if places else nullcontext(),
@@ -159,7 +160,7 @@ class Http:
                 location = _lower(answer.headers).get("location")
                 if not (left and location and answer.status in REDIRECTS):
                     async with aclosing(paced(_chunks(answer), line.stream, deadline, floor)) as chunks:
-                        return await _store(answer, chunks, url, Download(target, cap_bytes), framed)
+                        return await _store(answer, chunks, url, Download(target, cap_bytes), strict)
             url, headers = _redirected(url, location, headers)
         raise AssertionError("the last hop returns or raises")
 
@@ -173,8 +174,8 @@ class Http:
         await self._lines.close()
 
 
-def _checked(url: str) -> str:
-    check_url(url)
+def _checked(url: str, longest: int = MAX_URL_LENGTH) -> str:
+    check_url(url, longest)
     return url
 
 
@@ -228,14 +229,14 @@ async def _read(answer: httpcore.Response, cap_bytes: int) -> bytes:
 
 
 async def _store(
-    answer: httpcore.Response, chunks: AsyncIterable[bytes], url: str, download: Download, framed: bool
+    answer: httpcore.Response, chunks: AsyncIterable[bytes], url: str, download: Download, strict: bool
 ) -> Fetched:
     headers = _lower(answer.headers)
     if answer.status != 200:
         raise BadAnswer(f"The other side answered with status {answer.status}.", status=answer.status)
-    if headers.get("content-encoding", "identity").lower() != "identity":
+    if strict and encoding(headers):
         raise BadAnswer("The answer is encoded.", status=200)
-    if framed and not is_framed(headers):
+    if strict and not is_framed(headers):
         raise BadAnswer("The answer does not say where it ends.", status=200)
     try:
         return await download.take(chunks, headers, url)
@@ -249,7 +250,7 @@ def _redirected(url: str, location: str, headers: Headers | None) -> tuple[str, 
         joined = urljoin(url, location)
     except ValueError:
         raise BlockedAddress("The URL is not valid.") from None
-    old, new = requests.url(url), requests.url(_checked(joined))
+    old, new = requests.url(url), requests.url(_checked(joined, LONGEST_FETCHED))
     if old.scheme == "https" and new.scheme != "https":
         raise BlockedAddress("A redirect leads away from https.")
     is_same = (old.scheme, old.host, old.port) == (new.scheme, new.host, new.port)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import threading
 import time
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,8 @@ HEAD_S = 30.0  # for the head of an answer, however it drips, and for the first 
 class Fetched:
     """What was downloaded; `url` is where the bytes came from after redirects.
 
-    Not `framed`: nothing said where the file ends, so it may be cut.
+    Not `framed`: nothing said where the file ends, so it may be cut. `encoding`: what was done to it on the way, which
+    nobody asked for.
     """
 
     bytes: int
@@ -33,11 +36,43 @@ class Fetched:
     content_type: str | None
     url: str
     framed: bool = True
+    encoding: str = ""
 
 
 def is_framed(headers: Mapping[str, str]) -> bool:
     """Whether the answer says where it ends, other than by the connection's end."""
     return "content-length" in headers or headers.get("transfer-encoding", "").lower() == "chunked"
+
+
+def encoding(headers: Mapping[str, str]) -> str:
+    """The content coding of the answer in small letters; nothing for a plain one."""
+    name = headers.get("content-encoding", "").strip().lower()
+    return "" if name == "identity" else name
+
+
+def unzip(path: Path, cap_bytes: int) -> tuple[int, str] | None:
+    """Decode a gzip file in place; its length and SHA-256. None when it is none, damaged or too large: then it stays.
+
+    Raises StorageFull.
+    """
+    plain, digest, length = path.with_name(f"{path.name}.plain"), hashlib.sha256(), 0
+    try:
+        with gzip.open(path) as packed, plain.open("wb") as file:
+            while batch := packed.read(BATCH_BYTES):
+                length += len(batch)
+                if length > cap_bytes:
+                    return None
+                digest.update(batch)
+                with room.needed():
+                    file.write(batch)
+            with room.needed():
+                file.flush()
+        plain.replace(path)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        return None
+    finally:
+        plain.unlink(missing_ok=True)
+    return length, digest.hexdigest()
 
 
 async def paced(
@@ -75,7 +110,8 @@ class Download:
             # A thread may be writing right now; cancelled twice, this task ends and the file still goes.
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._discard))
             raise
-        return Fetched(self._bytes, self._hash.hexdigest(), headers.get("content-type"), url, is_framed(headers))
+        found = self._bytes, self._hash.hexdigest(), headers.get("content-type")
+        return Fetched(*found, url, is_framed(headers), encoding(headers))
 
     async def _write_all(self, chunks: AsyncIterable[bytes]) -> None:
         batch = bytearray()

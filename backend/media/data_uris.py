@@ -22,7 +22,7 @@ def decode(uri: str) -> bytes:
     Raises InvalidMedia when its base64 is none, or cut.
     """
     head, _, text = uri.strip().partition(",")
-    if "base64" not in [part.strip().lower() for part in head.split(";")[1:]]:
+    if "base64" not in [part.strip().lower() for part in head[len("data:") :].split(";")]:
         return unquote_to_bytes(text)
     plain = "".join((unquote(text) if "%" in text else text).split()).translate(_URL_SAFE).rstrip("=")
     try:

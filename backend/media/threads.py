@@ -1,20 +1,51 @@
-"""The few threads in which files are opened, copied and hashed, and the cage's processes started."""
+"""The few threads in which files are opened, copied and hashed, and the cage's processes started.
+
+A service has its threads from the start: later the system may give no more, and what was handed over would fail.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from backend.errors import SettingsError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
+MEDIA = 3
+OTHERS = min(32, (os.cpu_count() or 1) + 4)  # as asyncio has them
+START_S = 30.0
+
 # Never shut down: a process of the cage ends with the thread that started it.
-_threads = ThreadPoolExecutor(max_workers=3, thread_name_prefix="media")
+_threads = ThreadPoolExecutor(MEDIA, thread_name_prefix="media")
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run file work in its own few threads, so that it never takes those that names wait for."""
     return await asyncio.get_running_loop().run_in_executor(_threads, functools.partial(work, *args, **kwargs))
+
+
+def start() -> None:
+    """Have these threads, and those of the running loop. Raises SettingsError."""
+    pool = ThreadPoolExecutor(OTHERS, thread_name_prefix="asyncio")
+    fill(pool, OTHERS)
+    fill(_threads, MEDIA)
+    asyncio.get_running_loop().set_default_executor(pool)  # now: the end of the loop takes a thread more to end it
+
+
+def fill(pool: ThreadPoolExecutor, count: int) -> None:
+    """Start all `count` threads of a pool. Raises SettingsError."""
+    together = threading.Barrier(count + 1, timeout=START_S)
+    try:
+        for _ in range(count):
+            pool.submit(together.wait)
+        together.wait()
+    except RuntimeError as error:  # the barrier's is one too
+        together.abort()
+        raise SettingsError("The system gives this process too few threads: raise its limit, `ulimit -u`.") from error

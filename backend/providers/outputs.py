@@ -10,7 +10,7 @@ MOST_FOUND = 256
 MOST_LOOKED_AT = 20_000
 LONGEST = 100_000  # values of one list or object
 DEEPEST = 32
-_DATA = re.compile(r"data:(?:[\w.+-]{1,99}/[\w.+-]{1,99})?\s*(?:;[^,;]{0,200}){0,9},", re.IGNORECASE)
+_DATA = re.compile(r"data:(?:[\w.+-]{1,99}/[\w.+-]{1,99}|base64)?\s*(?:;[^,;]{0,200}){0,9},", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]{1,30}:/\S+", re.IGNORECASE)
 
 

@@ -24,6 +24,7 @@ import bcrypt
 import structlog
 
 from backend.errors import ReelhookError, TooManyRequests, Unauthorized, Unavailable
+from backend.media import threads
 from backend.people import ApiKey
 from backend.steps.own import COST, fingerprint
 from backend.web.attempts import Attempts
@@ -34,6 +35,7 @@ _MAX_COST = 14  # a row with more would keep a core busy for seconds
 _REMEMBER_S = 3600.0  # since it was last used: a flood of bad keys from its own address does not shut out a key at work
 _MAX_REMEMBERED = 10_000
 _MAX_WAITING = 64
+_AT_ONCE = 2
 # Of keys without a fingerprint: whoever knows a prefix gets this far, so these never fill the places of all others.
 _MAX_DOUBTFUL = 32
 _MAX_OF_ONE_PREFIX = 8
@@ -73,7 +75,8 @@ class Keyring:
         self._usual_s = 0.06 * 2.0 ** (cost - 10)  # what a comparison takes, from its request to its end
         self._attempts = attempts or Attempts()
         # Its own threads: comparisons must not keep file reads waiting.
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="bcrypt", initializer=_give_way)
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="bcrypt", initializer=_give_way)
+        threads.fill(self._pool, _AT_ONCE)
         self._checking: Counter[bytes] = Counter()
         self._remembered: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
         self._running: dict[Comparison, asyncio.Task[bool]] = {}

@@ -118,11 +118,11 @@ class ErrorBorder:
 
         try:
             await self.app(scope, receive, watch)
-        except Exception:
+        except Exception as error:
             log.exception("request_failed", method=scope["method"], path=shown_path(scope["path"]))
             if started:
                 raise  # the server must cut the connection: half an answer may not look whole
-            response = problems.render(problems.unexpected(), scope)
+            response = problems.render(problems.unexpected(error), scope)
             await response(scope, receive, send)
 
 

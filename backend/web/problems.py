@@ -29,6 +29,7 @@ from backend.errors import (
     TooLarge,
     TooManyRequests,
     Unauthorized,
+    Unavailable,
     UnsupportedMedia,
     WrongStatus,
 )
@@ -97,8 +98,10 @@ def _tell(problem: Problem, request_id: str | None) -> tuple[dict[str, Any], dic
 OURS = Dialect("Problem", ProblemView, MEDIA_TYPE, lambda status: status, _tell)
 
 
-def unexpected() -> Problem:
+def unexpected(error: Exception) -> Problem:
     """What a client is told of an error nobody foresaw: that it happened, and nothing else."""
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):  # Python has no type of its own for it
+        return Unavailable("The system gives the service no more threads now.", retry_after=5)
     return Problem("Something went wrong on our side; the request id finds it in the logs.", code="internal_error")
 
 
@@ -161,7 +164,7 @@ def problem_of(error: Exception) -> Problem | None:
 
 async def answer(request: Request, error: Exception) -> Response:
     """The exception handler for everything `HANDLERS` lists."""
-    return render(problem_of(error) or unexpected(), request.scope)
+    return render(problem_of(error) or unexpected(error), request.scope)
 
 
 HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = dict.fromkeys(

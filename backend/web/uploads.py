@@ -75,6 +75,30 @@ class Spooled:
         return self._file
 
 
+class _Sent(UploadFile):
+    """Starlette's, in our threads: those it would start are ended when idle, and may not be had again."""
+
+    def __init__(self, spooled: Spooled, made: UploadFile) -> None:
+        super().__init__(cast(BinaryIO, spooled), size=0, filename=made.filename, headers=made.headers)
+
+    async def write(self, data: bytes) -> None:
+        """A piece more."""
+        self.size = (self.size or 0) + len(data)
+        await asyncio.to_thread(self.file.write, data)
+
+    async def seek(self, offset: int) -> None:
+        """Go to this byte."""
+        await asyncio.to_thread(self.file.seek, offset)
+
+    async def read(self, size: int = -1) -> bytes:
+        """So many bytes from there on."""
+        return await asyncio.to_thread(self.file.read, size)
+
+    async def close(self) -> None:
+        """Done with it."""
+        await asyncio.to_thread(self.file.close)
+
+
 def spooled(file: UploadFile) -> Spooled:
     """What a form's file was written to."""
     return cast(Spooled, file.file)
@@ -166,7 +190,7 @@ class _Parser(MultiPartParser):
         if self._current_part.file is not None:
             self._current_part.file.file.close()
             self._spooled.append(Spooled(self._spool()))
-            self._current_part.file.file = cast(BinaryIO, self._spooled[-1])
+            self._current_part.file = _Sent(self._spooled[-1], self._current_part.file)
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         """A piece of a file or a text."""

@@ -13,6 +13,7 @@ from backend.errors import InvalidMedia
 from backend.media.kinds import MAX_PIXELS
 
 MAX_SIDE = 65_535
+DECODER_PIXELS = MAX_PIXELS + 63 * MAX_SIDE  # ffmpeg counts a line as if it had a multiple of 64
 
 # What Pillow and PyAV are known to raise over broken input; a MemoryError is a size nobody can mean.
 DECODE_ERRORS = (

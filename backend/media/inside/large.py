@@ -8,13 +8,13 @@ import av
 from PIL import Image
 
 from backend.errors import InvalidMedia
-from backend.media.inside.bounds import MAX_SIDE, check_size, decoding
+from backend.media.inside.bounds import DECODER_PIXELS, MAX_SIDE, check_size, decoding
 from backend.media.inside.stills import to_image
-from backend.media.kinds import MAX_PIXELS, Probe
+from backend.media.kinds import Probe
 
 SMALL_PIXELS = 10_000_000  # below it memory is no question
 OPTIONS = {"codec_whitelist": "webp", "format_whitelist": "webp_pipe"}
-LIMITS = {"max_pixels": str(MAX_PIXELS), "threads": "1"}
+LIMITS = {"max_pixels": str(DECODER_PIXELS), "threads": "1"}
 ANIMATED = 0x02
 
 

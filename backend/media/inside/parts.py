@@ -37,6 +37,8 @@ def _png(file: BinaryIO, length: int) -> Iterator[None]:
     at = 8
     while len(head := _read(file, at, 8)) == 8:
         yield
+        if head[4:] == b"IEND":  # some services pad their files
+            break
         at += 12 + int.from_bytes(head[:4], "big")
 
 

@@ -18,9 +18,9 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
 from backend.errors import InvalidMedia
-from backend.media.inside.bounds import Budget, check_size, decoding
+from backend.media.inside.bounds import DECODER_PIXELS, Budget, check_size, decoding
 from backend.media.inside.endings import check_length
-from backend.media.kinds import MAX_PIXELS, Probe
+from backend.media.kinds import Probe
 
 DEMUXERS = {"video/mp4": "mp4", "video/webm": "webm", "audio/mpeg": "mp3", "audio/wav": "wav"}
 VIDEO_CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "mpeg4", "prores", "mjpeg"})
@@ -34,7 +34,7 @@ OPTIONS = {
     "codec_whitelist": ",".join(CODECS),
     "max_streams": "64",
 }
-LIMITS = {"max_pixels": str(MAX_PIXELS), "threads": "1"}  # the decoder's own: a stream may change its size
+LIMITS = {"max_pixels": str(DECODER_PIXELS), "threads": "1"}  # the decoder's own: a stream may change its size
 AUDIO_TYPES = {"video/mp4": "audio/mp4", "video/webm": "audio/webm"}
 MISSING_S = 0.5  # containers and streams disagree about the end by less than this
 MAX_PACKETS = 2_000_000  # eleven hours of sound
