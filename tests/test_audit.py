@@ -166,7 +166,9 @@ def test_a_token_in_the_path_of_an_endpoint_is_not_kept(service: Service, who: T
 def test_a_secret_that_somebody_puts_into_a_name_is_not_kept(service: Service, who: Tenant) -> None:
     secret = "sk_" + "Canary0123456789" * 2
     names = {"X-Request-Id": f"Bearer-{secret}"}
-    path = service.ask("POST", "/api/v2/campaigns", {"name": f"of {secret}"}, key=who.key, headers=names).headers["location"]
+    path = service.ask("POST", "/api/v2/campaigns", {"name": f"of {secret}"}, key=who.key, headers=names).headers[
+        "location"
+    ]
     changed = service.ask("PATCH", path, {"name": f"token={secret}&x"}, key=who.key, headers=names)
     key = service.ask("POST", "/api/v2/keys", {"name": secret, "client_id": who.client_id}).json()
     service.ask("DELETE", path, key=key["key"])

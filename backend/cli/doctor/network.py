@@ -128,7 +128,11 @@ async def proxies(settings: Settings, http: Http, url: str) -> list[Check]:
             "names it (`untrusted_proxy`)"
         )
         return [Check(name, "", State.WARN, advice)]
-    told = "the running service saw no other" if seen == 0 else f"no service could be asked at {redact(' or '.join(places))}"
+    told = (
+        "the running service saw no other"
+        if seen == 0
+        else f"no service could be asked at {redact(' or '.join(places))}"
+    )
     advice = "your proxies, whose X-Forwarded-For is believed when failed attempts are counted by address"
     return [Check(name, "", State.OK, f"{advice}; {told}")]
 
