@@ -139,7 +139,7 @@ def test_an_endpoint_is_told_without_its_secrets(service: Service, who: Tenant) 
         ("webhook_endpoint.created", None, {"url": shown, "events": [], "enabled": True}),
         ("webhook_endpoint.updated", {"enabled": True}, {"enabled": False}),
         ("webhook_endpoint.updated", {"events": []}, {"events": ["generation.failed"]}),
-        ("webhook_endpoint.updated", {"secret_part": None}, {"secret_part": "another"}),
+        ("webhook_endpoint.updated", {"hidden_part": None}, {"hidden_part": "another"}),
         ("webhook_endpoint.rotated", None, None),
         ("webhook_endpoint.deleted", {"url": shown, "events": ["generation.failed"], "enabled": False}, None),
     ]

@@ -61,7 +61,7 @@ async def change(
     changed = await tenancy.endpoint(tx, caller, id)
     old, new = _kept(found), _kept(changed)
     if found.url != changed.url and old["url"] == new["url"]:
-        new["secret_part"] = "another"
+        new["hidden_part"] = "another"
     await audit.record(tx, caller, "webhook_endpoint.updated", _subject(found), ctx.now(), old=old, new=new)
     return changed
 
