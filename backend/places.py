@@ -13,10 +13,14 @@ WAITING = 8  # for each place: more are refused at once
 
 
 class Places:
-    """`most` places for each key, given in the order of asking; whoever waits longer than `wait_s` is refused."""
+    """`most` places for each key, given in the order of asking; whoever waits longer than `wait_s` is refused.
 
-    def __init__(self, most: int, wait_s: float) -> None:
+    So are those who come when `waiting` wait for the same key.
+    """
+
+    def __init__(self, most: int, wait_s: float | None, waiting: float | None = None) -> None:
         self._most = most
+        self._longest = most * WAITING if waiting is None else waiting
         self._wait_s = wait_s
         self._taken: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
@@ -36,7 +40,7 @@ class Places:
     async def _wait(self, key: str) -> None:
         """Until somebody hands over a place."""
         queue = self._waiting.setdefault(key, deque())
-        if len(queue) >= self._most * WAITING:
+        if len(queue) >= self._longest:
             raise NoPlace
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)

@@ -139,13 +139,43 @@ def test_an_endpoint_is_told_without_its_secrets(service: Service, who: Tenant) 
         ("webhook_endpoint.created", None, {"url": shown, "events": [], "enabled": True}),
         ("webhook_endpoint.updated", {"enabled": True}, {"enabled": False}),
         ("webhook_endpoint.updated", {"events": []}, {"events": ["generation.failed"]}),
-        ("webhook_endpoint.updated", {"query": None}, {"query": "another"}),
+        ("webhook_endpoint.updated", {"hidden_part": None}, {"hidden_part": "another"}),
         ("webhook_endpoint.rotated", None, None),
         ("webhook_endpoint.deleted", {"url": shown, "events": ["generation.failed"], "enabled": False}, None),
     ]
     text = json.dumps(found)
     assert {each["key_id"] for each in found} == {who.key_id}
     assert not [secret for secret in (made["secret"], turned["secret"], "canary", who.key) if secret in text]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/services/T01ABCDEF/B02GHIJKL/x9Canary8wV7uT6sR5qP4o3", "/services/T01ABCDEF/B02GHIJKL/***"),
+        ("/api/webhooks/1234567890/aB1-canary_cD2eF3gH4iJ5kL6mN7oP8/slack", "/api/webhooks/1234567890/***/***"),
+        ("/hooks/reelhook-of-the-agency", "/hooks/reelhook-of-the-agency"),
+    ],
+)
+def test_a_token_in_the_path_of_an_endpoint_is_not_kept(service: Service, who: Tenant, path: str, told: str) -> None:
+    made = service.ask("POST", HOOKS, {"url": f"https://chat.example.com{path}"}, key=who.key).json()
+    service.ask("DELETE", f"{HOOKS}/{made['id']}", key=who.key)
+    new, old = (each["new"] or each["old"] for each in of(service, made["id"]))
+    assert new["url"] == old["url"] == f"https://chat.example.com{told}"
+
+
+def test_a_secret_that_somebody_puts_into_a_name_is_not_kept(service: Service, who: Tenant) -> None:
+    secret = "sk_" + "Canary0123456789" * 2
+    names = {"X-Request-Id": f"Bearer-{secret}"}
+    path = service.ask("POST", "/api/v2/campaigns", {"name": f"of {secret}"}, key=who.key, headers=names).headers[
+        "location"
+    ]
+    changed = service.ask("PATCH", path, {"name": f"token={secret}&x"}, key=who.key, headers=names)
+    key = service.ask("POST", "/api/v2/keys", {"name": secret, "client_id": who.client_id}).json()
+    service.ask("DELETE", path, key=key["key"])
+    found = [*of(service, changed.json()["id"]), *of(service, key["id"])]
+    assert [each["action"].partition(".")[2] for each in found] == ["created", "updated", "deleted", "created"]
+    assert "Canary" not in json.dumps(found)
+    assert found[0]["new"]["name"] == "of sk_***"
 
 
 def test_a_clients_own_secret_is_told_as_shown_and_rotated_and_never_itself(service: Service, who: Tenant) -> None:

@@ -49,12 +49,15 @@ def test_who_plays_many_proxies_fills_no_log() -> None:
     assert len(lines) == MOST_PEERS
 
 
-def test_serve_and_the_doctor_warn_of_a_proxy_that_is_not_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", ""])
+def test_serve_and_the_doctor_warn_of_a_proxy_that_is_not_named(tmp_path: Path, proxy: str) -> None:
+    """Also where the proxy in front keeps the metrics to itself: then the service is asked where it runs."""
     with emulating() as provider:
         service = new_gateway(tmp_path, provider, AUTH_MODE="keys")
+        seen = service.settings | {"REELHOOK_URL": service.origin, "BASE_URL": proxy or service.origin}
 
         def doctor() -> dict[str, Any]:
-            done = reelhook("doctor", "--json", cwd=tmp_path, **service.settings)
+            done = reelhook("doctor", "--json", cwd=tmp_path, **seen)
             return next(one for one in json.loads(done.stdout)["checks"] if one["name"] == "TRUSTED_PROXIES")
 
         try:

@@ -22,6 +22,10 @@ from backend.migrate import known, migrate, schema_file, statements
 pytestmark = pytest.mark.hazard(62)
 NAME = "019ac000-0000-7000-8000-0000000000aa.png"
 ADMIN = "INSERT INTO api_keys (id, name, prefix, hash, admin, created_at) VALUES ('{0}', '{1}', '{0}', 'x', 1, {2})"
+HOOK = (
+    "INSERT INTO webhook_endpoints (id, client_id, url, events, secret, created_at) "
+    "SELECT id, id, 'https://example.com', {}, 'whsec_x', 1 FROM clients"
+)
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +179,15 @@ def test_a_new_database_has_the_schema_of_its_version_also_when_it_was_looked_ov
         ("UPDATE api_keys SET created_at = 'yesterday' WHERE admin = 1", "api_keys.created_at"),
         ("UPDATE clients SET budget_micros = 0.5", "clients.budget_micros"),
         ("UPDATE clients SET name = x'00ff'", "clients.name"),
+        ("UPDATE api_keys SET expires_at = 9000000000000000", "api_keys.expires_at"),
+        ("UPDATE clients SET created_at = -1", "clients.created_at"),
+        (HOOK.format("'none'"), "webhook_endpoints.events"),
+        (HOOK.format("'{}'"), "webhook_endpoints.events"),
+        (HOOK.format("'[1]'"), "webhook_endpoints.events"),
+        ("UPDATE audit SET new_values = '{'", "audit.new_values"),
+        ("UPDATE audit SET new_values = '[]'", "audit.new_values"),
+        ("UPDATE audit SET new_values = '" + "[" * 100_000 + "'", "audit.new_values"),
+        ("UPDATE audit SET new_values = '" + "1" * 9999 + "'", "audit.new_values"),
         ("UPDATE assets SET file_name = '../../data.key'", "'../../data.key'"),
         ("UPDATE assets SET file_name = '/etc/passwd'", "'/etc/passwd'"),
         ("INSERT INTO trash (file_name, created_at) VALUES ('../../../important', 1)", "'../../../important'"),

@@ -18,6 +18,8 @@ from backend import logs
 from backend.errors import InvalidInput
 from backend.wanted import Strict
 from backend.web import bodies, inputs, middleware
+from backend.web.api import webhook_endpoints  # noqa: F401  # its routes
+from backend.web.operation import OPERATIONS as ROUTES
 from backend.web.operation import Call, Operation, operation
 
 OPERATIONS: list[Operation] = []
@@ -69,6 +71,12 @@ async def delete_thing(call: Call) -> Response:
 async def show_newest(call: Call) -> Response:
     """Show the newest thing."""
     return JSONResponse({"newest": True})
+
+
+@operation("GET", "/api/v2/once", answers={200: ThingView}, is_write=True, into=OPERATIONS)
+async def show_once(call: Call) -> Response:
+    """Show what is shown once."""
+    return JSONResponse({"id": THING, "client": None})
 
 
 @operation("GET", "/api/v2/broken", answers={200: ThingView}, into=OPERATIONS)
@@ -450,6 +458,8 @@ def test_in_dev_mode_a_page_of_another_port_changes_nothing(dev_port: int, heade
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         answer = ask(dev_port, method, "/api/v2/things", content=b'{"name": "a"}', headers=sent)
         assert answer.status == 403 and answer.json()["code"] in ("dev_mode_local_only", "foreign_origin")
+    changing_get = ask(dev_port, "GET", "/api/v2/once", headers=sent)
+    assert changing_get.status == 403 and changing_get.json()["code"] in ("dev_mode_local_only", "foreign_origin")
 
 
 @pytest.mark.hazard(24)
@@ -459,6 +469,12 @@ def test_in_dev_mode_programs_and_the_services_own_pages_may_change_things(
 ) -> None:
     sent = {"Host": "localhost:8000", **headers}
     assert ask(dev_port, "POST", "/api/v2/things", json_body={"name": "a"}, headers=sent).status == 201
+    assert ask(dev_port, "GET", "/api/v2/once", headers=sent).status == 200
+
+
+def test_what_is_shown_once_is_shown_to_no_page_of_another_port() -> None:
+    (secret,) = [made for made in ROUTES if (made.method, made.path) == ("GET", "/api/v2/webhook-secret")]
+    assert "write" in secret.limits and not secret.head
 
 
 @pytest.mark.hazard(24)

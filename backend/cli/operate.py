@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from backend.cli.options import Json, listening
+from backend.cli.options import DEFAULT_URL, Json, listening
 from backend.cli.output import print_json, say
 
 Host = Annotated[str, typer.Option(help="The address to listen on.", callback=listening)]
@@ -97,11 +97,14 @@ def migrate(
         typer.echo(f"{path} went from {report.before} to {report.after} by {', '.join(report.ran)}")
 
 
-def doctor(json: Json = False) -> None:
+Running = Annotated[str, typer.Option("--url", envvar="REELHOOK_URL", help="Where the service runs, if it does.")]
+
+
+def doctor(json: Json = False, url: Running = DEFAULT_URL) -> None:
     """Check and explain every setting; exit status 1 when something would fail."""
     from backend.cli import doctor as checks
 
-    found = checks.examine()
+    found = checks.examine(url)
     if json:
         print_json({"ok": checks.passes(found), "checks": [each.as_dict() for each in found]})
     else:

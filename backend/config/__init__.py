@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from backend.config import values
@@ -108,7 +108,9 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_clean(cls, value: object) -> object:
+    def _is_clean(cls, value: object, info: ValidationInfo) -> object:
+        if info.field_name == "replicate_webhook_secret" and isinstance(value, str):
+            value = re.sub(r"[\t\r\n]+", " ", value)  # several may stand on lines of their own
         return values.clean(value)
 
     @cached_property

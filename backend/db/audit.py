@@ -9,6 +9,7 @@ from typing import Any
 
 from backend.db.connection import Row, Tx
 from backend.ids import floor_id, new_id
+from backend.logs import redact
 from backend.migrate import user_name
 from backend.people import Caller
 
@@ -35,6 +36,7 @@ ACTIONS = (
 )
 SYSTEM = Caller("system", None, admin=True, kind="system")  # the service itself
 SCAN = 2_000  # rows that one page looks at: what is rare is found over several pages
+_PUBLIC = {"prefix"}  # of a key: it only looks like a secret
 _INDEXED = ("object_id", "key_id", "client_id", "action")  # the most telling first
 _COLUMNS = (
     "id, at, action, actor, actor_name, key_id, key_prefix, address, request_id, object_type, object_id, client_id, "
@@ -99,7 +101,10 @@ async def record(
     old: Mapping[str, Any] | None = None,
     new: Mapping[str, Any] | None = None,
 ) -> None:
-    """Keep that the caller did this. Of `old` and `new` only what differs is kept; nothing when they are equal."""
+    """Keep that the caller did this. Of `old` and `new` only what differs is kept; nothing when they are equal.
+
+    No text is kept with a secret in it: people name keys after what they put there by mistake.
+    """
     if old is not None and new is not None:
         names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         if not names:
@@ -111,11 +116,11 @@ async def record(
         at=now,
         action=action,
         actor=caller.kind,
-        actor_name=caller.name,
+        actor_name=_clean(caller.name),
         key_id=caller.key_id if caller.kind == "key" else None,
         key_prefix=caller.prefix,
         address=caller.address,
-        request_id=caller.request_id,
+        request_id=_clean(caller.request_id),
         object_type=subject.type,
         object_id=subject.id,
         client_id=subject.client_id,
@@ -169,7 +174,16 @@ def _bounds(wanted: Wanted, cursor: str | None) -> tuple[list[str], dict[str, An
 
 
 def _written(values: Mapping[str, Any] | None) -> str | None:
-    return None if values is None else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return None if values is None else json.dumps(_clean(values), ensure_ascii=False, separators=(",", ":"))
+
+
+def _clean(value: Any) -> Any:
+    """The value with all its texts redacted: each by itself, so that it stays JSON."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {name: one if name in _PUBLIC else _clean(one) for name, one in value.items()}
+    return [_clean(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _read(row: Row) -> Entry:

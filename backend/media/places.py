@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
+from backend import places
 from backend.errors import MediaBusy
 
 UPLOADS = 4
@@ -30,20 +32,13 @@ def upload(client_id: str) -> Place:
     return Place(client_id)
 
 
-@dataclass
-class _Client:
-    """One client's place, and how many of its files want it."""
-
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    wanted: int = 0
-
-
 class Places:
     """Outputs, which are paid for, have places that uploads never take; a client has one of the uploads'."""
 
     def __init__(self) -> None:
-        self._outputs, self._uploads = asyncio.Semaphore(OUTPUTS), asyncio.Semaphore(UPLOADS)
-        self._clients: dict[str, _Client] = {}
+        self._outputs = asyncio.Semaphore(OUTPUTS)
+        self._clients = places.Places(1, None, waiting=math.inf)
+        self._uploads = places.Places(UPLOADS, None, waiting=math.inf)
 
     @asynccontextmanager
     async def taken(self, place: Place) -> AsyncIterator[None]:
@@ -52,28 +47,11 @@ class Places:
             async with self._outputs:
                 yield
             return
-        client = self._clients.setdefault(place.client_id, _Client())
-        client.wanted += 1
-        try:
-            await self._wait_for(client)
+        async with AsyncExitStack() as stack:
             try:
-                yield
-            finally:
-                self._uploads.release()
-                client.turn.release()
-        finally:
-            client.wanted -= 1
-            if not client.wanted:
-                self._clients.pop(place.client_id, None)
-
-    async def _wait_for(self, client: _Client) -> None:
-        try:
-            async with asyncio.timeout(WAIT_S):
-                await client.turn.acquire()
-                try:
-                    await self._uploads.acquire()
-                except BaseException:
-                    client.turn.release()
-                    raise
-        except TimeoutError:
-            raise MediaBusy from None
+                async with asyncio.timeout(WAIT_S):  # for both together
+                    await stack.enter_async_context(self._clients.take(place.client_id))
+                    await stack.enter_async_context(self._uploads.take("all"))
+            except TimeoutError:
+                raise MediaBusy from None
+            yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from backend.people import Caller
 
 MOST_ENDPOINTS = 50  # of one client: each gets a row with every event
 BY_HAND = "It was disabled by hand."
+_TOKEN = re.compile(r"(?<=/)(?=[^/]*[0-9])[A-Za-z0-9._~+=-]{20,}(?=/|$)")  # as chat services put it into the path
 
 
 async def add(
@@ -59,7 +61,7 @@ async def change(
     changed = await tenancy.endpoint(tx, caller, id)
     old, new = _kept(found), _kept(changed)
     if found.url != changed.url and old["url"] == new["url"]:
-        new["query"] = "another"
+        new["hidden_part"] = "another"
     await audit.record(tx, caller, "webhook_endpoint.updated", _subject(found), ctx.now(), old=old, new=new)
     return changed
 
@@ -142,9 +144,9 @@ def _subject(endpoint: Endpoint) -> Subject:
 
 
 def _kept(endpoint: Endpoint) -> dict[str, Any]:
-    """What is kept of an endpoint in the audit log: of its URL no query, in which secrets are sent."""
+    """What is kept of an endpoint in the audit log: of its URL no query and no token in the path, which are secrets."""
     bare, question, _ = endpoint.url.partition("?")
-    shown = redact(bare) + ("?***" if question else "")
+    shown = _TOKEN.sub("***", redact(bare)) + ("?***" if question else "")
     return {"url": shown, "events": list(endpoint.events), "enabled": endpoint.disabled_at is None}
 
 

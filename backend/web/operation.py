@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from backend.context import Context
 from backend.errors import Forbidden, NotFound
+from backend.http import origins
 from backend.ids import is_id
 from backend.people import Caller
 from backend.web import auth, bodies, inputs, limits
@@ -200,6 +201,10 @@ async def _admit(made: Operation, request: Request, site: Site) -> Caller | None
     caller = await auth.authenticate(request)
     if made.auth == "admin" and not caller.admin:
         raise Forbidden("Only an admin key may do that.")
+    if site.dev_caller is not None and "write" in made.limits:  # also a GET that changes something
+        pages, sites = (request.headers.getlist(name) for name in ("origin", "sec-fetch-site"))
+        if not origins.is_own_request(pages, sites, request.headers.get("host")):
+            raise Forbidden("A page of another address asks.", code="foreign_origin")
     return caller
 
 

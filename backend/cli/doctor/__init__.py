@@ -23,15 +23,18 @@ CHECK_S = 15.0
 LONGEST_S = 25.0
 
 
-def examine() -> list[Check]:
-    """Every setting in its order, then what belongs to none. No row and no file is changed by looking."""
+def examine(url: str) -> list[Check]:
+    """Every setting in its order, then what belongs to none. No row and no file is changed by looking.
+
+    `url`: where the service runs, if it does.
+    """
     try:
         settings = Settings()
     except EnvFileError as error:
         return [Check(".env", "", State.FAIL, str(error))]
     except ValidationError as error:
         return [Check(name, "", State.FAIL, reason) for name, reason in reasons(error).items()]
-    found = {check.name: check for check in _look(settings)}
+    found = {check.name: check for check in _look(settings, url)}
     listed = []
     for field, names in setting_names().items():
         plain = Check(names[0], "", State.OK, Settings.model_fields[field].description or "")
@@ -57,10 +60,10 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _look(settings: Settings) -> list[Check]:
+def _look(settings: Settings, url: str) -> list[Check]:
     """What each check found. They run beside this thread, so that one which blocks its own cannot stop the report."""
     found: list[list[Check]] = []
-    thread = threading.Thread(target=lambda: asyncio.run(_run(settings, found)), daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(_run(settings, found, url)), daemon=True)
     thread.start()
     thread.join(LONGEST_S)
     if not found:
@@ -68,7 +71,7 @@ def _look(settings: Settings) -> list[Check]:
     return found[0]
 
 
-async def _run(settings: Settings, found: list[list[Check]]) -> None:
+async def _run(settings: Settings, found: list[list[Check]], url: str) -> None:
     from backend.http import Http
 
     http = Http()
@@ -81,7 +84,7 @@ async def _run(settings: Settings, found: list[list[Check]]) -> None:
         "REPLICATE_BASE_URL": network.replicate(settings, http),
         "NGROK_URL" if settings.ngrok_url else "BASE_URL": network.addresses(settings, http),
         "AUTH_MODE": network.access(settings),
-        "TRUSTED_PROXIES": network.proxies(settings, http),
+        "TRUSTED_PROXIES": network.proxies(settings, http, url),
     }
     ended = await asyncio.gather(*(asyncio.wait_for(each, CHECK_S) for each in looks.values()), return_exceptions=True)
     found.append([check for name, end in zip(looks, ended, strict=True) for check in _told(name, end)])

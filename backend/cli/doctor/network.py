@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from backend.cli.doctor.check import Check, State
 from backend.config import Settings, is_loopback
 from backend.errors import NetworkError
+from backend.logs import redact
 
 if TYPE_CHECKING:
     from backend.http import Answer, Http
@@ -111,23 +113,37 @@ async def access(settings: Settings) -> list[Check]:
     return [Check("AUTH_MODE", "", State.FAIL, "dev is refused unless BASE_URL is loopback and NGROK_URL not set")]
 
 
-async def proxies(settings: Settings, http: Http) -> list[Check]:
-    """Whether the running service is called through a proxy that it does not know."""
-    name, where = "TRUSTED_PROXIES", f"{settings.client_url}/metrics"
-    try:
-        answer = await http.call("GET", where, total_s=ASK_S)
-    except NetworkError:
-        answer = None
-    seen = _untrusted(answer.body) if answer is not None and answer.status == 200 else None
+async def proxies(settings: Settings, http: Http, url: str) -> list[Check]:
+    """Whether the running service is called through a proxy that it does not know.
+
+    It is asked where clients reach it and at `url`: a proxy should keep its metrics to itself.
+    """
+    name = "TRUSTED_PROXIES"
+    places = [f"{place}/metrics" for place in dict.fromkeys((settings.client_url, url))]
+    counts = [await asked for asked in asyncio.as_completed([_forwarded(http, where) for where in places])]
+    seen = max((count for count in counts if count is not None), default=None)
     if seen:
         advice = (
             "requests came through a proxy that it does not name: all clients behind it count as one address; the log "
             "names it (`untrusted_proxy`)"
         )
         return [Check(name, "", State.WARN, advice)]
-    told = "the running service saw no other" if seen == 0 else f"no service could be asked at {where}"
+    told = (
+        "the running service saw no other"
+        if seen == 0
+        else f"no service could be asked at {redact(' or '.join(places))}"
+    )
     advice = "your proxies, whose X-Forwarded-For is believed when failed attempts are counted by address"
     return [Check(name, "", State.OK, f"{advice}; {told}")]
+
+
+async def _forwarded(http: Http, where: str) -> int | None:
+    """How many forwarded requests the service there did not believe; None when there is none of ours."""
+    try:
+        answer = await http.call("GET", where, total_s=ASK_S)
+    except NetworkError:
+        return None
+    return _untrusted(answer.body) if answer.status == 200 else None
 
 
 def _untrusted(metrics: bytes) -> int | None:

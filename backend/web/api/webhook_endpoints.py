@@ -120,6 +120,7 @@ async def rotate_webhook_secret(call: Call) -> Response:
     query=WhoseSecret,
     answers={200: SecretView},
     head=False,  # the one time it is shown must not be lost on who asks for no body
+    is_write=True,
     tags=["webhooks"],
     errors=[404],
 )
