@@ -77,6 +77,8 @@ def test_an_accepted_image_is_shown_whole_from_the_first_moment(service: Service
         "error": None,
         "metadata": {"order": "7", "Ä": ""},
         "possibly_charged": False,
+        "media": made["media"],
+        "files": [],
         "created_at": made["created_at"],
         "submitted_at": None,
         "completed_at": None,
@@ -347,7 +349,7 @@ def test_while_the_first_request_runs_its_key_is_409(service: Service, who: Tena
 
 
 def test_a_full_disk_accepts_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with running(tmp_path_factory.mktemp("full"), min_free_mb=10**9) as full:
+    with running(tmp_path_factory.mktemp("full"), min_free_mb=10**7) as full:
         who = full.tenant()
         answer = ask(full, who)
         assert (answer.status, answer.json()["code"]) == (507, "out_of_space")

@@ -78,13 +78,13 @@ def tell(port: int, way: Way, cases: Iterable[tuple[str, bytes]]) -> dict[str, T
 @pytest.fixture(params=["POST /api/v2/campaigns", "POST /mcp", "GET /healthz", "DELETE /api/v2/campaigns/none"])
 def target(service: Service, request: pytest.FixtureRequest) -> Iterator[Target]:
     """A place that reads its body or not; what its body asks for, in an admin's name, never happens."""
-    who, deleted = service.tenant(), deletions(service.port)
+    who, deleted = service.tenant(), deletions()
     key = f"X-API-Key: {service.admin}".encode()
     hidden = b"DELETE /api/v2/campaigns/%s HTTP/1.1\r\nHost: x\r\nX-Request-Id: hidden\r\n%s\r\n\r\n"
     yield Target(request.param.encode(), (key,), hidden % (who.campaign_id.encode(), key))
     assert service.ask("GET", f"/api/v2/campaigns/{who.campaign_id}").status == 200
     if "DELETE" not in request.param:
-        assert deletions(service.port) == deleted
+        assert deletions() == deleted
 
 
 def everywhere(got: dict[str, Told], right: Told) -> dict[str, Told]:

@@ -273,7 +273,7 @@ def test_the_type_of_a_setting_says_what_it_may_be(field: str) -> None:
     """A new setting is held by the tests above only if its type is one of these."""
     info = Settings.model_fields[field]
     bounds = {name for each in info.metadata for name in ("ge", "gt", "le", "lt") if hasattr(each, name)}
-    if info.annotation is int:
+    if info.annotation in (int, float):
         assert len(bounds) == 2, "a number has a least and a most"
     elif "Literal" not in str(info.annotation) and SecretStr not in get_args(info.annotation):
         assert kinds(field), "a text has a type of backend.config.values"

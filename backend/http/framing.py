@@ -85,14 +85,14 @@ def find_fault(version: str, method: bytes, headers: Sequence[Header]) -> str | 
         return f"HTTP/{version} is not spoken here."
     if method == b"CONNECT":
         return "This is no proxy: CONNECT leads nowhere."
-    hosts, codings = 0, []
+    has_host, codings = version == "1.0", []
     for name, value in headers:
         if name == b"host":
-            hosts += 1
+            has_host = True
         elif name == b"transfer-encoding":
             codings.append(value.strip().lower())
-    if hosts > 1 or (version == "1.1" and not hosts):
-        return "The request has no Host header." if not hosts else "The request has several Host headers."
+    if not has_host:
+        return "The request has no Host header."
     if codings and (version == "1.0" or codings != [b"chunked"]):
         return "The only transfer coding is 'chunked', in HTTP/1.1."
     return None

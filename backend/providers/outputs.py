@@ -27,8 +27,9 @@ def find(output: Any) -> list[str]:
             break
         one, depth = left.popleft()
         if isinstance(one, str):
-            if is_file(one):
-                found[one.strip()] = None
+            text = storable(one).strip()
+            if is_file(text):
+                found[text] = None
         elif depth < DEEPEST:
             left += [(each, depth + 1) for each in _inside(one)[: MOST_LOOKED_AT - len(left)]]
     return list(found)
@@ -38,6 +39,11 @@ def is_file(text: str) -> bool:
     """Whether the whole text, but for blanks around it, is a URL or a data URI."""
     text = text.strip()
     return bool(_DATA.match(text)) or bool(_URL.fullmatch(text))
+
+
+def storable(text: str) -> str:
+    """JSON can spell NUL and half of a surrogate pair, which no database takes."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _inside(one: Any) -> list[Any]:

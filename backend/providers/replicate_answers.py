@@ -61,7 +61,7 @@ def _began(prediction: dict[str, Any], predict_s: float | None) -> bool | None:
 
 
 def _succeeded(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int) -> Outcome:
-    found = tuple(_storable(one) for one in outputs.find(prediction.get("output")))
+    found = tuple(outputs.find(prediction.get("output")))
     expire_at = min(time_ms(prediction.get("completed_at")) or now_ms, now_ms) + lifetime_ms
     if found:
         return Outcome(id, "succeeded", found, expire_at)
@@ -139,12 +139,7 @@ def _failure(error: object) -> Failure:
 
 def _plain(text: str) -> str:
     """One line of at most 500 characters."""
-    return " ".join(_storable(text).split())[:500]
-
-
-def _storable(text: str) -> str:
-    """JSON can spell NUL and half of a surrogate pair, which no database takes."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
+    return " ".join(outputs.storable(text).split())[:500]
 
 
 def _progress(logs: object) -> float | None:
