@@ -143,7 +143,10 @@ def _cost_micros(ctx: Context, row: Generation, made: int) -> int | None:
 
 
 async def _leave(tx: Tx, ctx: Context, id: str, names: list[str]) -> None:
-    """Another worker was faster, with the same bytes; or the row will never have them: then they go."""
+    """Another worker was faster: what its row names stays, for those are the same bytes; the rest goes."""
     row = await generations.get(tx, id)
     if row is None or row.status in (FAILED, CANCELED):
         await operations.throw_away(tx, names, ctx.now())
+    elif row.status == COMPLETED:
+        named = {row.file_name, row.poster_name, *(one.get("file_name") for one in row.more_files or [])}
+        await operations.throw_away(tx, [name for name in names if name not in named], ctx.now())
