@@ -28,7 +28,7 @@ from backend.context import Context
 from backend.db import generations, keys
 from backend.db.connection import Tx
 from backend.model import COMPLETED, PROCESSING, STORING, SUBMITTING, Failure
-from backend.steps import own
+from backend.steps import own, release
 from backend.web import server
 
 T = TypeVar("T")
@@ -94,13 +94,20 @@ class Service:
         self.run(self.ctx.db.write(work))
 
     def failed(self, id: str) -> None:
-        """Let it end without a result."""
+        """Let it end without a result, and what waits for it with it."""
         why = Failure("provider_failed", "It broke.", True)
         self.run(self.ctx.db.write(lambda tx: generations.move(tx, id, "failed", now=self.ctx.now(), failure=why)))
+        self.release()
 
     def completed(self, id: str, content: bytes, poster: bytes | None = None) -> None:
-        """Store its bytes and end it as a worker would."""
+        """Store its bytes and end it as a worker would; what waits for it goes on."""
         self.run(self._complete(id, content, poster))
+        self.release()
+
+    def release(self) -> None:
+        """What a worker does after an end, until nothing waits for what has ended."""
+        while self.run(release.go_on(self.ctx)):
+            pass
 
     async def _complete(self, id: str, content: bytes, poster: bytes | None) -> None:
         ctx, spooled, small = self.ctx, self.ctx.storage.spool(id), self.ctx.storage.spool(f"{id}-poster.jpg")

@@ -108,7 +108,7 @@ def test_copies_come_as_a_list_and_are_found_again_by_campaign(reelhook: Run, ca
 def watching(stage: Stage, *arguments: str) -> subprocess.Popen[str]:
     """`reelhook watch` without an end, once it listens."""
     given = {"REELHOOK_URL": stage.address.url, "REELHOOK_API_KEY": stage.address.key or ""}
-    before = streams(stage)
+    until(lambda: streams(stage) == 0)  # the service notices a while later that the one before has gone
     watching = subprocess.Popen(
         [sys.executable, "-m", "backend.cli", "watch", *arguments],
         env=environment({}) | given,
@@ -117,7 +117,7 @@ def watching(stage: Stage, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: streams(stage) > before)
+    until(lambda: streams(stage) == 1)
     return watching
 
 

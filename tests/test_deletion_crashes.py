@@ -89,6 +89,14 @@ def _count(connection: sqlite3.Connection, row: dict[str, Any], count: int) -> N
     connection.execute(
         "UPDATE balances SET settled_micros = settled_micros + :spent WHERE owner_id IN (:campaign, :client)", spent
     )
+    more = {"client": row["client_id"], "count": count, "files": row["file_bytes"], "texts": row["text_bytes"]}
+    connection.execute(
+        """
+        UPDATE holdings SET generations = generations + :count, file_bytes = file_bytes + :count * :files,
+          text_bytes = text_bytes + :count * :texts WHERE client_id = :client
+        """,
+        more,
+    )
 
 
 def killed_when(service: Gateway, smaller: Callable[[], int]) -> int:

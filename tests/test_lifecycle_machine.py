@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from machine.double import ANSWERS, ENDS
-from machine.world import Hold, House, World, housing
+from machine.world import UNRELEASED, Hold, House, World, housing
 
 from backend.steps import tidy
 
@@ -204,6 +204,14 @@ class Lives(RuleBasedStateMachine):
     def what_webhooks_said_is_believed(self, cut: int | None) -> None:
         self.world.mains.left = cut
         self.world.believe()
+        self.world.mains.left = None
+        self.check()
+
+    @precondition(lambda self: self.world.rows(UNRELEASED))
+    @rule(cut=CUTS)
+    def what_waited_for_one_that_has_ended_is_released(self, cut: int | None) -> None:
+        self.world.mains.left = cut
+        self.world.release()
         self.world.mains.left = None
         self.check()
 

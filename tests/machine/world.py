@@ -27,7 +27,7 @@ from backend.http import Http
 from backend.model import Generation
 from backend.people import Caller
 from backend.providers import signatures
-from backend.steps import own, receive, submit, tidy, watch
+from backend.steps import own, receive, release, submit, tidy, watch
 from backend.web import server
 from backend.worker import LEASE_MS, Worker
 from machine.double import PATH, Double, Message
@@ -38,6 +38,8 @@ SECRET = signatures.read_secret(WEBHOOK_SECRET)
 LANES = ("queued", "submitting", "unclear", "processing", "storing")
 ROUNDS = 60
 UNFINISHED = "SELECT id, status FROM generations WHERE finished_at IS NULL"
+UNHEARD = "SELECT id FROM deliveries WHERE handled_at IS NULL"
+UNRELEASED = "SELECT source_id FROM releases"
 
 
 @dataclass
@@ -242,6 +244,10 @@ class World:
         """What is kept of webhooks is acted on."""
         self._survive(receive.believe(self.ctx))
 
+    def release(self) -> bool:
+        """A bite of what waited for those that have ended goes on, or fails; whether one had ended."""
+        return bool(self._survive(release.go_on(self.ctx)))
+
     def tidy(self) -> None:
         self._survive(tidy.tidy(self.ctx))
         self._survive(watch.give_up_queued(self.ctx))
@@ -302,7 +308,9 @@ class World:
                 for hold in self.take(lane, 64):
                     self.work(hold)
             self.believe()
-            if not self.rows() and not self.rows("SELECT id FROM deliveries WHERE handled_at IS NULL"):
+            while self.release():
+                pass
+            if not any(self.rows(statement) for statement in (UNFINISHED, UNHEARD, UNRELEASED)):
                 break
             self.clock.forward(61)
         self.tidy()
