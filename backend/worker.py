@@ -26,7 +26,6 @@ AT_ONCE = 12  # rows taken up in one turn: more would hold up the event loop
 LOOK_S = 0.25  # how late a row can be noticed that another process made due
 TIDY_S = 20.0
 MOST_ATTEMPTS = 5
-MOST_TO_STORE = 25  # what is paid for is given up later: from the fifth time on nothing but its bytes is asked for
 GAP_MS = 60_000  # without a beat for so long: the machine slept, or its clock was put
 
 FAILURES = Counter("reelhook_rows_failed", "Times that work on a row broke off by an error of ours", ("lane",))
@@ -140,15 +139,14 @@ class Worker:
             return []
 
     async def _do(self, lane: Lane, row: Row, work: Work) -> None:
-        """One row. Whatever goes wrong, its lease ends by itself and it is tried again, five times at most,
-        and more often while a result is to be stored.
+        """One row. Whatever goes wrong, its lease ends by itself and it is tried again, five times at most.
 
         A webhook delivery has a lease that outlasts its attempt, and a schedule of its own.
         """
         if isinstance(row, Generation):
             self.holding.add(row.id)
         try:
-            if isinstance(row, Generation) and row.attempts > _most_attempts(row):
+            if isinstance(row, Generation) and row.attempts > MOST_ATTEMPTS:
                 await self._set_aside(row)
             else:
                 await work(row)
@@ -160,8 +158,7 @@ class Worker:
             self.holding.discard(row.id)
 
     async def _set_aside(self, row: Generation) -> None:
-        why = f"It could not be worked on, {row.attempts - 1} times; see the log."
-        failure = Failure("provider_failed", why, retryable=True)
+        failure = Failure("provider_failed", "It could not be worked on, five times; see the log.", retryable=True)
         bill = billing.judge(row, self.ctx.catalog.models.get(row.model))
         await lifecycle.move(self.ctx, row, FAILED, self.id, failure=failure, attempts=row.attempts, **bill)
         log.error("row_set_aside", generation_id=row.id, attempts=row.attempts)
@@ -221,10 +218,6 @@ class Worker:
 def _each(work: Work) -> Callable[[list[Any]], Work]:
     """The same is done with each row, whichever were taken with it."""
     return lambda _: work
-
-
-def _most_attempts(row: Generation) -> int:
-    return MOST_TO_STORE if row.status == STORING else MOST_ATTEMPTS
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
