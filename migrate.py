@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from backend.migrate import MigrationError, check, migrate
+from backend.db.migrate import MigrationError, check, migrate
 
 
 def database_file() -> Path:

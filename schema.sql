@@ -1,5 +1,5 @@
 -- The whole current schema. A new database is made from this file; an older one is brought here by
--- backend/migrations. It runs unchanged on SQLite and PostgreSQL: ids are UUIDv7 as TEXT, times are
+-- backend/db/migrations. It runs unchanged on SQLite and PostgreSQL: ids are UUIDv7 as TEXT, times are
 -- BIGINT milliseconds since 1970 UTC, flags are 0 or 1, JSON is TEXT, money is millionths of a dollar.
 
 CREATE TABLE schema_migrations (

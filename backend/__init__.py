@@ -11,7 +11,25 @@ Read in the order of the data's way:
     worker     tells who listens             steps/announce  signs, sends, tries again
     web        a client looks                steps/browse    lists rows, finds files
 
-A step never calls another: the row in `generations` is how they talk (model.py, schema.sql).
+A step never calls another: the row in `generations` is how they talk (core/generation.py, schema.sql).
+
+The rooms, from top to bottom; imports point down (tests/test_layers.py):
+
+    app worker context config logs  the five modules everybody looks for
+    cli        the commands, and `doctor`
+    backup     a copy of everything, and back
+    web        server (protocol, middleware), api (/api/v2), openai (/v1), mcp (/mcp),
+               calls (one operation: body, answer, documentation), callers (keys, addresses, limits)
+    upkeep     the sweeper, readiness, what follows a restore
+    steps      the way of a generation; what steps share: outcomes, outputs, references
+    manage     clients, keys, assets, webhook endpoints, usage, quotas, access, idempotency
+    live       event streams, signed links, what clients are shown
+    providers  what a provider must do, and a folder for each
+    emulator   a provider's wire protocol on this machine
+    db         all SQL, one module a table or a question; the schema's migrations
+    storage    the files; http: every connection out; media: what a file is, and the cage for decoding
+    disk       durable writes, room, faults, the key file
+    core       pure: generations, people, webhooks, events, errors, ids, requests, catalog, billing
 """
 
 __version__ = "0.1.0"

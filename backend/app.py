@@ -17,24 +17,27 @@ from pathlib import Path
 
 import structlog
 
-from backend import __version__, catalog, datakey, diskfault
+from backend import __version__
 from backend.config import Settings, is_loopback
 from backend.context import Context, now_ms
+from backend.core import catalog
+from backend.core.errors import MediaUnavailable, ReelhookError, SettingsError
+from backend.core.people import Caller
 from backend.db import audit, claims, webhook_claims
 from backend.db.audit import Subject
 from backend.db.connection import SqliteDb, sqlite_path
-from backend.errors import MediaUnavailable, ReelhookError, SettingsError
+from backend.db.migrate import MigrationError, migrate
+from backend.disk import data_key, faults
 from backend.http import Http
 from backend.logs import output
+from backend.manage import clients
 from backend.media import threads
 from backend.media.cage import Cage
-from backend.migrate import MigrationError, migrate
-from backend.people import Caller
 from backend.providers.base import Provider
-from backend.providers.replicate import Replicate
-from backend.steps import own, tidy
+from backend.providers.replicate.api import Replicate
 from backend.storage import open_storage
-from backend.web import server
+from backend.upkeep import tidy
+from backend.web.server import entry
 from backend.worker import Worker
 
 GRACE_S = 20
@@ -66,8 +69,8 @@ async def open_context(settings: Settings, *, beside: bool = False) -> AsyncIter
             storage=open_storage(settings.storage_url),
             catalog=known,
             providers=offered(settings, http, known),
-            data_key=await asyncio.to_thread(datakey.read, settings, path),
-            old_data_keys=datakey.read_old(settings),
+            data_key=await asyncio.to_thread(data_key.read, settings, path),
+            old_data_keys=data_key.read_old(settings),
             cage=cage,
         )
     finally:
@@ -127,14 +130,14 @@ async def serve(settings: Settings, host: str, port: int, *, with_worker: bool =
     """Run the service until it is told to stop. Prints one line when it is ready."""
     check_dev_mode(settings, host)
     threads.start()
-    server.raise_file_limit()
+    entry.raise_file_limit()
     with only_process(sqlite_path(settings.database_url), "serve") as alone:
         listener = await asyncio.to_thread(_listen, host, port)
         port = listener.getsockname()[1]
         async with open_context(settings.at_port(port)) as ctx:
             worker = Worker(ctx) if with_worker else None
-            site = server.build(ctx, await _dev_caller(ctx))
-            running = server.Server(server.config(site), worker.stop if worker else None)
+            site = entry.build(ctx, await _dev_caller(ctx))
+            running = entry.Server(entry.config(site), worker.stop if worker else None)
             running.config.load()
             _spare_the_collector()
             async with _ending_with_its_disk(worker), _background(ctx, worker, alone, running.stop):
@@ -149,7 +152,7 @@ async def work(settings: Settings, kinds: tuple[str, ...]) -> None:
     with only_process(sqlite_path(settings.database_url), "worker") as alone:
         async with open_context(settings) as ctx:
             worker = Worker(ctx, kinds)
-            server.stop_on_signals(worker.stop)
+            entry.stop_on_signals(worker.stop)
             async with _ending_with_its_disk(worker), _background(ctx, worker, alone, worker.stop):
                 print("the worker is ready", flush=True)
                 await worker.stopping.wait()
@@ -159,7 +162,7 @@ async def _dev_caller(ctx: Context) -> Caller | None:
     """Who everybody is in dev mode."""
     if not ctx.settings.dev:
         return None
-    client = await ctx.db.write(lambda tx: own.dev_client(tx, ctx))
+    client = await ctx.db.write(lambda tx: clients.dev_client(tx, ctx))
     return Caller("dev", client.id, admin=True, kind="dev")
 
 
@@ -181,11 +184,11 @@ async def _ending_with_its_disk(worker: Worker | None) -> AsyncIterator[None]:
         if worker:
             loop.call_soon_threadsafe(worker.stop)
 
-    with diskfault.watched(speak):
+    with faults.watched(speak):
         try:
             yield
         finally:
-            if diskfault.reason():
+            if faults.reason():
                 output.finish(LAST_WORDS_S)
                 os._exit(1)
 

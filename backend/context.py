@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backend.catalog import Catalog
 from backend.config import Settings
-from backend.ids import new_id
+from backend.core.catalog import Catalog
+from backend.core.ids import new_id
 from backend.media.cage import Cage
 
 if TYPE_CHECKING:

@@ -12,13 +12,14 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
-from backend import billing, lifecycle
 from backend.context import Context
+from backend.core import billing
+from backend.core.generation import FAILED, PROCESSING, STORING, SUBMITTING, UNCLEAR, Failure, Generation
+from backend.core.webhooks import Outgoing
 from backend.db import claims, operations
 from backend.db.connection import Tx
-from backend.model import FAILED, PROCESSING, STORING, SUBMITTING, UNCLEAR, Failure, Generation
-from backend.outbound import Outgoing
-from backend.steps import announce, collect, receive, release, submit, tidy, watch
+from backend.steps import announce, collect, outcomes, receive, release, submit, watch
+from backend.upkeep import tidy
 
 LEASE_MS = 30_000
 BEAT_S = 8.0
@@ -160,7 +161,7 @@ class Worker:
     async def _set_aside(self, row: Generation) -> None:
         failure = Failure("provider_failed", "It could not be worked on, five times; see the log.", retryable=True)
         bill = billing.judge(row, self.ctx.catalog.models.get(row.model))
-        await lifecycle.move(self.ctx, row, FAILED, self.id, failure=failure, attempts=row.attempts, **bill)
+        await outcomes.move(self.ctx, row, FAILED, self.id, failure=failure, attempts=row.attempts, **bill)
         log.error("row_set_aside", generation_id=row.id, attempts=row.attempts)
 
     async def _go_on(self, step: Callable[[Context], Awaitable[int]], failed: Callable[[], None]) -> None:

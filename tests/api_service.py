@@ -25,11 +25,13 @@ from backend import media
 from backend.app import open_context
 from backend.config import Settings
 from backend.context import Context
-from backend.db import generations, keys
+from backend.core.generation import COMPLETED, PROCESSING, STORING, SUBMITTING, Failure
+from backend.db import generations
 from backend.db.connection import Tx
-from backend.model import COMPLETED, PROCESSING, STORING, SUBMITTING, Failure
-from backend.steps import own, release
-from backend.web import server
+from backend.db.keys import insert as insert_key
+from backend.manage import keys
+from backend.steps import release
+from backend.web.server import entry
 
 T = TypeVar("T")
 NOTHING_THERE = "http://127.0.0.1:9"  # a provider that is never asked: no worker runs
@@ -65,8 +67,8 @@ class Service:
     def key(self, client_id: str | None, **more: Any) -> tuple[str, str]:
         """A new key and its id; without a client an admin's."""
         limits = {"image_limit": "100000/minute", "video_limit": "100000/minute"}
-        made = own.make_key(self.ctx, "test", client_id, **(limits | more))
-        self.run(self.ctx.db.write(lambda tx: keys.insert(tx, made.row)))
+        made = keys.make(self.ctx, "test", client_id, **(limits | more))
+        self.run(self.ctx.db.write(lambda tx: insert_key(tx, made.row)))
         return made.text, made.row.id
 
     def tenant(self, name: str = "client") -> Tenant:
@@ -175,7 +177,7 @@ async def _serve(settings: Settings, started: list[Service], stop: list[uvicorn.
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     port = listener.getsockname()[1]
     async with open_context(settings.at_port(port)) as ctx:
-        stop.append(uvicorn.Server(server.config(server.build(ctx))))
+        stop.append(uvicorn.Server(entry.config(entry.build(ctx))))
         started.append(Service(port, ctx, asyncio.get_running_loop()))
         await stop[0].serve(sockets=[listener])
 

@@ -13,7 +13,7 @@ from typing import Any
 from api_service import Service, Tenant
 from peers import Peer
 
-from backend.outbound import Outgoing
+from backend.core.webhooks import Outgoing
 from backend.steps import announce
 
 ME = "a-worker-of-the-test"

@@ -14,7 +14,7 @@ from api_service import Service, Tenant, form, png, running
 from test_media import image, png_of, sound, video
 from webserving import Answer
 
-from backend.steps import tidy
+from backend.upkeep import tidy
 
 
 @pytest.fixture(scope="module")

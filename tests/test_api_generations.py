@@ -13,8 +13,8 @@ import pytest
 from api_service import Service, Tenant, png, running
 from webserving import Answer
 
-from backend.steps import repeat
-from backend.steps.repeat import Idempotency
+from backend.manage import idempotency
+from backend.manage.idempotency import Idempotency
 
 NOBODY = "019abcde-0000-7000-8000-00000000000a"
 NANO, KLING = "google/nano-banana", "kwaivgi/kling-v2.1"
@@ -339,12 +339,12 @@ def test_a_retry_and_a_cancel_are_repeated_too(service: Service, who: Tenant) ->
 
 def test_while_the_first_request_runs_its_key_is_409(service: Service, who: Tenant) -> None:
     name = Idempotency(f"client:{who.client_id}", "slow", "hash")
-    service.run(repeat.begin(service.ctx, name))
+    service.run(idempotency.begin(service.ctx, name))
     answer = ask(service, who, headers={"Idempotency-Key": "slow"})
     assert answer.status == 422  # another body: that is said first
     with pytest.raises(Exception, match="still running"):
-        service.run(repeat.begin(service.ctx, name))
-    service.run(repeat.abandon(service.ctx, name))
+        service.run(idempotency.begin(service.ctx, name))
+    service.run(idempotency.abandon(service.ctx, name))
     assert ask(service, who, headers={"Idempotency-Key": "slow"}).status == 202
 
 

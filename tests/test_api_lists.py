@@ -15,7 +15,7 @@ from api_service import Service, Tenant, png, running
 
 from backend.db import lists
 from backend.db.lists import Filters
-from backend.migrate import migrate
+from backend.db.migrate import migrate
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from api_service import Service, Tenant, form, png, running
 
-from backend import links
+from backend.live import links
 
 SIZE = 1000
 CONTENT = png() + bytes(range(256)) * 4

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from api_service import Service, form, png, running
 
-from backend.steps import tidy
+from backend.upkeep import tidy
 
 MONEY = ("budget_usd", "spent_usd", "reserved_usd")
 

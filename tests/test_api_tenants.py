@@ -11,8 +11,8 @@ import pytest
 from api_service import Service, Tenant, form, png, running
 from webserving import Answer
 
-from backend.ids import floor_id, new_id
-from backend.web.operation import OPERATIONS, Operation
+from backend.core.ids import floor_id, new_id
+from backend.web.calls.operation import OPERATIONS, Operation
 
 pytestmark = pytest.mark.usefixtures("nobody_waits")
 

@@ -6,7 +6,7 @@ import pytest
 
 from backend.app import check_dev_mode
 from backend.config import Settings, is_public
-from backend.errors import SettingsError
+from backend.core.errors import SettingsError
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "10.0.0.1", "example.com"])

@@ -20,14 +20,15 @@ from api_service import Service, Tenant, form, png, running
 from emulating import emulating, until
 from gateway import gateway, new_gateway
 
-from backend import app, ids
+from backend import app
 from backend.backup import restoring, taking
 from backend.cli.processes import environment
 from backend.config import Settings
+from backend.core.errors import Unavailable
 from backend.db import audit
-from backend.errors import Unavailable
-from backend.migrate import known, migrate, schema_file, statements
-from backend.steps import own, tidy
+from backend.db.migrate import known, migrate, schema_file, statements
+from backend.manage import clients
+from backend.upkeep import tidy
 
 pytestmark = pytest.mark.hazard(62)
 ROOT = Path(__file__).parent.parent
@@ -38,7 +39,6 @@ HOOKS = "/api/v2/webhook-endpoints"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    ids._last = 0  # a story that put its clock forward leaves this process with ids of that time
     with running(tmp_path_factory.mktemp("audit"), trusted_proxies="127.0.0.0/8", history_days=30) as found:
         yield found
 
@@ -394,7 +394,7 @@ def test_no_statement_changes_a_row_of_the_log_and_only_age_removes_one() -> Non
     assert sorted(statements) == [
         ("db/audit.py", "DELETE FROM"),
         ("db/audit.py", "INTO"),
-        ("migrate.py", "INTO"),
+        ("db/migrate.py", "INTO"),
     ]
     assert "ON CONFLICT" not in (ROOT / "backend/db/audit.py").read_text()
 
@@ -532,6 +532,6 @@ def test_the_command_reads_the_log_of_a_running_service(tmp_path: Path) -> None:
 
 
 def test_what_the_service_does_by_itself_has_no_key(service: Service) -> None:
-    made = service.run(service.ctx.db.write(lambda tx: own.dev_client(tx, service.ctx)))
+    made = service.run(service.ctx.db.write(lambda tx: clients.dev_client(tx, service.ctx)))
     (told,) = of(service, made.id)
     assert (told["actor"], told["key_id"], told["address"], told["request_id"]) == ("system", None, None, None)

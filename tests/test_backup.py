@@ -23,14 +23,15 @@ from emulating import TINY, Provider, emulating, png, until
 from gateway import Gateway, gateway, new_gateway
 from workshop import Workshop, working
 
-from backend import ids
 from backend.backup import disk, restoring, taking
 from backend.cli.processes import COMMAND, environment
 from backend.config import Settings
+from backend.core import ids
+from backend.core.errors import ReelhookError
 from backend.db import claims, snapshot
-from backend.errors import ReelhookError
-from backend.migrate import known, migrate
-from backend.steps import hold, tidy, watch
+from backend.db.migrate import known, migrate
+from backend.steps import watch
+from backend.upkeep import after_restore, tidy
 
 Done = subprocess.CompletedProcess[str]
 UNSENT = ("queued", "waiting", "submitting")
@@ -294,7 +295,7 @@ def test_a_prediction_made_long_after_the_backup_is_adopted_and_not_stopped(
     row = bench.row(id)
     webhook = f"{bench.origin}/webhooks/replicate/{id}/{row.nonce}"
     made = provider.create(body={"webhook": webhook, "webhook_events_filter": ["completed"]}).json()
-    assert bench.run(hold.hold_unsent(bench.ctx, bench.clock() - 86_400_000)) == 1
+    assert bench.run(after_restore.hold_unsent(bench.ctx, bench.clock() - 86_400_000)) == 1
     held = bench.row(id)
     assert held.status == "unclear" and held.claimed_at is not None and held.claimed_at < row.created_at
     bench.look("unclear")
@@ -309,7 +310,7 @@ def test_a_source_that_fails_does_not_end_what_was_held_beside_it(bench: Worksho
     """The video may have been sent after the backup, and be paid for, whatever becomes of its image here."""
     video = bench.ask("video", prompt="kites")
     image = video["source"]["image_id"]
-    bench.run(hold.hold_unsent(bench.ctx, bench.clock()))
+    bench.run(after_restore.hold_unsent(bench.ctx, bench.clock()))
     assert {bench.row(id).status for id in (video["id"], image)} == {"unclear"}
     bench.forward(7200)
     bench.look("unclear")
@@ -484,7 +485,7 @@ def test_a_restore_that_breaks_off_before_anything_is_held_leaves_no_database(
     """A service that started on such a database would send what may have been paid for."""
     _, backup = unsent
     with monkeypatch.context() as broken:
-        broken.setattr(hold, "hold_unsent", refuse(errno.EIO))
+        broken.setattr(after_restore, "hold_unsent", refuse(errno.EIO))
         with pytest.raises(OSError):
             restoring.restore(settings_of(tmp_path / "again"), backup)
     assert not (tmp_path / "again" / "reelhook.db").exists()
@@ -689,7 +690,7 @@ def test_a_damaged_database_is_never_put_back(vital: str, copied: Path, tmp_path
 def test_what_a_restore_holds_takes_no_place_from_what_is_new(tmp_path: Path, provider: Provider) -> None:
     with working(tmp_path, provider, worker=False, max_in_flight=2) as bench:
         held = bench.ask_many(5, prompt="held")
-        assert bench.run(hold.hold_unsent(bench.ctx, bench.clock() - 1000)) == 5
+        assert bench.run(after_restore.hold_unsent(bench.ctx, bench.clock() - 1000)) == 5
         new = bench.ask_many(3, prompt="new")
         provider.spoil({"kind": "stuck"})
         assert bench.submit_next() == new[:2]
@@ -707,7 +708,7 @@ def holding(folder: Path, provider: Provider, count: int) -> Iterator[tuple[Work
     """A service at work that holds as many requests as a restore does, none of which was ever sent."""
     with working(folder, provider, worker=False) as bench:
         ids = bench.ask_many(count, prompt="held")
-        bench.run(hold.hold_unsent(bench.ctx, bench.clock() - 86_400_000))
+        bench.run(after_restore.hold_unsent(bench.ctx, bench.clock() - 86_400_000))
         bench.finished = False
     with working(folder, provider) as bench:
         yield bench, ids
@@ -745,7 +746,7 @@ def test_a_held_row_that_cannot_be_worked_on_holds_up_no_other(
 def test_another_clients_equal_request_is_not_adopted_for_one_that_is_held(bench: Workshop, provider: Provider) -> None:
     """The list shows no webhook, and since the backup anybody may have asked for the same."""
     id = bench.ask(prompt="a fox")["id"]
-    bench.run(hold.hold_unsent(bench.ctx, bench.clock() - 3_600_000))
+    bench.run(after_restore.hold_unsent(bench.ctx, bench.clock() - 3_600_000))
     provider.create(**bench.row(id).params)
     bench.look("unclear")
     assert (bench.row(id).status, bench.row(id).polls) == ("unclear", 1) and provider.ledger["lists"] == 1

@@ -13,13 +13,15 @@ from auditor import witness
 from emulating import Provider, until
 from workshop import Workshop, working
 
-from backend import billing, lifecycle, shown
-from backend.billing import Facts, may_be_billed
-from backend.catalog import CHARGES, load, parse
-from backend.model import Event, Outcome
-from backend.providers import replicate_answers
+from backend.core.billing import Facts, may_be_billed
+from backend.core.catalog import CHARGES, load, parse
+from backend.core.generation import Event, Outcome
+from backend.live import shown
+from backend.providers.replicate import answers
+from backend.steps import outcomes
 
 pytestmark = pytest.mark.hazard(57)
+HOME = Path(__file__).parent.parent / "backend"
 PRICE = 39_000
 STUCK = {"kind": "stuck"}
 LOST = {"kind": "webhook_lost"}
@@ -73,8 +75,8 @@ def look(bench: Workshop, *stages: str) -> None:
 
 def learn(bench: Workshop, id: str, **told: Any) -> str:
     """The provider's word, as it would stand in an answer or a webhook."""
-    outcome = replicate_answers.outcome({"id": bench.row(id).provider_id, **told}, bench.clock(), 3_600_000)
-    return bench.run(bench.ctx.db.write(lambda tx: lifecycle.learn(tx, bench.ctx, id, outcome)))
+    outcome = answers.outcome({"id": bench.row(id).provider_id, **told}, bench.clock(), 3_600_000)
+    return bench.run(bench.ctx.db.write(lambda tx: outcomes.learn(tx, bench.ctx, id, outcome)))
 
 
 def shown_end(bench: Workshop, id: str) -> dict[str, Any]:
@@ -143,7 +145,7 @@ BEGAN: list[tuple[dict[str, Any], bool | None]] = [
 
 @pytest.mark.parametrize(("told", "began"), BEGAN)
 def test_whether_it_began_is_what_its_own_words_say(told: dict[str, Any], began: bool | None) -> None:
-    assert replicate_answers.outcome({"id": "p", **told}, 0, 1).began is began
+    assert answers.outcome({"id": "p", **told}, 0, 1).began is began
 
 
 def test_what_was_canceled_after_it_began_counts_again_and_again(bench: Workshop, provider: Provider) -> None:
@@ -332,8 +334,8 @@ def test_what_was_refused_and_was_taken_all_the_same_counts(bench: Workshop, pro
     row = bench.row(id)
     told = {"id": "p1", "status": "processing", "webhook": f"http://127.0.0.1/webhooks/{id}/{row.nonce}"}
     for word, note in ((told | {"webhook": "http://127.0.0.1/x"}, "another prediction"), (told, "bill corrected")):
-        outcome = replicate_answers.outcome(word, bench.clock(), 1)
-        said = bench.run(bench.ctx.db.write(lambda tx, one=outcome: lifecycle.learn(tx, bench.ctx, id, one)))
+        outcome = answers.outcome(word, bench.clock(), 1)
+        said = bench.run(bench.ctx.db.write(lambda tx, one=outcome: outcomes.learn(tx, bench.ctx, id, one)))
         assert said == note
     assert bench.get(id)["possibly_charged"] and money(bench) == (PRICE / 1e6, 0)
     assert learn(bench, id, status="canceled", started_at=None) == "late"  # it had begun
@@ -381,7 +383,7 @@ def test_a_refused_create_is_free(bench: Workshop, provider: Provider) -> None:
 def test_every_model_says_what_it_bills_or_counts_as_charged() -> None:
     for model in load().models.values():
         assert {model.on_cancel, model.on_failure} <= {*CHARGES}
-    text = (Path(billing.__file__).parent / "models.toml").read_text()
+    text = (HOME / "providers" / "replicate" / "models.toml").read_text()
     with pytest.raises(ValueError, match="on_cancel"):
         parse(text.replace('on_cancel = "unknown"', 'on_cancel = "perhaps"'))
     silent = "\n".join(line for line in text.splitlines() if not line.startswith(("on_cancel", "on_failure")))
@@ -390,16 +392,17 @@ def test_every_model_says_what_it_bills_or_counts_as_charged() -> None:
 
 def test_nobody_but_the_judge_says_that_something_may_be_billed() -> None:
     """A row begins with False; all else is the judge's."""
-    home = Path(billing.__file__).parent
     sayers = set()
-    for path in home.rglob("*.py"):
+    for path in HOME.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             given = [each.arg for each in node.keywords] if isinstance(node, ast.Call) else []
             keys = [each for each in node.keys] if isinstance(node, ast.Dict) else []
             said = [each.value for each in keys if isinstance(each, ast.Constant)]
             if "possibly_charged" in [*given, *said]:
-                sayers.add(str(path.relative_to(home)))
-    assert sayers - {"steps/request.py", "steps/retry.py", "shown.py", "web/api/generations.py"} == {"billing.py"}
+                sayers.add(str(path.relative_to(HOME)))
+    assert sayers - {"steps/request.py", "steps/retry.py", "live/shown.py", "web/api/generations.py"} == {
+        "core/billing.py"
+    }
 
 
 def test_an_outcome_says_nothing_of_a_start_unless_it_was_told() -> None:

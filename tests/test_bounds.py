@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from api_service import Service, running
 
+from backend.core.generation import Failure, Generation
+from backend.core.ids import new_id
+from backend.core.people import Campaign, Client
 from backend.db import clients, dependencies, generations
 from backend.db.connection import SqliteDb, Tx
-from backend.ids import new_id
-from backend.migrate import migrate
-from backend.model import Failure, Generation
-from backend.people import Campaign, Client
+from backend.db.migrate import migrate
 
 CHAIN = 1500  # deeper than Python's own stack
 

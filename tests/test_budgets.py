@@ -22,14 +22,14 @@ from test_parity import SERVER, PostgresTx, made, postgres
 from webserving import Answer
 from workshop import Workshop, working
 
-from backend.catalog import Model
+from backend.core.catalog import Model
+from backend.core.errors import BudgetExceeded
+from backend.core.generation import SUBMITTING, UNCLEAR, Failure
+from backend.core.people import Campaign, Client
 from backend.db import clients, feed, generations
 from backend.db.feed import Topic
-from backend.errors import BudgetExceeded
-from backend.migrate import schema_file
-from backend.model import SUBMITTING, UNCLEAR, Failure
-from backend.people import Campaign, Client
-from backend.steps import tidy
+from backend.db.migrate import schema_file
+from backend.upkeep import tidy
 
 IMAGE_USD, VIDEO_USD = 0.039, 0.289  # a video of a prompt has its start image made as well
 

@@ -27,7 +27,7 @@ from processes import children, has_open, is_there, open_files, resident_mb
 from test_media import image, sound, video
 
 from backend import media
-from backend.errors import InvalidMedia, MediaBusy, MediaUnavailable, StorageFull
+from backend.core.errors import InvalidMedia, MediaBusy, MediaUnavailable, StorageFull
 from backend.media import OUTPUT, Probe, answers, cage, child, places, upload
 from backend.media.cage import Cage
 from backend.media.inside.videos import CODECS

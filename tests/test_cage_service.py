@@ -24,9 +24,9 @@ from processes import children, has_open, is_there, tree_mb
 from workshop import Workshop
 
 from backend.cli.processes import answer_of
-from backend.errors import SettingsError
+from backend.core.errors import SettingsError
 from backend.media.threads import fill
-from backend.web import problems
+from backend.web.calls import problems
 
 pytestmark = [
     pytest.mark.hazard(54),

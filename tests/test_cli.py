@@ -17,7 +17,7 @@ from backend.cli.commands import app
 from backend.cli.output import size
 from backend.cli.processes import Program, environment, free_port, setting_names
 from backend.config import Settings
-from backend.errors import ReelhookError
+from backend.core.errors import ReelhookError
 
 COMMANDS = {
     "serve": "--host --port --no-worker --dev --tunnel",

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from backend.core.errors import OutOfSpace, SettingsError, Unavailable
+from backend.core.ids import new_id
+from backend.core.people import Client
 from backend.db import clients
 from backend.db.connection import SHARED_COMMIT, SqliteDb, Tx, sqlite_path
-from backend.errors import OutOfSpace, SettingsError, Unavailable
-from backend.ids import new_id
-from backend.migrate import migrate
-from backend.people import Client
+from backend.db.migrate import migrate
 
 
 @pytest.fixture
@@ -189,8 +189,8 @@ import asyncio, sys
 from pathlib import Path
 from backend.db import clients
 from backend.db.connection import SqliteDb
-from backend.ids import new_id
-from backend.people import Client
+from backend.core.ids import new_id
+from backend.core.people import Client
 
 async def main():
     db = await SqliteDb.open(Path(sys.argv[1]))

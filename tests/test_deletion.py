@@ -17,14 +17,16 @@ from test_media import video as write_video
 from webserving import Answer
 from workshop import ME, Workshop
 
-from backend import filing, references
+from backend.core import filing
+from backend.core.errors import ReelhookError
+from backend.core.generation import CANCELED, PROCESSING, QUEUED, STORING, SUBMITTING, UNCLEAR, Failure
+from backend.core.people import Caller
 from backend.db import generations, operations
 from backend.db.connection import Tx
-from backend.errors import ReelhookError
-from backend.model import CANCELED, PROCESSING, QUEUED, STORING, SUBMITTING, UNCLEAR, Failure
-from backend.people import Caller
+from backend.manage import assets, clients
 from backend.providers import signatures
-from backend.steps import bring, collect, own, receive, tidy, watch
+from backend.steps import collect, receive, references, watch
+from backend.upkeep import tidy
 from backend.worker import LEASE_MS
 
 SECRET = signatures.read_secret("whsec_" + "A" * 32)
@@ -262,17 +264,17 @@ def test_a_file_whose_client_is_deleted_while_it_is_taken_in_is_refused_and_goes
     service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[str] = []
-    take_in = bring.take_in
+    take_in = assets.take_in
 
     async def and_then(*args: Any) -> Any:
         made = await take_in(*args)
         taken.append(made.id)
-        await service.ctx.db.write(lambda tx: own.delete_client(tx, service.ctx, admin, who.client_id))
+        await service.ctx.db.write(lambda tx: clients.delete_client(tx, service.ctx, admin, who.client_id))
         await tidy.tidy(service.ctx)
         return made
 
     admin = Caller("k", None, admin=True)
-    monkeypatch.setattr(bring, "take_in", and_then)
+    monkeypatch.setattr(assets, "take_in", and_then)
     body, headers = form(png())
     refused = service.ask("POST", "/api/v2/assets", key=who.key, content=body, headers=headers)
     assert (refused.status, refused.json()["code"]) == (404, "client_not_found")
@@ -284,9 +286,9 @@ def test_a_file_whose_client_is_deleted_while_it_is_taken_in_is_refused_and_goes
 def test_a_row_that_is_written_after_all_keeps_its_bytes(service: Service, who: Tenant) -> None:
     """As when its client hung up: the transaction is finished without it."""
     brought = asset(service, who)
-    found = service.run(service.ctx.db.read(lambda tx: bring.assets.get(tx, brought["id"])))
+    found = service.run(service.ctx.db.read(lambda tx: assets.assets.get(tx, brought["id"])))
     assert found
-    service.run(bring.leave(service.ctx, found))
+    service.run(assets.leave(service.ctx, found))
     service.run(tidy.tidy(service.ctx))
     assert len(stored(service, brought["id"])) == 1
 

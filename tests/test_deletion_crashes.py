@@ -14,9 +14,9 @@ from auditor import witness
 from emulating import Provider, until
 from gateway import Gateway, gateway
 
-from backend import filing
 from backend.context import now_ms
-from backend.ids import new_id
+from backend.core import filing
+from backend.core.ids import new_id
 from backend.storage import open_storage
 
 CLONES = 700

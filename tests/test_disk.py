@@ -22,14 +22,14 @@ from face import FINAL
 from gateway import Gateway, new_gateway
 from workshop import working
 
-from backend import diskfault, room
 from backend.cli.processes import environment
+from backend.core.errors import OutOfSpace, StorageFull, Unavailable
+from backend.core.ids import new_id
+from backend.core.people import Client
 from backend.db import clients
 from backend.db.connection import SqliteDb, Tx
-from backend.errors import OutOfSpace, StorageFull, Unavailable
-from backend.ids import new_id
-from backend.migrate import migrate
-from backend.people import Client
+from backend.db.migrate import migrate
+from backend.disk import faults, room
 from backend.storage import folder as storage_folder
 
 ENDS_WITHIN_S = 6
@@ -38,9 +38,9 @@ ENDS_WITHIN_S = 6
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What a running service would be told of its disk; believed anew afterwards."""
-    monkeypatch.setattr(diskfault, "_declared", [])
+    monkeypatch.setattr(faults, "_declared", [])
     said: list[str] = []
-    with diskfault.watched(said.append):
+    with faults.watched(said.append):
         yield said
 
 
@@ -263,13 +263,13 @@ def test_a_file_that_cannot_be_written_is_declared(told: list[str], code: int) -
 def test_a_file_without_room_is_not(told: list[str], code: int) -> None:
     with pytest.raises(StorageFull), room.needed():
         raise OSError(code, "no room")
-    assert told == [] and diskfault.reason() is None
+    assert told == [] and faults.reason() is None
 
 
 def test_a_command_that_writes_to_a_bad_place_just_says_so() -> None:
     with pytest.raises(OSError, match="read-only"), room.needed():
         raise OSError(errno.EROFS, "read-only")
-    assert diskfault.reason() is None
+    assert faults.reason() is None
 
 
 def test_readiness_turns_false_with_the_fault_and_asks_the_disk_nothing(

@@ -15,18 +15,19 @@ import pytest
 import typer
 from PIL import Image
 
-from backend import __version__, catalog
+from backend import __version__
 from backend.cli.commands import app
 from backend.cli.processes import setting_names
 from backend.config import Settings
+from backend.core import catalog
+from backend.core.generation import ERROR_CODES, SHOWN
+from backend.core.requests import VideoRequest
 from backend.emulator.faults import parse
 from backend.emulator.kinds import KINDS
-from backend.model import ERROR_CODES, SHOWN
-from backend.steps import browse
-from backend.wanted import VideoRequest
-from backend.web import server  # noqa: F401  registers every operation
-from backend.web.operation import OPERATIONS
-from backend.web.views import GenerationView
+from backend.upkeep import readiness
+from backend.web.api.views import GenerationView
+from backend.web.calls.operation import OPERATIONS
+from backend.web.server import entry  # noqa: F401  registers every operation
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CHANGELOG.md", "docs/api.md", "docs/operating.md", "docs/architecture.md"]
@@ -149,7 +150,7 @@ def test_every_script_that_is_named_exists() -> None:
 def test_the_checks_and_events_that_are_named_are_those_in_the_code() -> None:
     watch = section("docs/operating.md", "What to watch")
     told = {names(cells[0])[0] for cells in rows(watch) if names(cells[0])}
-    checks = set(re.findall(r'^ +"(\w+)": ', inspect.getsource(browse.readiness), re.MULTILINE))
+    checks = set(re.findall(r'^ +"(\w+)": ', inspect.getsource(readiness.readiness), re.MULTILINE))
     sources = "".join(file.read_text() for file in (ROOT / "backend").rglob("*.py") if "emulator" not in file.parts)
     events = set(re.findall(r'\blog\.(?:info|warning|error|exception)\(\s*"(\w+)"', sources))
     events |= set(re.findall(r'"event": "(\w+)"', sources))
@@ -159,11 +160,11 @@ def test_the_checks_and_events_that_are_named_are_those_in_the_code() -> None:
 def codes_in_source() -> set[str]:
     """Every `code` a problem can have: of its class, or given where it is raised."""
     found = set()
-    errors = ast.parse((ROOT / "backend/errors.py").read_text())
+    errors = ast.parse((ROOT / "backend/core/errors.py").read_text())
     for node in ast.walk(errors):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == 3:
             found.add(cast(ast.Constant, node.value.elts[1]).value)
-    for folder in ("web", "steps", "tenancy.py", "links.py", "backlog.py", "quota.py"):
+    for folder in ("web", "steps", "manage", "live"):
         place = ROOT / "backend" / folder
         for file in place.rglob("*.py") if place.is_dir() else [place]:
             found |= set(re.findall(r'\bcode="(\w+)"', file.read_text()))

@@ -28,8 +28,8 @@ from workshop import working
 import reelhook
 from backend.cli.demo import Stage, on_stage
 from backend.cli.processes import answer_of, environment, free_port
-from backend.web import server  # noqa: F401  registers every operation
-from backend.web.operation import OPERATIONS
+from backend.web.calls.operation import OPERATIONS
+from backend.web.server import entry  # noqa: F401  registers every operation
 
 ROOT = Path(__file__).parent.parent
 

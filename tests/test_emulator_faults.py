@@ -14,8 +14,8 @@ import httpx
 import pytest
 from emulating import IMAGE, TOKEN, VIDEO, Provider, emulating, until
 
+from backend.core.errors import SettingsError
 from backend.emulator import faults
-from backend.errors import SettingsError
 
 TINY_START = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backend import ids
+from backend.core import ids
+from backend.core.generation import Event
 from backend.db import events, feed
 from backend.db.connection import SqliteDb, Tx
-from backend.migrate import migrate
-from backend.model import Event
+from backend.db.migrate import migrate
 
 YEAR_MS = 365 * 86_400_000
 NOW = 1_800_000_000_000

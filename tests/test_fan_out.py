@@ -19,16 +19,18 @@ from receivers import endpoint, receiving, status, tell
 from transactions import MOST_ROWS
 from workshop import Workshop, working
 
+from backend.core.generation import Delivery, Event, Generation
+from backend.core.ids import new_id
+from backend.core.people import Campaign, Client
+from backend.core.webhooks import SHORT_ANSWER, Attempt, Endpoint
 from backend.db import clients, deliveries, dependencies, generations, holdings, webhook_attempts, webhook_deliveries
 from backend.db import connection as module
 from backend.db import webhook_endpoints as endpoints
 from backend.db.connection import SqliteDb, Tx
-from backend.ids import new_id
-from backend.migrate import migrate
-from backend.model import Delivery, Event, Generation
-from backend.outbound import SHORT_ANSWER, Attempt, Endpoint
-from backend.people import Campaign, Client
-from backend.steps import release, subscribe, tidy
+from backend.db.migrate import migrate
+from backend.manage import webhook_endpoints
+from backend.steps import release
+from backend.upkeep import tidy
 
 INSIDE = {"webhook_allow_cidrs": "127.0.0.0/8"}
 NOWHERE = "http://127.0.0.1:9/hook"
@@ -79,7 +81,7 @@ def work_off(shop: Workshop) -> int:
 @pytest.mark.timeout(240)
 def test_a_canceled_source_of_four_hundred_told_to_fifty_endpoints_holds_up_nobody(bench: Workshop) -> None:
     bench.finished = False
-    add_endpoints(bench, NOWHERE, subscribe.MOST_ENDPOINTS)
+    add_endpoints(bench, NOWHERE, webhook_endpoints.MOST_ENDPOINTS)
     source = bench.ask()["id"]
     ids = dependents(bench, source, 400)
     bench.changed.clear()
@@ -94,7 +96,7 @@ def test_a_canceled_source_of_four_hundred_told_to_fifty_endpoints_holds_up_nobo
     assert max(bench.changed) <= MOST_ROWS
     with closing(sqlite3.connect(bench.folder / "reelhook.db")) as connection:
         told = connection.execute("SELECT COUNT(*) FROM webhook_deliveries WHERE type = 'generation.failed'").fetchone()
-    assert told == (400 * subscribe.MOST_ENDPOINTS,)
+    assert told == (400 * webhook_endpoints.MOST_ENDPOINTS,)
 
 
 @pytest.mark.hazard(55)

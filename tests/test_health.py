@@ -12,11 +12,11 @@ import pytest
 from api_service import Service, running
 from webserving import until
 
-from backend import diskfault
-from backend.steps import browse
+from backend.disk import faults
 from backend.storage.folder import Folder
-from backend.web import metrics
-from backend.web.recent import Recent
+from backend.upkeep import readiness
+from backend.web.calls import metrics
+from backend.web.calls.recent import Recent
 
 FLOOD = 300
 
@@ -40,9 +40,9 @@ def test_a_flood_on_readyz_hardly_touches_the_disk_or_the_database(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written, asked = [], []
-    real_try, real_workload = Folder._try, browse.workload
+    real_try, real_workload = Folder._try, readiness.workload
     monkeypatch.setattr(Folder, "_try", lambda self: written.append(1) or real_try(self))
-    monkeypatch.setattr(browse, "workload", lambda ctx: asked.append(1) or real_workload(ctx))
+    monkeypatch.setattr(readiness, "workload", lambda ctx: asked.append(1) or real_workload(ctx))
     took_s = flood(service, "/readyz")
     assert 1 <= len(written) <= 1 + took_s / 2 + 1
     assert len(asked) == len(written)
@@ -62,7 +62,7 @@ def test_a_storage_that_cannot_be_written_to_is_noticed_all_the_same(service: Se
 
 def test_a_disk_that_failed_is_told_at_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     service.ask("GET", "/readyz", key="")
-    monkeypatch.setattr(diskfault, "_declared", ["it broke"])
+    monkeypatch.setattr(faults, "_declared", ["it broke"])
     answer = service.ask("GET", "/readyz", key="")
     assert (answer.status, answer.json()["checks"]) == (503, {"disk": {"ok": False, "why": "it broke"}})
 

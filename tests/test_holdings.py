@@ -25,11 +25,11 @@ from test_upgrade import as_released
 from webserving import ask
 from workshop import Workshop, working
 
-from backend import quota
 from backend.config import Settings
 from backend.db.holdings import ROW_BYTES
-from backend.migrate import known, migrate
-from backend.steps import tidy
+from backend.db.migrate import known, migrate
+from backend.manage import quota
+from backend.upkeep import tidy
 
 INSIDE = {"webhook_allow_cidrs": "127.0.0.0/8"}
 TINY_GB = 0.0001  # 100 kB

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from peers import answering, listening
 from workshop import working
 
-from backend.errors import BlockedAddress, InvalidMedia, NotSent
+from backend.core.errors import BlockedAddress, InvalidMedia, NotSent
 from backend.http import Http, check_target, is_allowed
 from backend.media.inside import videos
 

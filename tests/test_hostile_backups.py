@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from test_backup import command, place, refused
 
+from backend.core.errors import ReelhookError
 from backend.db import schema
-from backend.errors import ReelhookError
-from backend.migrate import known, migrate, schema_file, statements
+from backend.db.migrate import known, migrate, schema_file, statements
 
 pytestmark = pytest.mark.hazard(62)
 NAME = "019ac000-0000-7000-8000-0000000000aa.png"

@@ -15,15 +15,15 @@ from api_service import Service, running
 from starlette.routing import Route
 from webserving import KEY, OTHER_KEY, Rows, make_rows, raw, until
 
+from backend.core.errors import TooManyRequests, Unauthorized, Unavailable
+from backend.core.ids import new_id
 from backend.db import keys
 from backend.db.connection import Tx
-from backend.errors import TooManyRequests, Unauthorized, Unavailable
-from backend.ids import new_id
-from backend.web import keyring as keyrings
-from backend.web import server
-from backend.web.attempts import LIMIT, Attempts
-from backend.web.keyring import Keyring
-from backend.web.operation import OPERATIONS, Operation
+from backend.web.callers import keyring as keyrings
+from backend.web.callers.attempts import LIMIT, Attempts
+from backend.web.callers.keyring import Keyring
+from backend.web.calls.operation import OPERATIONS, Operation
+from backend.web.server import entry
 
 LONG = "sk_" + "a" * 70  # 73 bytes: bcrypt itself raises for more than 72
 NO_KEYS = [LONG, LONG * 3, "sk_" + "a" * 42, "sk_" + "a" * 44, "sk_", "sk", " ", "null", "SK_" + "a" * 43]
@@ -305,7 +305,7 @@ PUBLIC = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/webhooks/{provid
 
 @pytest.mark.hazard(25)
 def test_every_route_of_the_application_is_an_operation_that_says_who_may_use_it(service: Service) -> None:
-    app = server.build(service.ctx)
+    app = entry.build(service.ctx)
     routes = [route for route in app.routes if isinstance(route, Route)]
     assert len(routes) == len(app.routes), "a mount or a websocket would be asked for no key"
     made = {(one.path, one.method): one.auth for one in OPERATIONS}

@@ -18,8 +18,8 @@ from api_service import Service, Tenant, form, png, running
 from test_media import image, png_of
 from webserving import Answer, raw
 
-from backend import links
-from backend.ids import is_id
+from backend.core.ids import is_id
+from backend.live import links
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def test_a_form_that_the_disk_has_no_room_for_is_507(stage: Stage, monkeypatch: 
     def full(_: Path, _mode: str) -> None:
         raise OSError(errno.ENOSPC, "no room")
 
-    monkeypatch.setattr("backend.web.uploads.Path.open", full)
+    monkeypatch.setattr("backend.web.calls.uploads.Path.open", full)
     body, headers = form(png())
     answer = send(stage.service, stage.who, body, headers)
     assert (answer.status, answer.json()["status"]) == (507, 507)

@@ -13,14 +13,15 @@ from api_service import Service, Tenant, running
 from emulating import Provider
 from workshop import ME, Workshop, working
 
-from backend.backlog import AGAIN_AFTER_S
 from backend.config import Settings
+from backend.core.generation import Generation
+from backend.core.people import Caller
+from backend.core.requests import ImageRequest
 from backend.db import generations
 from backend.db.connection import Tx
-from backend.model import Generation
-from backend.people import Caller
-from backend.steps import browse, request, submit
-from backend.wanted import ImageRequest
+from backend.manage.backlog import AGAIN_AFTER_S
+from backend.steps import request, submit
+from backend.upkeep import readiness
 from backend.worker import LEASE_MS
 
 MOST = 10
@@ -155,7 +156,7 @@ def test_five_thousand_queued_by_one_client_change_nothing_for_another(tmp_path:
         alone = _waits(bench, one, 15)
         _flood(bench, many, 5200)
         beside = _waits(bench, one, 15)
-        left = bench.run(browse.workload(bench.ctx)).unfinished["queued"]
+        left = bench.run(readiness.workload(bench.ctx)).unfinished["queued"]
         assert left >= 5000
         assert statistics.median(beside) == statistics.median(alone) == 1
         assert max(beside) == 1, "it is in the next claim, however many wait before it"
@@ -170,8 +171,8 @@ def test_a_long_queue_that_moves_is_no_reason_to_be_taken_out_of_service(tmp_pat
         bench.ask_many(12)
         bench.run(submit.claim(bench.ctx, ME, ("image", "video"), 4, 3_600_000))
         bench.clock.forward(600)
-        assert bench.run(browse.readiness(bench.ctx))["queue"]["ok"]
-        load = bench.run(browse.workload(bench.ctx))
+        assert bench.run(readiness.readiness(bench.ctx))["queue"]["ok"]
+        load = bench.run(readiness.workload(bench.ctx))
         assert load.late_s >= 600 and load.stuck_s == 0
         bench.finished = False
 
@@ -181,7 +182,7 @@ def test_a_queue_that_nobody_takes_from_is_one(tmp_path: Path, provider: Provide
     with working(tmp_path, provider, worker=False, max_in_flight=4) as bench:
         bench.ask_many(2)
         bench.clock.forward(600)
-        assert not bench.run(browse.readiness(bench.ctx))["queue"]["ok"]
+        assert not bench.run(readiness.readiness(bench.ctx))["queue"]["ok"]
         bench.finished = False
 
 

@@ -16,7 +16,8 @@ import pytest
 from api_service import Service, running
 from webserving import ask, raw, until
 
-from backend.web import bodies, server
+from backend.web.calls import bodies
+from backend.web.server import entry
 
 HOST = b"Host: localhost\r\n"
 SMUGGLED = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: smuggled\r\n\r\n"
@@ -110,9 +111,9 @@ WAITING = {
 def test_a_connection_that_only_waits_is_closed(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("backend.web.protocol.HEAD_WITHIN_S", 0.3)
-    config = server.config
-    monkeypatch.setattr(server, "config", lambda app: _impatient(config(app)))
+    monkeypatch.setattr("backend.web.server.protocol.HEAD_WITHIN_S", 0.3)
+    config = entry.config
+    monkeypatch.setattr(entry, "config", lambda app: _impatient(config(app)))
     with running(tmp_path_factory.mktemp("waiting")) as service:
         began = time.monotonic()
         raw(service.port, WAITING[name])
@@ -129,7 +130,7 @@ def _impatient(config: object) -> object:
 def test_a_body_that_never_ends_is_408_for_strangers_and_clients(
     service: Service, monkeypatch: pytest.MonkeyPatch, signed: bool
 ) -> None:
-    monkeypatch.setattr("backend.web.bodies.WITHIN_S", 0.4)
+    monkeypatch.setattr("backend.web.calls.bodies.WITHIN_S", 0.4)
     monkeypatch.setitem(_defaults(), "within_s", 0.4)
     key = f"Authorization: Bearer {service.admin}\r\n".encode()
     head = b"POST /api/v2/campaigns HTTP/1.1\r\n" + HOST + key + b"Content-Length: 100\r\n\r\n"
@@ -176,7 +177,7 @@ def _drip(port: int, head: bytes) -> bytes:
 def test_a_house_full_of_silent_connections_still_answers_others(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, says: bytes
 ) -> None:
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 40)
+    monkeypatch.setattr(entry, "MOST_CONNECTIONS", 40)
     with running(tmp_path_factory.mktemp("full")) as service, ExitStack() as crowd:
         lines = [crowd.enter_context(socket.create_connection(("127.0.0.1", service.port))) for _ in range(100)]
         for line in lines:
@@ -201,7 +202,7 @@ def _is_closed(line: socket.socket) -> bool:
 def test_whoever_is_being_answered_does_not_make_room(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(entry, "MOST_CONNECTIONS", 20)
     with running(tmp_path_factory.mktemp("busy")) as service, ExitStack() as crowd:
         reached, free = threading.Event(), threading.Event()
         read = service.ctx.db.read
@@ -230,4 +231,4 @@ def test_fewer_connections_are_taken_than_files_may_be_open(
     monkeypatch: pytest.MonkeyPatch, files: int, most: int
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (files, files))
-    assert server._most_connections() == most
+    assert entry._most_connections() == most

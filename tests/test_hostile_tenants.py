@@ -11,7 +11,7 @@ import pytest
 from api_service import Service, Tenant, form, png, running
 from webserving import Answer
 
-from backend.ids import floor_id, new_id
+from backend.core.ids import floor_id, new_id
 
 pytestmark = pytest.mark.usefixtures("nobody_waits")
 CANARY = "canary-of-the-owner"

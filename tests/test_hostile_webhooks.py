@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from workshop import Workshop
 
 from backend.cli.settings import load
+from backend.core.errors import SettingsError
 from backend.emulator.options import WEBHOOK_SECRET
-from backend.errors import SettingsError
 from backend.providers import signatures
 from backend.steps import receive
 

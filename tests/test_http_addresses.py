@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.errors import BlockedAddress, NotSent
+from backend.core.errors import BlockedAddress, NotSent
 from backend.http import Http, check_url, is_allowed
 
 INSIDE = [

@@ -16,7 +16,7 @@ import pytest
 from peers import OK, answering, listening, read_request
 
 import backend.http.lines
-from backend.errors import AnswerTooLarge, BadAnswer, NotSent, Unanswered
+from backend.core.errors import AnswerTooLarge, BadAnswer, NotSent, Unanswered
 from backend.http import Http
 
 UNPRINTABLE = ("\u200b", "\u00a0", "\ufeff", "\u2028", "\ud800", "é", "\n", "\r", "\0", "\x0b", "\n x: y")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from peers import answering, listening, read_request
 
-from backend.errors import (
+from backend.core.errors import (
     AnswerTooLarge,
     BadAnswer,
     BlockedAddress,

@@ -22,14 +22,15 @@ from emulating import TINY, Provider, emulating, png, until
 from odd_files import ODD, film, still
 from workshop import Workshop, working
 
-from backend import filing, lifecycle
 from backend.backup.taking import take
 from backend.config import Settings
-from backend.errors import InvalidMedia
+from backend.core import filing
+from backend.core.errors import InvalidMedia
 from backend.media import data_uris
-from backend.outputs import LAST_LOOK
 from backend.providers import outputs
-from backend.steps import tidy
+from backend.steps import outcomes
+from backend.steps.outputs import LAST_LOOK
+from backend.upkeep import tidy
 from reelhook import Client, DownloadFailed
 
 pytestmark = pytest.mark.hazard(61)
@@ -329,7 +330,7 @@ def test_files_stored_before_a_crash_are_the_result_when_the_provider_has_them_n
         raise RuntimeError("a crash")
 
     with monkeypatch.context() as patched:
-        patched.setattr(lifecycle, "move", crash)
+        patched.setattr(outcomes, "move", crash)
         with pytest.raises(RuntimeError, match="a crash"):
             bench.look("storing")
     provider.spoil({"kind": "output_404"})
@@ -403,7 +404,7 @@ def test_inline_files_are_read_however_they_are_written(shop: Workshop, provider
         f"data:image/png;base64,{text}",
         f"DATA:image/png;charset=utf-8;BASE64,{text[:70]}\r\n{text[70:].rstrip('=')} \n",
         "data:,hello%20there",
-        "data:image/png;base64,@@@@",
+        "data:image/png;base64,",
     ]
     provider.spoil({"kind": "output_object", "value": shape})
     made = _forward_until_final(shop, shop.ask()["id"])
@@ -550,7 +551,7 @@ def test_no_poster_of_a_try_that_broke_off_stays(bench: Workshop, provider: Prov
     bench.forward(11)
     bench.look("processing")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lifecycle, "move", _dies)
+        patch.setattr(outcomes, "move", _dies)
         for _ in range(LAST_LOOK - 1):
             with pytest.raises(ZeroDivisionError):
                 bench.look("storing")

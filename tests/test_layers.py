@@ -12,29 +12,30 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Top to bottom. A name is a module or package right under backend/; one in a later group is lower.
+# Top to bottom. A name is a room or module below backend/; one in a later group is lower.
 LAYERS: list[list[str]] = [
     ["cli"],
     ["backup"],
     ["app"],
-    ["web", "worker", "emulator"],
-    ["mcp", "steps"],
-    ["lifecycle", "tail"],
-    ["billing"],
-    ["backlog", "outputs", "quota", "references", "targets", "tenancy"],
-    ["listener", "shown"],
-    ["links"],
-    ["context", "datakey"],
+    ["web.server", "worker", "emulator"],
+    ["web.openai", "web.mcp"],
+    ["web.api"],
+    ["web.calls"],
+    ["web.callers", "upkeep"],
+    ["steps"],
+    ["manage"],
+    ["live"],
+    ["context"],
+    ["providers.replicate"],
     ["providers"],
-    ["db", "storage", "http", "media", "catalog"],
-    ["model", "people", "outbound", "errors", "config"],
+    ["db", "storage", "http", "media"],
+    ["disk"],
+    ["config"],
+    ["core", "logs"],
 ]
 
-# Small pure modules that anything may import, and that import nothing of ours but the bottom layer.
-FOUNDATION = {"diskfault", "durable", "filing", "ids", "places", "room", "wanted", "migrate", "logs"}
-
 # What the emulator may know of us: it stands in for somebody else, so nothing of the service's insides.
-EMULATOR_KNOWS = {"emulator", "http", "errors"}
+EMULATOR_KNOWS = {"emulator", "http", "core.errors"}
 
 # Imports that skip the order on purpose, each with its reason.
 EXCEPTIONS: dict[str, set[str]] = {}
@@ -42,33 +43,33 @@ EXCEPTIONS: dict[str, set[str]] = {}
 # An outside package and the only places that may import it: a whole layer, or one module by its dotted name.
 HOMES: dict[str, set[str]] = {
     "starlette": {"web", "emulator", "app"},
-    "uvicorn": {"app", "emulator", "http.serving", "web.server"},
+    "uvicorn": {"app", "emulator", "http.serving", "web.server.entry"},
     "httptools": {"http"},
     "slowapi": {"web"},
     "sse_starlette": {"web"},
     "httpx": {"http"},
     "httpcore": {"http"},
-    "sqlite3": {"db", "migrate", "app", "cli.database"},  # the last two for the library's version
+    "sqlite3": {"db", "app", "cli.database"},  # the last two for the library's version
     "aiosqlite": {"db"},
     "asyncpg": {"db"},
     "obstore": {"storage"},
     "PIL": {"media", "emulator"},
     "av": {"media", "emulator"},
-    "bcrypt": {"web", "steps"},
-    "mcp": {"mcp"},
-    "mcp_types": {"mcp"},
-    "reelhook": {"cli", "mcp"},  # the Python client: the commands and the tools are built on it, the service is not
+    "bcrypt": {"web.callers", "manage.keys"},
+    "mcp": {"web.mcp"},
+    "mcp_types": {"web.mcp"},
+    "reelhook": {"cli", "web.mcp"},  # the Python client: the commands and the tools are built on it, the service is not
     "typer": {"cli"},
     "rich": {"cli"},
 }
-SQL_HOMES = {"db", "migrate"}
+SQL_HOMES = {"db"}
 ENVIRONMENT_HOMES = {
     "config",
     "cli.processes",  # hands its own environment on to the programs it starts
 }
 BROAD_EXCEPT_HOMES = {
     "worker",  # the loop outlives whatever one step does
-    "web.middleware",  # a bug becomes a 500 that says nothing and a log line that says all
+    "web.server.middleware",  # a bug becomes a 500 that says nothing and a log line that says all
     "db.connection",  # several writes share a commit: each failure is handed to the one who asked
 }
 
@@ -112,20 +113,29 @@ def home(name: str) -> str:
     return name.split(".")[0]
 
 
+def above(name: str) -> set[str]:
+    """The rooms that a module lies in."""
+    parts = name.split(".")
+    return {".".join(parts[:length]) for length in range(1, len(parts))}
+
+
+def room(name: str) -> str | None:
+    """The name in LAYERS that this module is, or lies in."""
+    parts = name.split(".")
+    found = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((one for one in found if rank(one) is not None), None)
+
+
 def rank(name: str) -> int | None:
     return next((i for i, group in enumerate(LAYERS) if name in group), None)
 
 
 def is_downwards(here: str, there: str) -> bool:
-    """Whether `here` may import `there`: both are names right under backend/."""
-    if here == there or there in EXCEPTIONS.get(here, set()):
-        return True
-    if there in FOUNDATION:
-        return here not in FOUNDATION or there < here
-    mine, theirs = rank(here), rank(there)
-    if here in FOUNDATION:
-        return theirs == len(LAYERS) - 1
-    return mine is not None and theirs is not None and mine < theirs
+    """Whether the module `here` may import `there`: what lies in one room may always import what lies beside it."""
+    mine, theirs = room(here), room(there)
+    if mine is None or theirs is None:
+        return False
+    return mine == theirs or theirs in EXCEPTIONS.get(mine, set()) or (rank(mine) or 0) < (rank(theirs) or 0)
 
 
 def is_module(path: Path) -> bool:
@@ -136,8 +146,9 @@ def wrong_directions(backend: Path) -> list[str]:
     found = []
     for name, path, tree in modules(backend):
         for target, line in imports(name, path.name == "__init__.py", tree):
-            there = target.split(".")[1] if target.startswith("backend.") else None
-            if there and name and is_module(backend / there) and not is_downwards(home(name), there):
+            there = target.removeprefix("backend.")
+            ours = target.startswith("backend.") and is_module(backend / there.split(".")[0])
+            if ours and name and not is_downwards(name, there):
                 found.append(f"{path.relative_to(backend)}:{line} imports {target}")
     return found
 
@@ -148,18 +159,22 @@ def emulator_insights(backend: Path) -> list[str]:
         for name, path, tree in modules(backend)
         if home(name) == "emulator"
         for target, line in imports(name, path.name == "__init__.py", tree)
-        if target.startswith("backend.") and target.split(".")[1] not in EMULATOR_KNOWS
+        if target.startswith("backend.") and not {*above(target.removeprefix("backend.")), target[8:]} & EMULATOR_KNOWS
     ]
 
 
+# What several steps need and none of them is: what an outcome means, how a file is kept, what a reference becomes.
+SHARED_BY_STEPS = {"outcomes", "outputs", "references"}
+
+
 def steps_that_call_steps(backend: Path) -> list[str]:
-    """A step talks to another one through the row; `repeat` keeps the answers of all of them."""
+    """A step talks to another one through the row."""
     found = []
     for name, path, tree in modules(backend):
         if name.startswith("steps."):
             for target, line in imports(name, path.name == "__init__.py", tree):
                 other = target.split(".")[2] if target.startswith("backend.steps.") else name.split(".")[1]
-                if other not in {name.split(".")[1], "repeat"}:
+                if other not in {name.split(".")[1], *SHARED_BY_STEPS}:
                     found.append(f"{path.relative_to(backend)}:{line} imports {target}")
     return found
 
@@ -170,7 +185,7 @@ def strangers(backend: Path) -> list[str]:
     for name, path, tree in modules(backend):
         for target, line in imports(name, path.name == "__init__.py", tree):
             homes = HOMES.get(target.split(".")[0])
-            if homes is not None and not {home(name), name} & homes:
+            if homes is not None and not {name, *above(name)} & homes:
                 found.append(f"{path.relative_to(backend)}:{line} imports {target}")
     return found
 
@@ -251,12 +266,11 @@ def empty_names(backend: Path) -> list[str]:
 
 def homeless(backend: Path) -> list[str]:
     """Modules that no layer names: a new one must be given its place."""
-    known = {name for group in LAYERS for name in group} | FOUNDATION | {""}
-    return sorted({home(name) for name, _, _ in modules(backend)} - known)
+    return [name for name, path, _ in modules(backend) if room(name) is None and path.name != "__init__.py"]
 
 
 CAGED = "media.inside"
-CAGED_KNOWS = {"errors", "room", "media.kinds", CAGED}  # `room` knows of a disk that failed, and that is pure
+CAGED_KNOWS = {"core.errors", "disk.room", "media.kinds", CAGED}  # `room` knows of a disk that failed, and that is pure
 
 
 def openings_of_the_cage(backend: Path) -> list[str]:
@@ -341,33 +355,33 @@ def test_the_python_client_needs_httpx_alone_and_nothing_of_the_service() -> Non
 
 # One file that breaks exactly the rule it stands beside, and one that looks like it and does not.
 BREAKS = {
-    wrong_directions: ("db/rows.py", "from backend.web import routes"),
-    emulator_insights: ("emulator/app.py", "from backend.model import QUEUED"),
+    wrong_directions: ("db/rows.py", "from backend.web.api import routes"),
+    emulator_insights: ("emulator/app.py", "from backend.core.generation import QUEUED"),
     steps_that_call_steps: ("steps/submit.py", "from backend.steps import watch"),
     strangers: ("steps/submit.py", "def late():\n    import httpx"),
     stray_sql: (
-        "web/routes.py",
+        "web/api/routes.py",
         'def query(columns):\n    return f"""\n  SELECT {columns} FROM generations"""',
     ),
-    environment_readers: ("web/routes.py", "import os\nhome = os.environ.get('HOME')"),
+    environment_readers: ("web/api/routes.py", "import os\nhome = os.environ.get('HOME')"),
     broad_excepts: ("steps/submit.py", "try:\n    pass\nexcept (KeyError, Exception):\n    pass"),
-    too_long: ("model.py", "def long():\n" + "    pass\n" * 45),
+    too_long: ("worker.py", "def long():\n" + "    pass\n" * 45),
     empty_names: ("web/helpers.py", ""),
     homeless: ("strays.py", ""),
     openings_of_the_cage: ("steps/submit.py", "from backend.media.inside import images"),
     runners_of_text: ("db/rows.py", "def read(row):\n    return eval(row)"),
 }
 HOLDS = {
-    wrong_directions: ("web/rows.py", "from backend.db import rows\nfrom . import routes"),
+    wrong_directions: ("web/api/rows.py", "from backend.db import rows\nfrom . import routes"),
     emulator_insights: ("emulator/app.py", "from backend.http import Http"),
-    steps_that_call_steps: ("steps/submit.py", "from backend.steps import repeat"),
+    steps_that_call_steps: ("steps/submit.py", "from backend.steps import outcomes"),
     strangers: ("http.py", "import httpx"),
-    stray_sql: ("web/routes.py", 'SENTENCE = "Select an image from the list"'),
+    stray_sql: ("web/api/routes.py", 'SENTENCE = "Select an image from the list"'),
     environment_readers: ("config.py", "import os\nhome = os.environ.get('HOME')"),
     broad_excepts: ("http.py", "try:\n    pass\nexcept BaseException:\n    print()\n    raise"),
-    too_long: ("model.py", "def short():\n" + "    pass\n" * 44),
+    too_long: ("worker.py", "def short():\n" + "    pass\n" * 44),
     empty_names: ("web/helping.py", ""),
-    homeless: ("model.py", ""),
+    homeless: ("worker.py", ""),
     openings_of_the_cage: ("media/inside/images.py", "from backend.media.kinds import Probe"),
     runners_of_text: ("db/rows.py", "import json\nimport re\nfound = re.compile('x'), json.loads('1')"),
 }
@@ -376,7 +390,7 @@ HOLDS = {
 def plant(tmp_path: Path, file: str, text: str) -> Path:
     """A small house in order, with one file more."""
     backend = tmp_path / "backend"
-    for each in ("web/routes.py", "db/rows.py", "steps/watch.py", "steps/repeat.py", "http.py", file):
+    for each in ("web/api/routes.py", "db/rows.py", "steps/watch.py", "steps/outcomes.py", "http.py", file):
         (backend / each).parent.mkdir(parents=True, exist_ok=True)
         (backend / each).touch()
     (backend / file).write_text(text)

@@ -256,15 +256,15 @@ def test_a_prediction_the_provider_does_not_know_is_a_failure_after_some_looks(
 
 
 def test_progress_only_grows(bench: Workshop, provider: Provider) -> None:
-    from backend import lifecycle
-    from backend.model import Outcome
+    from backend.core.generation import Outcome
+    from backend.steps import outcomes
 
     provider.spoil(STUCK, LOST)
     id = bench.ask()["id"]
     bench.submit_next()
     for progress, shown in ((0.3, 0.3), (0.2, 0.3), (None, 0.3), (0.5, 0.5)):
         outcome = Outcome(bench.row(id).provider_id or "", "running", progress=progress)
-        bench.run(bench.ctx.db.write(lambda tx, outcome=outcome: lifecycle.learn(tx, bench.ctx, id, outcome)))
+        bench.run(bench.ctx.db.write(lambda tx, outcome=outcome: outcomes.learn(tx, bench.ctx, id, outcome)))
         assert bench.get(id)["progress"] == shown
     bench.finished = False
 

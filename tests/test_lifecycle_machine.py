@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from machine.double import ANSWERS, ENDS
 from machine.world import UNRELEASED, Hold, House, World, housing
 
-from backend.steps import tidy
+from backend.upkeep import tidy
 
 SECONDS = float(os.environ.get("MACHINE_S", "60"))
 SEED = int(os.environ.get("MACHINE_SEED", "1"))

@@ -16,9 +16,10 @@ import pytest
 from emulating import TINY, Provider, emulating, png, until
 from workshop import Workshop, working
 
-from backend import lifecycle, room
+from backend.disk import room
 from backend.media import cage
-from backend.providers.replicate_answers import outcome
+from backend.providers.replicate.answers import outcome
+from backend.steps import outcomes
 from backend.storage import folder as folders
 
 
@@ -257,7 +258,7 @@ def test_a_file_stored_before_a_crash_is_the_result_even_when_the_provider_has_i
         raise RuntimeError("a crash")
 
     with monkeypatch.context() as patched:
-        patched.setattr(lifecycle, "move", crash)
+        patched.setattr(outcomes, "move", crash)
         with pytest.raises(RuntimeError, match="a crash"):
             bench.look("storing")
     provider.spoil({"kind": "output_404"})

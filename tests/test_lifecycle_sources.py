@@ -165,7 +165,7 @@ def test_a_source_that_was_deleted_meanwhile_is_a_failure_that_says_so(bench: Wo
 def test_a_large_reference_goes_by_upload_and_a_refused_upload_of_a_small_one_by_data_uri(
     shop: Workshop, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from backend.errors import ProviderRefused
+    from backend.core.errors import ProviderRefused
 
     async def refuse(*_: object) -> str:
         raise ProviderRefused("no files today")

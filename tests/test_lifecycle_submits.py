@@ -15,7 +15,7 @@ from workshop import Workshop, working
 
 from backend.emulator import Server, create
 from backend.providers.base import Listed
-from backend.providers.replicate import Replicate
+from backend.providers.replicate.api import Replicate
 
 LOST = {"kind": "webhook_lost"}
 

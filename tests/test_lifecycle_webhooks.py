@@ -13,9 +13,9 @@ from auditor import creates_of
 from emulating import Provider, until
 from workshop import Workshop
 
-from backend import lifecycle
 from backend.emulator.options import WEBHOOK_SECRET
 from backend.providers import signatures
+from backend.steps import outcomes
 
 SECRET = signatures.read_secret(WEBHOOK_SECRET)
 LOST = {"kind": "webhook_lost"}
@@ -224,8 +224,8 @@ def test_a_webhook_that_cannot_be_worked_on_does_not_hold_up_the_others(
         return read(body)
 
     monkeypatch.setattr(replicate, "read", break_on_bad)
-    monkeypatch.setattr(lifecycle, "POLL_FIRST_S", {True: 150.0, False: 150.0})
-    monkeypatch.setattr(lifecycle, "POLL_LONGEST_S", {True: 150.0, False: 150.0})
+    monkeypatch.setattr(outcomes, "POLL_FIRST_S", {True: 150.0, False: 150.0})
+    monkeypatch.setattr(outcomes, "POLL_LONGEST_S", {True: 150.0, False: 150.0})
     poisoned = shop.ask(prompt="poison")["id"]
     fine = shop.ask(prompt="fine")["id"]
     shop.ended(fine, "completed")

@@ -27,7 +27,7 @@ from PIL import Image
 from workshop import Workshop
 
 from backend.cli.processes import COMMAND, answer_of, environment
-from backend.web import mcp as web
+from backend.web.mcp import route as web
 
 TOOLS = {
     "generate_image",
@@ -524,7 +524,7 @@ def test_a_tool_whose_client_leaves_holds_nothing(shop: Workshop, provider: Prov
 def test_without_the_extra_the_service_says_how_to_get_the_tools(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.mcp.is_installed", lambda: False)
+    monkeypatch.setattr("backend.web.mcp.is_installed", lambda: False)
     missing = shop.http.post("/mcp", json=LIST, headers=ACCEPT)
     assert missing.status_code == 404 and "reelhook[mcp]" in missing.json()["detail"]
 

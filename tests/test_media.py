@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from backend import media
-from backend.errors import InvalidMedia, ReelhookError, StorageFull
+from backend.core.errors import InvalidMedia, ReelhookError, StorageFull
 from backend.media import Probe
 
 IMAGES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}

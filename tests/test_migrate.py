@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from backend import migrate as module
-from backend.migrate import Migration, MigrationError, check, known, migrate, statements
+from backend.db import migrate as module
+from backend.db.migrate import Migration, MigrationError, check, known, migrate, statements
 
 ROOT = Path(__file__).parent.parent
 
@@ -210,7 +210,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from backend import migrate
-from backend.migrate import Migration
+from backend.db.migrate import Migration
 migrate._record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 second = Migration(2, "notes", sys.argv[2], sys.argv[3])
 migrate.migrate(Path(sys.argv[1]), migrations=[*migrate.known()[:1], second])
@@ -235,7 +235,7 @@ def test_kill_9_in_the_middle_leaves_the_old_database_and_the_next_run_ends_it(
 
 
 def test_several_processes_that_start_at_once_make_one_database(path: Path) -> None:
-    code = "import sys; from pathlib import Path; from backend.migrate import migrate; migrate(Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from backend.db.migrate import migrate; migrate(Path(sys.argv[1]))"
     started = [subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT) for _ in range(4)]
     assert [process.wait(30) for process in started] == [0] * 4
     assert query(path, "SELECT version FROM schema_migrations") == [(one.version,) for one in known()]

@@ -18,15 +18,15 @@ from emulating import emulating
 from webserving import Answer, ask, until
 from workshop import working
 
+from backend.core.generation import Failure
+from backend.core.ids import new_id
 from backend.db import clients, generations, operations
 from backend.db import repeats as kept_answers
 from backend.db.connection import SqliteDb
-from backend.ids import new_id
-from backend.migrate import migrate
-from backend.model import Failure
-from backend.steps import repeat
+from backend.db.migrate import migrate
+from backend.manage import idempotency
+from backend.web.calls.operation import OPERATIONS
 from backend.web.openai import images, repeats, waiting
-from backend.web.operation import OPERATIONS
 
 FIRST, AGAIN = {"x-stainless-retry-count": "0"}, {"x-stainless-retry-count": "1"}
 REFERENCE = "data:image/png;base64," + base64.b64encode(png()).decode()
@@ -160,7 +160,7 @@ def test_a_repeat_that_overtook_its_first_one_is_one_with_it(
 ) -> None:
     """The first one is held after it arrived and before it is kept, as a slow upload would be."""
     held, go_on = threading.Event(), threading.Event()
-    look = repeat.look
+    look = idempotency.look
 
     async def slow(ctx: Any, name: Any) -> Any:
         kept = await look(ctx, name)
@@ -169,7 +169,7 @@ def test_a_repeat_that_overtook_its_first_one_is_one_with_it(
             await asyncio.to_thread(go_on.wait, 10)
         return kept
 
-    monkeypatch.setattr(repeat, "look", slow)
+    monkeypatch.setattr(idempotency, "look", slow)
     answers: list[Answer] = []
     first = threading.Thread(target=lambda: answers.append(make(service, who, FIRST)))
     first.start()

@@ -19,7 +19,12 @@ import asyncpg
 import pytest
 
 import backend.db
-from backend import ids
+from backend.core import ids
+from backend.core.errors import BudgetExceeded, WrongStatus
+from backend.core.generation import Delivery, Event, Failure, Generation
+from backend.core.ids import floor_id
+from backend.core.people import ApiKey, Asset, Caller, Campaign, Client
+from backend.core.webhooks import Attempt, Endpoint
 from backend.db import (
     assets,
     audit,
@@ -51,14 +56,9 @@ from backend.db.connection import SqliteDb, Tx
 from backend.db.feed import Topic
 from backend.db.holdings import Held
 from backend.db.lists import Filters
+from backend.db.migrate import known, migrate, schema_file
 from backend.db.webhook_claims import Target
 from backend.db.webhook_deliveries import Wanted
-from backend.errors import BudgetExceeded, WrongStatus
-from backend.ids import floor_id
-from backend.migrate import known, migrate, schema_file
-from backend.model import Delivery, Event, Failure, Generation
-from backend.outbound import Attempt, Endpoint
-from backend.people import ApiKey, Asset, Caller, Campaign, Client
 
 SERVER = {"host": "127.0.0.1", "port": 5432, "user": "postgres", "database": "test"}
 

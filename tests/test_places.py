@@ -23,11 +23,11 @@ from peers import listening, read_request
 from receivers import receiving, status
 from webserving import ask, until
 
-from backend.errors import NoPlace, Unanswered
+from backend.core.errors import NoPlace, Unanswered
+from backend.core.places import Places
 from backend.http import Http, client, downloads
-from backend.places import Places
-from backend.steps import bring
-from backend.web import uploads
+from backend.manage import assets
+from backend.web.calls import uploads
 
 
 @pytest.fixture
@@ -217,8 +217,8 @@ class Slow:
 def test_fetches_have_places_for_each_client_and_for_each_host(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bring, "of_clients", Places(4, 15))
-    monkeypatch.setattr(bring, "of_hosts", Places(8, 15))
+    monkeypatch.setattr(assets, "of_clients", Places(4, 15))
+    monkeypatch.setattr(assets, "of_hosts", Places(8, 15))
     slow, tenants = Slow(), [service.tenant(f"client {number}") for number in range(4)]
     with receiving(usual=slow.serve) as host, ThreadPoolExecutor(24) as pool:
         asked = [
@@ -243,7 +243,7 @@ def test_fetches_have_places_for_each_client_and_for_each_host(
 def test_who_waits_too_long_for_a_place_is_told_to_come_again(
     service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch, of: str, refused: int
 ) -> None:
-    monkeypatch.setattr(bring, of, Places(1, 0.2))
+    monkeypatch.setattr(assets, of, Places(1, 0.2))
     slow = Slow()
     with receiving(usual=slow.serve) as host, ThreadPoolExecutor(2) as pool:
         first = pool.submit(service.ask, "POST", "/api/v2/assets", {"url": host.url}, key=who.key)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from backend.core.webhooks import Attempt
 from backend.db import (
     assets,
     audit,
@@ -34,9 +35,8 @@ from backend.db import (
 )
 from backend.db.connection import Tx
 from backend.db.feed import Topic
+from backend.db.migrate import migrate
 from backend.db.webhook_deliveries import Wanted
-from backend.migrate import migrate
-from backend.outbound import Attempt
 
 CLAIM: dict[str, Any] = {"owner": "w", "now": 1, "until": 2, "limit": 5}
 ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {

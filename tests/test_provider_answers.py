@@ -8,16 +8,10 @@ from typing import Any
 
 import pytest
 
-from backend.errors import (
-    BadAnswer,
-    ProviderRefused,
-    ProviderUnavailable,
-    SettingsError,
-    Unauthorized,
-)
+from backend.core.errors import BadAnswer, ProviderRefused, ProviderUnavailable, SettingsError, Unauthorized
 from backend.http import Answer
-from backend.providers import replicate_answers as answers
 from backend.providers import signatures
+from backend.providers.replicate import answers
 
 HOUR_MS = 3_600_000
 SECRET = b"k" * 32

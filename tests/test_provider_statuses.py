@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from backend.errors import ProviderError, ProviderRefused, ProviderUnavailable, ProviderUnclear
+from backend.core.errors import ProviderError, ProviderRefused, ProviderUnavailable, ProviderUnclear
 from backend.http import Answer
-from backend.providers import replicate_answers as answers
-from backend.providers import replicate_words as words
+from backend.providers.replicate import answers, words
 
 STATUSES = range(100, 1000)
 REFUSED = {400, 404, 405, 409, 410, 411, 412, 413, 414, 415, 416, 417, 422, 424, 426, 428, 431, 451}

@@ -14,11 +14,10 @@ from firewall import Firewall, answer, before
 from test_provider_statuses import PAGE
 from workshop import ME, Workshop, working
 
-from backend import lifecycle
-from backend.catalog import Catalog, Model
-from backend.errors import NotAMove
-from backend.model import QUEUED, UNCLEAR
-from backend.steps import collect
+from backend.core.catalog import Catalog, Model
+from backend.core.errors import NotAMove
+from backend.core.generation import QUEUED, UNCLEAR
+from backend.steps import collect, outcomes
 
 LOST = {"kind": "webhook_lost"}
 
@@ -99,7 +98,7 @@ def _no_data_uris(catalog: Catalog) -> Catalog:
 def test_a_move_that_no_row_can_make_is_an_error_with_its_row(bench: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     id = bench.ask()["id"]
     with pytest.raises(NotAMove, match=id):
-        bench.run(lifecycle.move(bench.ctx, bench.row(id), UNCLEAR, ME))
+        bench.run(outcomes.move(bench.ctx, bench.row(id), UNCLEAR, ME))
     assert bench.row(id).status == QUEUED
     bench.finished = False
 
@@ -108,7 +107,7 @@ def test_such_an_error_in_a_worker_is_logged_with_its_traceback_and_counted(
     shop: Workshop, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def wrong(ctx: Any, row: Any, worker: str) -> None:
-        await lifecycle.move(ctx, row, QUEUED, worker)
+        await outcomes.move(ctx, row, QUEUED, worker)
 
     before_it = _failures(shop)
     with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:

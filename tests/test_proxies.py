@@ -15,7 +15,7 @@ from proxies import NAMES, proxied
 from twins import CHUNKED, OFFERS, Target, refused, request, staying
 from webserving import ask
 
-from backend.web import metrics
+from backend.web.calls import metrics
 
 pytestmark = pytest.mark.hazard(53)
 

@@ -12,8 +12,8 @@ import pytest
 from emulating import Provider, png
 from workshop import Workshop, working
 
-from backend import references
-from backend.errors import ProviderRefused
+from backend.core.errors import ProviderRefused
+from backend.steps import references
 
 PUBLIC = "https://reelhook.example.com"
 

@@ -11,21 +11,19 @@ import pytest
 from api_service import Service, png, running
 from pydantic import ValidationError
 
-from backend import ids
 from backend.config import Settings
 from backend.context import Context
+from backend.core.generation import Delivery
+from backend.core.ids import new_id
 from backend.db import deliveries, events, generations, repeats
 from backend.db.connection import Tx, Work
-from backend.ids import new_id
-from backend.model import Delivery
-from backend.steps import tidy
+from backend.upkeep import tidy
 
 DAY_MS = 86_400_000
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    ids._last = 0  # a story that put its clock forward leaves this process with ids of that time
     with running(tmp_path_factory.mktemp("retention"), history_days=30) as found:
         yield found
 
@@ -178,7 +176,7 @@ async def test_what_was_unfinished_at_the_upgrade_keeps_what_it_starts_from(tmp_
     from test_parity import id_of, made
 
     from backend.db.connection import SqliteDb
-    from backend.migrate import known, migrate
+    from backend.db.migrate import known, migrate
 
     path, every = tmp_path / "old.db", known()
     migrate(path, migrations=every[:1], schema=every[0].sql)

@@ -11,9 +11,9 @@ import pytest
 from api_service import Service, Tenant, png, running
 from webserving import Answer
 
-from backend.errors import Conflict
-from backend.model import Kind
-from backend.people import Caller
+from backend.core.errors import Conflict
+from backend.core.generation import Kind
+from backend.core.people import Caller
 from backend.steps import retry as step
 from backend.steps.retry import MOST
 

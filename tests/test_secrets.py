@@ -27,14 +27,16 @@ from test_lifecycle_webhooks import LOST, submitted
 from test_webhooks_out import verified
 from workshop import Clock, Workshop, working
 
-from backend import datakey, ids, links
 from backend.cli.processes import COMMAND, environment
 from backend.cli.settings import load
 from backend.config import Settings
+from backend.core import ids
+from backend.core.errors import SettingsError
+from backend.core.webhooks import new_secret
 from backend.db import webhook_secrets
+from backend.disk import data_key
 from backend.emulator.options import WEBHOOK_SECRET
-from backend.errors import SettingsError
-from backend.outbound import new_secret
+from backend.live import links
 from backend.providers import signatures
 
 pytestmark = pytest.mark.hazard(62)
@@ -179,7 +181,7 @@ def test_links_of_an_old_key_work_while_it_is_there_and_new_ones_name_the_new(se
     now = links.link(ctx, "images", image)
     assert [fetched(service, link)[0] for link in (before, ancient, now)] == [200, 200, 200]
     names = [parse_qs(urlsplit(link).query)["sig"][0].partition(".")[0] for link in (before, now)]
-    assert names == [datakey.id_of(old), datakey.id_of(new)] and names[0] != names[1]
+    assert names == [data_key.id_of(old), data_key.id_of(new)] and names[0] != names[1]
     ctx.old_data_keys = ()
     assert [fetched(service, link) for link in (before, ancient)] == [(403, "bad_signature")] * 2
     assert fetched(service, now)[0] == 200
@@ -193,7 +195,7 @@ def test_a_link_whose_key_has_another_name_or_none_is_none_of_ours(service: Serv
     name, _, signature = signed.partition(".")
     bent = {
         "no name": signature,
-        "another name": f"{datakey.id_of(b'o' * 32)}.{signature}",
+        "another name": f"{data_key.id_of(b'o' * 32)}.{signature}",
         "empty name": f".{signature}",
         "two names": f"{name}.{name}.{signature}",
         "name alone": f"{name}.",
@@ -204,7 +206,7 @@ def test_a_link_whose_key_has_another_name_or_none_is_none_of_ours(service: Serv
 
 
 def test_the_name_of_a_key_tells_nothing_of_it() -> None:
-    assert len(datakey.id_of(b"k" * 32)) == 8 and datakey.id_of(b"k" * 32) != datakey.id_of(b"k" * 33)
+    assert len(data_key.id_of(b"k" * 32)) == 8 and data_key.id_of(b"k" * 32) != data_key.id_of(b"k" * 33)
 
 
 def settings(tmp_path: Path, **more: Any) -> Settings:
@@ -224,10 +226,10 @@ def test_a_short_data_key_is_refused_at_the_start_by_name_and_not_shown(tmp_path
 
 def test_empty_keys_count_as_unset_and_old_ones_may_be_short(tmp_path: Path) -> None:
     empty = settings(tmp_path, data_key="", data_key_old="")
-    assert (empty.data_key, datakey.read_old(empty)) == (None, ())
+    assert (empty.data_key, data_key.read_old(empty)) == (None, ())
     old = settings(tmp_path, data_key="k" * 32, data_key_old=" a short one , another,, ")
-    assert datakey.read_old(old)[:2] == (b"a short one", b"another")
-    assert b"one,with a comma" in datakey.read_old(settings(tmp_path, data_key_old="one,with a comma"))
+    assert data_key.read_old(old)[:2] == (b"a short one", b"another")
+    assert b"one,with a comma" in data_key.read_old(settings(tmp_path, data_key_old="one,with a comma"))
 
 
 def test_the_lines_of_the_documentation_turn_the_data_key_over(tmp_path: Path) -> None:

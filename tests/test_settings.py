@@ -20,7 +20,7 @@ from backend.cli.commands import app
 from backend.cli.processes import environment, setting_names
 from backend.cli.settings import load, reasons
 from backend.config import EnvFileError, Settings, values
-from backend.errors import SettingsError
+from backend.core.errors import SettingsError
 
 NAMES = {field: names[0] for field, names in setting_names().items()}
 FIELDS = pytest.mark.parametrize("field", NAMES)

@@ -16,9 +16,9 @@ from webserving import Answer, until
 
 from backend.db import keys
 from backend.db.connection import Tx
-from backend.steps.own import fingerprint
-from backend.web import keyring as keyrings
-from backend.web.attempts import LIMIT
+from backend.manage.keys import fingerprint
+from backend.web.callers import keyring as keyrings
+from backend.web.callers.attempts import LIMIT
 
 pytestmark = [pytest.mark.hazard(58), pytest.mark.timeout(180)]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import NotFound, SettingsError, StorageFull
+from backend.core.errors import NotFound, SettingsError, StorageFull
 from backend.storage import Storage, StoredFile, open_storage, save
 
 ID = "01936b2e-7c1f-7d4e-9a50-3f1b2c4d5e6f"

@@ -21,15 +21,16 @@ from emulating import until
 from listening import Ear, listening
 from sse_starlette.sse import AppStatus
 
-from backend import listener as listeners
+from backend.core.errors import Unavailable
+from backend.core.generation import CANCELED
+from backend.core.ids import floor_id, new_id
 from backend.db import events, feed, generations
 from backend.db.connection import Tx
 from backend.db.feed import Topic
-from backend.errors import Unavailable
-from backend.ids import floor_id, new_id
-from backend.model import CANCELED
-from backend.tail import Tail
-from backend.web import protocol, server, streams
+from backend.live import listener as listeners
+from backend.live.tail import Tail
+from backend.web.calls import streams
+from backend.web.server import entry, protocol
 
 
 @pytest.fixture
@@ -366,7 +367,7 @@ def longest_queue(service: Service) -> int:
 
 
 def test_streams_leave_places_for_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 40)
+    monkeypatch.setattr(entry, "MOST_CONNECTIONS", 40)
     with running(tmp_path) as service, ExitStack() as stack:
         one, other = service.tenant("one"), service.tenant("other")
         for _ in range(20):

@@ -19,10 +19,10 @@ from emulating import TINY, VIDEO, Provider, emulating, until
 from gateway import Gateway, gateway
 from listening import listening
 
+from backend.core.ids import floor_id
 from backend.db import events
 from backend.db.connection import SqliteDb
-from backend.ids import floor_id
-from backend.web.protocol import QUIET_S
+from backend.web.server.protocol import QUIET_S
 
 TOLD = [case for case in CASES if case.story.__module__ == tell.__name__]
 

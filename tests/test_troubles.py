@@ -9,8 +9,8 @@ from emulating import Provider, until
 from workshop import ME, Workshop
 
 from backend.cli.doctor import machine
+from backend.core.generation import FAILED, Failure
 from backend.db import claims, generations
-from backend.model import FAILED, Failure
 from backend.steps import watch
 
 UNHEARD = ({"kind": "webhook_lost"}, {"kind": "list_empty"})

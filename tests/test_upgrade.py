@@ -19,8 +19,8 @@ from gateway import Gateway, gateway
 from test_migrate import query, shape
 
 from backend.cli.processes import COMMAND, environment
-from backend.migrate import Migration, MigrationError, known, migrate
-from backend.model import ACTIVE, FINAL
+from backend.core.generation import ACTIVE, FINAL
+from backend.db.migrate import Migration, MigrationError, known, migrate
 
 ROOT = Path(__file__).parent.parent
 FIRST = known()[:1]
@@ -184,7 +184,7 @@ EVERY = [*known(), Migration(len(known()) + 1, "next", NEXT_SQL, hashlib.sha256(
 UPGRADE = f"""
 import sys
 from pathlib import Path
-from backend.migrate import Migration, known, migrate
+from backend.db.migrate import Migration, known, migrate
 last = Migration({EVERY[-1].version}, "next", {NEXT_SQL!r}, "{EVERY[-1].checksum}")
 migrate(Path(sys.argv[1]), migrations=[*known(), last])
 """

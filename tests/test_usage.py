@@ -16,12 +16,13 @@ from api_service import Service, Tenant, png, running
 from auditor import of_money
 from test_parity import PostgresTx, postgres
 
-from backend.catalog import load, parse
+from backend.core.catalog import load, parse
+from backend.core.ids import new_id
 from backend.db import generations
 from backend.db.connection import SqliteDb, Tx
-from backend.ids import new_id
-from backend.migrate import known, migrate
-from backend.steps import spend, tidy
+from backend.db.migrate import known, migrate
+from backend.manage.usage import MOST_GROUPS
+from backend.upkeep import tidy
 
 GROUPS = ("campaign", "client", "model", "provider", "key", "day")
 COUNTS = ("pending", "processing", "completed", "failed", "canceled")
@@ -244,7 +245,7 @@ def test_an_answer_that_would_be_too_long_is_refused_and_never_cut(service: Serv
     now = service.ctx.now()
 
     async def fill(tx: Any) -> None:
-        for n in range(spend.MOST_GROUPS + 1):
+        for n in range(MOST_GROUPS + 1):
             await tx.run(
                 f"INSERT INTO usage_days ({names}, {sums}) "  # noqa: S608
                 "VALUES ('c', :id, :day, 'image', 'p', 'm', '', 'completed', 1, 1, 0, 1, 1, 1)",
@@ -255,8 +256,8 @@ def test_an_answer_that_would_be_too_long_is_refused_and_never_cut(service: Serv
     service.run(service.ctx.db.write(fill))
     refused = service.ask("GET", "/api/v2/usage")
     assert refused.status == 422 and "10000 groups" in refused.json()["detail"]
-    assert len(usage(service, "from=1970-01-02")["items"]) == spend.MOST_GROUPS
-    assert usage(service, "group_by=model")["total"]["counts"]["completed"] == spend.MOST_GROUPS + 1
+    assert len(usage(service, "from=1970-01-02")["items"]) == MOST_GROUPS
+    assert usage(service, "group_by=model")["total"]["counts"]["completed"] == MOST_GROUPS + 1
 
 
 PRICED = """

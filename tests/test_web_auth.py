@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from webserving import KEY, OTHER_KEY, Rows, ask, make_app, make_rows, make_site, serve
 
-from backend.errors import TooManyRequests, Unauthorized
-from backend.web import keyring as keyrings
-from backend.web import peers
-from backend.web.attempts import Attempts
-from backend.web.keyring import Keyring
-from backend.web.operation import Call, Operation, operation
+from backend.core.errors import TooManyRequests, Unauthorized
+from backend.web.callers import keyring as keyrings
+from backend.web.callers import peers
+from backend.web.callers.attempts import Attempts
+from backend.web.callers.keyring import Keyring
+from backend.web.calls.operation import Call, Operation, operation
 
 OPERATIONS: list[Operation] = []
 

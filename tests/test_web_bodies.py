@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.errors import InvalidInput, InvalidJson, Problem
-from backend.web import bodies
+from backend.core.errors import InvalidInput, InvalidJson, Problem
+from backend.web.calls import bodies
 
 NOT_JSON = [
     b"",

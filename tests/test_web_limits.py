@@ -12,8 +12,8 @@ import pytest
 from starlette.responses import JSONResponse, Response
 from webserving import KEY, OTHER_KEY, Rows, ask, make_app, make_rows, make_site, raw, serve, until
 
-from backend.web import limits
-from backend.web.operation import Call, Operation, operation
+from backend.web.callers import limits
+from backend.web.calls.operation import Call, Operation, operation
 
 OPERATIONS: list[Operation] = []
 

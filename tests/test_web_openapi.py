@@ -14,9 +14,9 @@ from pydantic import Field
 from starlette.responses import JSONResponse, Response
 from webserving import KEY, ask, make_app, make_rows, make_site, serve
 
-from backend.wanted import Strict
-from backend.web import inputs, uploads
-from backend.web.operation import Call, Operation, operation, routes
+from backend.core.requests import Strict
+from backend.web.calls import inputs, uploads
+from backend.web.calls.operation import Call, Operation, operation, routes
 
 OPERATIONS: list[Operation] = []
 BAND = "019abcde-0000-7000-8000-00000000000a"

@@ -15,12 +15,13 @@ from starlette.responses import JSONResponse, Response
 from webserving import ADMIN_KEY, DEV, KEY, ask, make_app, make_rows, make_site, raw, serve, until
 
 from backend import logs
-from backend.errors import InvalidInput
-from backend.wanted import Strict
-from backend.web import bodies, inputs, middleware
+from backend.core.errors import InvalidInput
+from backend.core.requests import Strict
 from backend.web.api import webhook_endpoints  # noqa: F401  # its routes
-from backend.web.operation import OPERATIONS as ROUTES
-from backend.web.operation import Call, Operation, operation
+from backend.web.calls import bodies, inputs
+from backend.web.calls.operation import OPERATIONS as ROUTES
+from backend.web.calls.operation import Call, Operation, operation
+from backend.web.server import middleware
 
 OPERATIONS: list[Operation] = []
 THING = "019abcde-0000-7000-8000-00000000000a"
@@ -344,7 +345,7 @@ def test_headers_that_never_end_are_cut(port: int) -> None:
 
 @pytest.mark.hazard(48)
 def test_a_connection_that_drips_its_head_is_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.web.protocol.HEAD_WITHIN_S", 0.2)
+    monkeypatch.setattr("backend.web.server.protocol.HEAD_WITHIN_S", 0.2)
     began = time.monotonic()
     assert raw(port, b"GET /healthz HTTP/1.1\r\nHo") == b""
     assert raw(port, b"") == b""

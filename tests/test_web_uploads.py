@@ -11,8 +11,8 @@ import pytest
 from starlette.responses import JSONResponse, Response
 from webserving import KEY, ask, make_app, make_rows, make_site, serve, until
 
-from backend.web import uploads
-from backend.web.operation import Call, Operation, operation
+from backend.web.calls import uploads
+from backend.web.calls.operation import Call, Operation, operation
 
 OPERATIONS: list[Operation] = []
 CAP = 3 << 20

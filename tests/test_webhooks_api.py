@@ -10,8 +10,8 @@ import pytest
 from api_service import Service, Tenant, running
 from receivers import deliveries, endpoint, happen, receiving, status, tell
 
-from backend.model import EVENT_TYPES
-from backend.steps.subscribe import MOST_ENDPOINTS
+from backend.core.generation import EVENT_TYPES
+from backend.manage.webhook_endpoints import MOST_ENDPOINTS
 from backend.web.api.webhook_endpoints import EventType
 
 ENDPOINTS, LOG = "/api/v2/webhook-endpoints", "/api/v2/webhook-deliveries"

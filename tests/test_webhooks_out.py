@@ -34,13 +34,15 @@ from receivers import (
 )
 from workshop import Clock, working
 
-from backend import ids, shown
+from backend.core import ids
+from backend.core.generation import Event, Generation
+from backend.core.webhooks import SCHEDULE_S, Endpoint, new_secret, retry_after_ms, wait_ms
 from backend.db import events, feed, webhook_deliveries
 from backend.db.connection import Tx
 from backend.http import Http
-from backend.model import Event, Generation
-from backend.outbound import SCHEDULE_S, Endpoint, new_secret, retry_after_ms, wait_ms
-from backend.steps import announce, tidy
+from backend.live import shown
+from backend.steps import announce
+from backend.upkeep import tidy
 
 INSIDE = {"webhook_allow_cidrs": "127.0.0.0/8"}
 

@@ -58,7 +58,7 @@ def command(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_what_the_program_reads_at_run_time(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    wanted = {"backend/schema.sql", "backend/migrations/0001_initial.sql", "backend/models.toml"}
+    wanted = {"backend/schema.sql", "backend/db/migrations/0001_initial.sql", "backend/providers/replicate/models.toml"}
     wanted |= {"reelhook/client.py", "reelhook/py.typed"}
     assert wanted <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "scripts/", "data/", "demo/"))]

@@ -17,13 +17,14 @@ import uvicorn
 from starlette.applications import Starlette
 
 from backend.context import Context
-from backend.people import ApiKey, Caller
-from backend.web import limits, stack
-from backend.web.attempts import Attempts
-from backend.web.keyring import Keyring
-from backend.web.operation import OPERATIONS, Operation
-from backend.web.protocol import BoundedProtocol
-from backend.web.site import Site
+from backend.core.people import ApiKey, Caller
+from backend.web.callers import limits
+from backend.web.callers.attempts import Attempts
+from backend.web.callers.keyring import Keyring
+from backend.web.calls.operation import OPERATIONS, Operation
+from backend.web.calls.site import Site
+from backend.web.server import stack
+from backend.web.server.protocol import BoundedProtocol
 
 KEY = "sk_" + "a" * 43
 ADMIN_KEY = "sk_" + "b" * 43

@@ -21,11 +21,12 @@ from webserving import listen
 from backend.app import open_context
 from backend.config import Settings
 from backend.context import Context, now_ms
+from backend.core.generation import FINAL, Generation
+from backend.core.people import Caller
 from backend.db import generations
-from backend.model import FINAL, Generation
-from backend.people import Caller
-from backend.steps import collect, own, submit, watch
-from backend.web import server
+from backend.manage import clients
+from backend.steps import collect, submit, watch
+from backend.web.server import entry
 from backend.worker import LEASE_MS, Worker
 
 T = TypeVar("T")
@@ -162,8 +163,8 @@ async def _serve(
     async with open_context(settings) as ctx:
         ctx.now = shop.clock
         shop.ctx, shop.loop = ctx, asyncio.get_running_loop()
-        client = await ctx.db.write(lambda tx: own.dev_client(tx, ctx))
-        web = uvicorn.Server(server.config(server.build(ctx, Caller("dev", client.id, admin=True))))
+        client = await ctx.db.write(lambda tx: clients.dev_client(tx, ctx))
+        web = uvicorn.Server(entry.config(entry.build(ctx, Caller("dev", client.id, admin=True))))
         works = Worker(ctx)
         jobs = [asyncio.create_task(works.run())] if worker else []
         serving = asyncio.create_task(web.serve(sockets=[listener]))

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from backend import durable
+from backend.disk import durable
 
 CHUNK_BYTES = 1 << 20
 

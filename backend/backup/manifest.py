@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from backend.backup import disk
-from backend.errors import NotFound, ReelhookError
+from backend.core.errors import NotFound, ReelhookError
 from backend.storage import check_name
 
 MOST_BYTES = 256 << 20  # of a manifest: it names what was lost

@@ -13,21 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend import app, datakey, durable, migrate, room
+from backend import app
 from backend.backup import disk
 from backend.backup import manifest as manifests
 from backend.backup.manifest import DATABASE, KEY, MEDIA, Manifest
 from backend.backup.taking import check_engines
 from backend.config import Settings
 from backend.context import Context
-from backend.db import audit, claims, keys, restores, schema, snapshot
+from backend.core.errors import NotFound, ReelhookError, StorageFull
+from backend.core.people import ApiKey
+from backend.db import audit, claims, keys, migrate, restores, schema, snapshot
 from backend.db.audit import Subject
 from backend.db.connection import sqlite_path
-from backend.errors import NotFound, ReelhookError, StorageFull
-from backend.people import ApiKey
-from backend.shown import time
-from backend.steps import hold
+from backend.disk import data_key, durable, room
+from backend.live.shown import time
 from backend.storage import Storage, check_name, open_storage
+from backend.upkeep import after_restore
 
 MOST_NOTED = 100  # admin keys that the audit log names
 AT_ONCE = 32  # files that share a wait for the disk
@@ -124,7 +125,7 @@ async def _prepare(settings: Settings, rough: Path, taken_ms: int, resume: bool)
 
 
 async def _hold(ctx: Context, taken_ms: int, resume: bool) -> int:
-    return 0 if resume else await hold.hold_unsent(ctx, taken_ms)
+    return 0 if resume else await after_restore.hold_unsent(ctx, taken_ms)
 
 
 async def _bring_media(storage: Storage, source: Path, damaged: set[str]) -> tuple[int, int]:
@@ -183,7 +184,7 @@ def _check_backup(source: Path, found: Manifest, without_damaged: bool) -> set[s
     damaged = manifests.damage(source, found)
     _check_damage(source, damaged, without_damaged)
     if found.data_key:
-        datakey.check(manifests.key(source), source / KEY)
+        data_key.check(manifests.key(source), source / KEY)
     schema.check(source / DATABASE)  # before anything of it is run
     snapshot.check(source / DATABASE)
     try:

@@ -16,13 +16,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from backend import __version__, durable, filing, room
+from backend import __version__
 from backend.backup import disk
 from backend.backup.manifest import DATABASE, KEY, MANIFEST, MEDIA, SUMS, Manifest
 from backend.config import Settings
+from backend.core import filing
+from backend.core.errors import ReelhookError, StorageFull
 from backend.db import snapshot
 from backend.db.connection import sqlite_path
-from backend.errors import ReelhookError, StorageFull
+from backend.disk import durable, room
 from backend.storage import Storage, open_storage
 
 

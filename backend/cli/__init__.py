@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from backend.errors import ReelhookError
+from backend.core.errors import ReelhookError
 
 
 def main() -> None:

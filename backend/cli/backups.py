@@ -11,7 +11,7 @@ from backend.cli.options import Json
 from backend.cli.output import plain, print_json, say, size
 
 if TYPE_CHECKING:
-    from backend.people import ApiKey
+    from backend.core.people import ApiKey
 
 NAMES_SHOWN = 5
 
@@ -79,7 +79,7 @@ def restore(
 
 
 def _admin(key: ApiKey) -> dict[str, str | None]:
-    from backend.shown import time
+    from backend.live.shown import time
 
     return {"id": key.id, "name": key.name, "prefix": f"sk_{key.prefix}", "created_at": time(key.created_at)}
 

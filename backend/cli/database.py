@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from backend import migrate
-from backend.errors import ReelhookError
+from backend.core.errors import ReelhookError
+from backend.db import migrate
 
 SQLITE_VERSION = sqlite3.sqlite_version
 # Older ones can damage a file that several processes write to (sqlite.org/wal.html, "WAL-reset").

@@ -155,7 +155,7 @@ def _document(asked: object, made: list[dict[str, Any]]) -> dict[str, Any]:
 
 async def _asset_id(service: AsyncClient, given: str) -> str:
     """The id, or the id of the file just uploaded."""
-    from backend.ids import is_id
+    from backend.core.ids import is_id
 
     if is_id(given):
         return given

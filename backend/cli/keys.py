@@ -15,9 +15,9 @@ from backend.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from backend.context import Context
+    from backend.core.people import ApiKey
     from backend.db.connection import Tx
-    from backend.people import ApiKey
-    from backend.steps.own import NewKey
+    from backend.manage.keys import NewKey
 
 T = TypeVar("T")
 PAGE = 100
@@ -75,23 +75,22 @@ async def _with_context(work: Callable[[Context], Awaitable[T]]) -> T:
 async def _create(
     ctx: Context, name: str, client_id: str | None, admin: bool, campaign_id: str | None = None
 ) -> NewKey:
-    from backend import tenancy
     from backend.db import audit
-    from backend.steps import own
+    from backend.manage import access, clients, keys
 
     user = audit.user()
 
-    made = await asyncio.to_thread(own.make_key, ctx, name, client_id, campaign_id=campaign_id)
+    made = await asyncio.to_thread(keys.make, ctx, name, client_id, campaign_id=campaign_id)
 
     async def store(tx: Tx) -> NewKey:
         if client_id or admin:
-            return replace(made, row=await own.add_key(tx, ctx, user, made))
+            return replace(made, row=await keys.add(tx, ctx, user, made))
         if campaign_id:
-            owner = (await tenancy.campaign(tx, user, campaign_id)).client_id
+            owner = (await access.campaign(tx, user, campaign_id)).client_id
         else:
-            owner = (await own.add_client(tx, ctx, user, name)).id
+            owner = (await clients.add_client(tx, ctx, user, name)).id
         theirs = replace(made, row=replace(made.row, client_id=owner, admin=False))
-        return replace(theirs, row=await own.add_key(tx, ctx, user, theirs))
+        return replace(theirs, row=await keys.add(tx, ctx, user, theirs))
 
     return await ctx.db.write(store)
 
@@ -110,10 +109,10 @@ async def _all(ctx: Context) -> list[ApiKey]:
 
 async def _revoke(ctx: Context, id: str) -> None:
     from backend.db import audit
-    from backend.steps import own
+    from backend.manage import keys
 
     user = audit.user()
-    await ctx.db.write(lambda tx: own.revoke_key(tx, ctx, user, id))
+    await ctx.db.write(lambda tx: keys.revoke(tx, ctx, user, id))
 
 
 def _shown(row: ApiKey) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from backend.config import Settings
-from backend.errors import ReelhookError
+from backend.core.errors import ReelhookError
 
 READY_S = 60.0
 STOP_S = 15.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backend.cli.output import plain
-from backend.errors import ReelhookError
+from backend.core.errors import ReelhookError
 
 if TYPE_CHECKING:
     from reelhook import AsyncClient

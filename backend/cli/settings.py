@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from backend.config import EnvFileError, Settings
-from backend.errors import SettingsError
+from backend.core.errors import SettingsError
 
 
 def load() -> Settings:

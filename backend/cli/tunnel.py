@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend.errors import SettingsError
+from backend.core.errors import SettingsError
 
 
 def open_ngrok(port: int) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from backend.core.people import Asset
 from backend.db import holdings
 from backend.db.connection import Row, Tx
 from backend.db.holdings import Held
-from backend.people import Asset
 
 _COLUMNS = "id, client_id, kind, name, file_name, content_type, bytes, sha256, width, height, duration_s, created_at"
 

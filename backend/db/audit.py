@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backend.core.ids import floor_id, new_id
+from backend.core.people import Caller
 from backend.db.connection import Row, Tx
-from backend.ids import floor_id, new_id
+from backend.db.migrate import user_name
 from backend.logs import redact
-from backend.migrate import user_name
-from backend.people import Caller
 
 ACTIONS = (
     "asset.deleted",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from backend.core.errors import BudgetExceeded
+from backend.core.generation import Generation
 from backend.db import events
 from backend.db.connection import Row, Tx
-from backend.errors import BudgetExceeded
-from backend.model import Generation
 
 WARN_PERCENT = 80
 Scope = Literal["client", "campaign"]

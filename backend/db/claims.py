@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from backend.core.generation import Generation
 from backend.db.connection import Tx
 from backend.db.generations import COLUMNS, begin, read
-from backend.model import Generation
 
 NEVER = 1 << 62
 BITE = 200

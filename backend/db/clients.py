@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from backend.core.people import Campaign, Client
 from backend.db import holdings, webhook_endpoints
 from backend.db.connection import Row, Tx
 from backend.db.holdings import Held
-from backend.people import Campaign, Client
 
 BITE = 500  # rows that are marked at once
 _COLUMNS = (

@@ -20,9 +20,9 @@ from typing import Any, Protocol, TypeVar
 
 import aiosqlite
 
-from backend import diskfault
+from backend.core.errors import SettingsError
 from backend.db import troubles
-from backend.errors import SettingsError
+from backend.disk import faults
 
 T = TypeVar("T")
 Row = Any  # a mapping by column name: sqlite3.Row here
@@ -144,7 +144,7 @@ class SqliteDb:
 
     async def _commit(self, batch: list[tuple[Work[Any], asyncio.Future[Any]]]) -> None:
         try:
-            diskfault.refuse()
+            faults.refuse()
             answers = await _in_thread(self._writer, _run_batch, [work for work, _ in batch])
         except BaseException as error:
             answers = [(None, error)] * len(batch)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from backend.core.generation import Delivery
+from backend.core.ids import floor_id
 from backend.db import holdings
 from backend.db.connection import Row, Tx
 from backend.db.holdings import Held
-from backend.ids import floor_id
-from backend.model import Delivery
 
 KEPT_CHARACTERS = 64 << 10  # of a body, once it was acted on: a usual one has four thousand
 

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from backend.core.generation import Event, Generation
+from backend.core.ids import after, floor_id
 from backend.db import webhook_deliveries
 from backend.db.connection import Tx
-from backend.ids import after, floor_id
-from backend.model import Event, Generation
 
 
 async def announce(tx: Tx, generation: Generation, now: int) -> None:

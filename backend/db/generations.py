@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from backend.core.errors import WrongStatus
+from backend.core.generation import CANCELED, COMPLETED, FAILED, FINAL, MOVES, QUEUED, STORING, Failure, Generation
 from backend.db import balances, deliveries, dependencies, events, holdings, sources, usage, webhook_deliveries
 from backend.db.connection import Row, Tx
 from backend.db.holdings import Held
-from backend.errors import WrongStatus
 from backend.logs import redact
-from backend.model import CANCELED, COMPLETED, FAILED, FINAL, MOVES, QUEUED, STORING, Failure, Generation
 
 COLUMNS = (
     "id, kind, status, client_id, campaign_id, key_id, batch_id, retry_of, provider, model, prompt, source, params, "

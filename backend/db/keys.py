@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from backend.core.people import ApiKey
 from backend.db import holdings
 from backend.db.connection import Row, Tx
 from backend.db.holdings import Held
-from backend.people import ApiKey
 
 _COLUMNS = """id, client_id, name, prefix, hash, admin, image_limit, video_limit, created_at, expires_at, revoked_at,
   campaign_id, fingerprint"""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from backend.core.generation import Generation
+from backend.core.ids import floor_id
 from backend.db.connection import Tx
 from backend.db.generations import COLUMNS, read
-from backend.ids import floor_id
-from backend.model import Generation
 
 SCAN = 2_000  # rows looked at for filters no index serves; a page may end early and go on by its cursor
 _NOT_DELETED = """NOT EXISTS (

@@ -13,10 +13,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from backend import migrate
+from backend.core.errors import ReelhookError
+from backend.core.filing import Output
+from backend.db import migrate
 from backend.db.snapshot import reading
-from backend.errors import ReelhookError
-from backend.filing import Output
 
 Shape = dict[tuple[str, str], frozenset[str]]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.errors import ReelhookError, StorageFull
-from backend.migrate import WAIT_S, make_private
-from backend.model import FINAL
+from backend.core.errors import ReelhookError, StorageFull
+from backend.core.generation import FINAL
+from backend.db.migrate import WAIT_S, make_private
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from backend.core.generation import Generation
 from backend.db.connection import Tx
 from backend.db.generations import COLUMNS, read, written
-from backend.model import Generation
 
 
 async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[str, Any]) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from backend import diskfault, room
-from backend.errors import OutOfSpace, Unavailable
+from backend.core.errors import OutOfSpace, Unavailable
+from backend.disk import faults, room
 
 _FAULTS = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PROBE_BYTES = 1 << 18
@@ -55,7 +55,7 @@ def _judged(connection: sqlite3.Connection, error: sqlite3.DatabaseError) -> Out
     file = Path(connection.execute("PRAGMA database_list").fetchone()[2])
     if _code(error) & 0xFF == sqlite3.SQLITE_IOERR and _is_full(file):
         return OutOfSpace(retry_after=60)
-    return diskfault.declare(f"{file.name}: {error} ({error.sqlite_errorname})")
+    return faults.declare(f"{file.name}: {error} ({error.sqlite_errorname})")
 
 
 def _is_full(file: Path) -> bool:

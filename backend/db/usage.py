@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backend import filing
+from backend.core import filing
+from backend.core.generation import Generation
 from backend.db.connection import Tx
-from backend.model import Generation
 
 DAY_MS = 86_400_000
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from backend.core.webhooks import SHORT_ANSWER, Attempt
 from backend.db import holdings
 from backend.db.connection import Tx
 from backend.db.holdings import Held
-from backend.outbound import SHORT_ANSWER, Attempt
 
 LONG_ANSWERS = 4  # of one receiver, kept in full: the latest, to see what is wrong with it
 

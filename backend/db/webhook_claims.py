@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from backend.core.webhooks import Outgoing
 from backend.db.connection import Tx
 from backend.db.webhook_deliveries import COLUMNS, read
-from backend.outbound import Outgoing
 
 BITE = 200
 PER_TARGET = 4  # so that one slow receiver is not sent all there is

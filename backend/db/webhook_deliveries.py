@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from backend.core.generation import Event
+from backend.core.ids import floor_id, new_id
+from backend.core.webhooks import PENDING, Outgoing
 from backend.db import holdings, webhook_endpoints
 from backend.db.connection import Row, Tx
 from backend.db.holdings import Held
-from backend.ids import floor_id, new_id
-from backend.model import Event
-from backend.outbound import PENDING, Outgoing
 
 COLUMNS = (
     "id, event_id, type, subject, generation_id, client_id, endpoint_id, url, target, replay_of, status, attempts, "

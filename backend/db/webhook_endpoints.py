@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
+from backend.core.webhooks import Endpoint
 from backend.db import holdings
 from backend.db.connection import Row, Tx
 from backend.db.holdings import Held
-from backend.outbound import Endpoint
 
 _COLUMNS = (
     "id, client_id, url, events, secret, old_secret, old_secret_until, failing_since, disabled_at, disabled_reason, "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from backend.core.webhooks import ClientSecret
 from backend.db.connection import Row, Tx
-from backend.outbound import ClientSecret
 
 _COLUMNS = "webhook_secret, webhook_secret_at, webhook_secret_shown_at, webhook_old_secret, webhook_old_secret_until"
 

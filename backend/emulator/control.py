@@ -7,10 +7,10 @@ from collections import Counter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from backend.core.errors import SettingsError
 from backend.emulator import orders, problems, runs
 from backend.emulator.ledger import Ledger
 from backend.emulator.state import Emulator
-from backend.errors import SettingsError
 
 
 async def get_faults(request: Request) -> Response:

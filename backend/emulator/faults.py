@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backend.core.errors import SettingsError
 from backend.emulator.kinds import KINDS, MATCHES, Arguments, Stage, check
-from backend.errors import SettingsError
 
 
 @dataclass

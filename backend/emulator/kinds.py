@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from backend.errors import SettingsError
+from backend.core.errors import SettingsError
 
 Stage = Literal["create", "run", "webhook", "get", "list", "output"]
 Arguments = dict[str, Any]

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from backend.errors import ReelhookError
+from backend.core.errors import ReelhookError
 
 
 class Refusal(ReelhookError):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from backend.errors import BlockedAddress
+from backend.core.errors import BlockedAddress
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address

@@ -22,14 +22,14 @@ from urllib.parse import urljoin
 import httpcore
 import httpx
 
-from backend.errors import AnswerTooLarge, BadAnswer, BlockedAddress, CutShort, NotSent, Unanswered
+from backend.core.errors import AnswerTooLarge, BadAnswer, BlockedAddress, CutShort, NotSent, Unanswered
+from backend.core.places import Places
 from backend.http import requests
 from backend.http.addresses import MAX_URL_LENGTH, Network, check_url
 from backend.http.downloads import HEAD_S, Download, Fetched, encoding, is_framed, paced
 from backend.http.lines import Line, Lines, Origin
 from backend.http.requests import Files, Headers
 from backend.http.sockets import Resolver, Stream, resolve
-from backend.places import Places
 
 for _name in ("httpx", "httpcore"):  # their lines hold whole URLs, and URLs hold signatures
     logging.getLogger(_name).setLevel(logging.WARNING)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from backend import room
-from backend.errors import AnswerTooLarge
+from backend.core.errors import AnswerTooLarge
+from backend.disk import room
 from backend.http.sockets import Stream
 
 BATCH_BYTES = 256 << 10  # a thread hop for every network chunk would cost more than the write

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import httpcore
 
-from backend.errors import NotSent
+from backend.core.errors import NotSent
 from backend.http.addresses import Network, check_addresses
 from backend.http.sockets import Resolver, Stream, connect
 

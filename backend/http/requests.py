@@ -12,7 +12,7 @@ import h11
 import httpcore
 import httpx
 
-from backend.errors import NotSent
+from backend.core.errors import NotSent
 from backend.http.lines import Origin
 
 Files = Mapping[str, tuple[str, Path | IO[bytes], str]]  # field: name, content, content type

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import httpcore
 
-from backend.errors import NotSent
+from backend.core.errors import NotSent
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 

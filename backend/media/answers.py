@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, cast
 
-from backend.errors import InvalidMedia, StorageFull
+from backend.core.errors import InvalidMedia, StorageFull
 from backend.media.kinds import SUFFIXES, Kind, Probe
 
 MESSAGE_LETTERS = 300

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from backend import room
-from backend.errors import InvalidMedia, MediaUnavailable
+from backend.core.errors import InvalidMedia, MediaUnavailable
+from backend.disk import room
 from backend.media import answers
 from backend.media.child import Died
 from backend.media.crew import Crew

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.errors import MediaUnavailable
+from backend.core.errors import MediaUnavailable
 from backend.media.threads import in_thread
 
 START_S = 15.0

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from backend.errors import MediaUnavailable
+from backend.core.errors import MediaUnavailable
 from backend.media.child import Child
 
 SPARE = 2  # children that wait for work

@@ -6,7 +6,7 @@ import base64
 import binascii
 from urllib.parse import unquote, unquote_to_bytes
 
-from backend.errors import InvalidMedia
+from backend.core.errors import InvalidMedia
 
 _URL_SAFE = str.maketrans("-_", "+/")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from backend.errors import InvalidMedia
+from backend.core.errors import InvalidMedia
 
 Kind = Literal["image", "video", "audio"]
 

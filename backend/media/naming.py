@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from backend.errors import InvalidMedia
+from backend.core.errors import InvalidMedia
 from backend.media.kinds import SUFFIXES as READABLE
 
 UNKNOWN = "application/octet-stream"

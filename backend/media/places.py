@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from backend import places
-from backend.errors import MediaBusy
+from backend.core import places
+from backend.core.errors import MediaBusy
 
 UPLOADS = 4
 OUTPUTS = max(2, min(4, os.cpu_count() or 2))

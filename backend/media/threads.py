@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from backend.errors import SettingsError
+from backend.core.errors import SettingsError
 
 P = ParamSpec("P")
 T = TypeVar("T")

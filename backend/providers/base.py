@@ -8,15 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from backend.errors import (
-    AnswerTooLarge,
-    BadAnswer,
-    NotSent,
-    ProviderUnavailable,
-    ProviderUnclear,
-    Unanswered,
-)
-from backend.model import Outcome
+from backend.core.errors import AnswerTooLarge, BadAnswer, NotSent, ProviderUnavailable, ProviderUnclear, Unanswered
+from backend.core.generation import Outcome
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import hmac
 import re
 from collections.abc import Mapping, Sequence
 
-from backend.errors import SettingsError, Unauthorized
+from backend.core.errors import SettingsError, Unauthorized
 
 TOLERANCE_S = 300
 _ID = re.compile(r"[\x21-\x2d\x2f-\x7e]{1,256}")  # printable and without the dot that separates what is signed

@@ -10,25 +10,12 @@ from datetime import UTC, datetime
 import structlog
 from standardwebhooks import Webhook
 
-from backend import __version__, shown
+from backend import __version__
 from backend.context import Context
-from backend.db import (
-    audit,
-    clients,
-    generations,
-    webhook_attempts,
-    webhook_claims,
-    webhook_deliveries,
-    webhook_endpoints,
-    webhook_secrets,
-)
-from backend.db.audit import Subject
-from backend.db.connection import Tx
-from backend.errors import NetworkError
-from backend.http import Answer
-from backend.ids import floor_id
-from backend.model import Event
-from backend.outbound import (
+from backend.core.errors import NetworkError
+from backend.core.generation import Event
+from backend.core.ids import floor_id
+from backend.core.webhooks import (
     DELIVERED,
     FAILED,
     LONGEST_LIFE_MS,
@@ -43,6 +30,20 @@ from backend.outbound import (
     retry_after_ms,
     wait_ms,
 )
+from backend.db import (
+    audit,
+    clients,
+    generations,
+    webhook_attempts,
+    webhook_claims,
+    webhook_deliveries,
+    webhook_endpoints,
+    webhook_secrets,
+)
+from backend.db.audit import Subject
+from backend.db.connection import Tx
+from backend.http import Answer
+from backend.live import shown
 
 TOTAL_S = 15.0  # for one attempt, from the look-up of the name to the last byte that is read
 LEASE_MS = 60_000  # longer than any attempt, so that nobody needs to extend it

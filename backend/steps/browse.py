@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from backend import tenancy
 from backend.context import Context
+from backend.core.errors import InvalidInput
+from backend.core.generation import SHOWN, Generation
+from backend.core.ids import is_id
+from backend.core.people import ApiKey, Asset, Caller, Campaign, Client
+from backend.core.webhooks import ANSWER_BYTES, Attempt, Endpoint, Outgoing
 from backend.db import (
     assets,
     audit,
@@ -17,7 +20,6 @@ from backend.db import (
     feed,
     keys,
     lists,
-    operations,
     webhook_attempts,
     webhook_deliveries,
     webhook_endpoints,
@@ -26,11 +28,7 @@ from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.db.lists import Filters
 from backend.db.webhook_deliveries import Wanted
-from backend.errors import InvalidInput, Unavailable
-from backend.ids import is_id
-from backend.model import IN_FLIGHT, SHOWN, Generation
-from backend.outbound import ANSWER_BYTES, Attempt, Endpoint, Outgoing
-from backend.people import ApiKey, Asset, Caller, Campaign, Client
+from backend.manage import access
 
 MOST_SCANS = 10
 LISTED_CHARACTERS = 1_000  # of each receiver's answer in a list
@@ -49,7 +47,7 @@ T = TypeVar("T", bound=_HasId)
 
 async def generation(ctx: Context, caller: Caller, id: str) -> Generation:
     """One generation the caller sees. Raises NotFound."""
-    return await ctx.db.read(lambda tx: tenancy.generation(tx, caller, id))
+    return await ctx.db.read(lambda tx: access.generation(tx, caller, id))
 
 
 async def has_events(ctx: Context, topic: Topic, after: str) -> bool:
@@ -91,17 +89,17 @@ def stages_of(status: str | None, stage: str | None = None) -> tuple[str, ...]:
 
 async def client(ctx: Context, caller: Caller, id: str) -> Client:
     """One client the caller sees. Raises NotFound."""
-    return await ctx.db.read(lambda tx: tenancy.client(tx, caller, id))
+    return await ctx.db.read(lambda tx: access.client(tx, caller, id))
 
 
 async def campaign(ctx: Context, caller: Caller, id: str) -> Campaign:
     """One campaign the caller sees. Raises NotFound."""
-    return await ctx.db.read(lambda tx: tenancy.campaign(tx, caller, id))
+    return await ctx.db.read(lambda tx: access.campaign(tx, caller, id))
 
 
 async def asset(ctx: Context, caller: Caller, id: str) -> Asset:
     """One asset the caller sees. Raises NotFound."""
-    return await ctx.db.read(lambda tx: tenancy.asset(tx, caller, id))
+    return await ctx.db.read(lambda tx: access.asset(tx, caller, id))
 
 
 async def client_page(ctx: Context, caller: Caller, cursor: str | None, limit: int) -> tuple[list[Client], str | None]:
@@ -143,7 +141,7 @@ async def audit_page(
 
 async def endpoint(ctx: Context, caller: Caller, id: str) -> Endpoint:
     """One webhook endpoint the caller sees. Raises NotFound."""
-    return await ctx.db.read(lambda tx: tenancy.endpoint(tx, caller, id))
+    return await ctx.db.read(lambda tx: access.endpoint(tx, caller, id))
 
 
 async def endpoint_page(
@@ -158,7 +156,7 @@ async def outgoing(ctx: Context, caller: Caller, id: str) -> tuple[Outgoing, lis
     """One webhook delivery the caller sees, with its attempts. Raises NotFound."""
 
     async def work(tx: Tx) -> tuple[Outgoing, list[Attempt]]:
-        row = await tenancy.outgoing(tx, caller, id)
+        row = await access.outgoing(tx, caller, id)
         return row, (await webhook_attempts.of(tx, [id], ANSWER_BYTES))[id]
 
     return await ctx.db.read(work)
@@ -176,70 +174,6 @@ async def outgoing_page(
 
     rows, attempts, after = await ctx.db.read(work)
     return rows, attempts, write_cursor(after)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is unfinished by status, how late the most overdue row is, who is paused, what may have been paid.
-
-    `set_aside` is what nobody could work on; `untold` are webhook deliveries still to be made. `stuck_s` is how
-    late it is for no good reason: a row of the queue may wait while many are in flight.
-    """
-
-    unfinished: dict[str, int]
-    late_s: int
-    stuck_s: int
-    paused: frozenset[str]
-    possibly_charged: int
-    set_aside: int
-    untold: int
-    disabled_endpoints: int
-
-
-async def workload(ctx: Context) -> Workload:
-    """How much there is to do now."""
-    now = ctx.now()
-
-    async def work(tx: Tx) -> Workload:
-        counts = await operations.counts(tx)
-        queued, begun = (
-            _late_s(now, at) for at in (await operations.oldest_queued(tx), await operations.oldest_begun(tx))
-        )
-        busy = 2 * sum(counts.get(status, 0) for status in IN_FLIGHT) >= ctx.settings.max_in_flight
-        paused = frozenset(await operations.pauses(tx, now))
-        stuck_s = begun if busy else max(queued, begun)
-        charged, aside = await operations.possibly_charged(tx), await operations.set_aside(tx)
-        untold, disabled = await webhook_deliveries.count_pending(tx), await webhook_endpoints.count_disabled(tx)
-        return Workload(counts, max(queued, begun), stuck_s, paused, charged, aside, untold, disabled)
-
-    return await ctx.db.read(work)
-
-
-def _late_s(now: int, due_at: int | None) -> int:
-    return max(0, now - due_at) // 1000 if due_at is not None else 0
-
-
-async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
-    """Whether work is taken and done: each check with `ok` and, if not, `why`."""
-    now = ctx.now()
-    try:
-        beat = await ctx.db.read(operations.last_beat)
-        load = await workload(ctx)
-    except Unavailable as error:
-        return {"database": {"ok": False, "why": error.message}}
-    free = await ctx.storage.free_bytes()
-    silent = beat is None or now - beat > WORKER_SILENT_MS
-    full = free is not None and free < ctx.settings.min_free_mb * 1_000_000
-    reasons = {
-        "database": None,
-        "storage": await ctx.storage.trouble(),
-        "worker": "no worker is alive: nothing that is accepted moves on" if silent else None,
-        "queue": f"the oldest due row has waited {load.stuck_s} s"
-        if load.stuck_s > OVERDUE_S and not load.paused
-        else None,
-        "disk": f"only {(free or 0) // 1_000_000} MB are free" if full else None,
-    }
-    return {name: {"ok": why is None, "why": why} for name, why in reasons.items()}
 
 
 def read_cursor(cursor: str | None) -> str | None:

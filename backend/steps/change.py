@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from backend import filing, tenancy
 from backend.context import Context
+from backend.core import filing
+from backend.core.errors import Conflict, NotFound
+from backend.core.generation import CANCELED, FINAL, PROCESSING, QUEUED, STORING, WAITING, Generation, Kind
+from backend.core.people import Caller
 from backend.db import audit, generations, operations, sources, webhook_deliveries
 from backend.db.audit import Subject
 from backend.db.connection import Tx
-from backend.errors import Conflict, NotFound
-from backend.model import CANCELED, FINAL, PROCESSING, QUEUED, STORING, WAITING, Generation, Kind
-from backend.people import Caller
+from backend.manage import access
 
 TOLD_BITE = 50  # webhooks to clients that go at once: each has up to ten attempts
 
@@ -22,7 +23,7 @@ async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
 
     Raises Conflict when it is finished or being stored.
     """
-    row = await tenancy.generation(tx, caller, id)
+    row = await access.generation(tx, caller, id)
     if row.status == CANCELED:
         return row
     if row.status == STORING or row.status in FINAL:
@@ -56,7 +57,7 @@ async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
 
 
 async def _check_removable(tx: Tx, caller: Caller, id: str, kind: Kind | None = None) -> Generation:
-    row = await tenancy.generation(tx, caller, id)
+    row = await access.generation(tx, caller, id)
     if kind not in (None, row.kind):
         raise NotFound(f"There is no such {kind}.", code=f"{kind}_not_found")
     if row.status not in FINAL:

@@ -7,11 +7,9 @@ from typing import Any
 
 import structlog
 
-from backend import billing, filing, lifecycle, outputs
 from backend.context import Context
-from backend.db import generations, operations
-from backend.db.connection import Tx
-from backend.errors import (
+from backend.core import billing, filing
+from backend.core.errors import (
     AnswerTooLarge,
     BadAnswer,
     BlockedAddress,
@@ -21,10 +19,13 @@ from backend.errors import (
     NetworkError,
     StorageFull,
 )
-from backend.filing import MOST_FILES, Output
+from backend.core.filing import MOST_FILES, Output
+from backend.core.generation import CANCELED, COMPLETED, FAILED, Failure, Generation
+from backend.db import generations, operations
+from backend.db.connection import Tx
 from backend.media import data_uris
-from backend.model import CANCELED, COMPLETED, FAILED, Failure, Generation
-from backend.outputs import Kept
+from backend.steps import outcomes, outputs
+from backend.steps.outputs import Kept
 
 log = structlog.get_logger("backend.steps.collect")
 
@@ -59,19 +60,19 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
             else:
                 lost.append(one)
     except StorageFull:
-        await lifecycle.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls, **outputs.noted(kept))
+        await outcomes.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls, **outputs.noted(kept))
         return
     except MediaUnavailable:
-        await lifecycle.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls + 1, **outputs.noted(kept))
+        await outcomes.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls + 1, **outputs.noted(kept))
         return
     if any(one.may_pass for one in lost):
         wait_ms = min(500 * 2 ** min(row.polls, 7), 60_000)
-        await lifecycle.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1, **outputs.noted(kept))
+        await outcomes.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1, **outputs.noted(kept))
     elif kept:
         await _finish(ctx, row, worker, kept, lost)
     else:
         bill = billing.judge(row, ctx.catalog.models.get(row.model))
-        await lifecycle.move(ctx, row, FAILED, worker, failure=lost[0].failure, **bill)
+        await outcomes.move(ctx, row, FAILED, worker, failure=lost[0].failure, **bill)
 
 
 async def _bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> Kept | Lost:
@@ -113,7 +114,7 @@ def _most_tries(ctx: Context, row: Generation, failure: Failure) -> int:
     if failure.code == "output_expired":
         return 1 if is_over else TRIES_WHEN_GONE
     if failure.code == "provider_unavailable":  # it is still there, only out of reach
-        return row.polls + 1 if is_over and lifecycle.has_caught_up(ctx) else row.polls + 2
+        return row.polls + 1 if is_over and outcomes.has_caught_up(ctx) else row.polls + 2
     return MOST_TRIES
 
 
@@ -129,7 +130,7 @@ async def _finish(ctx: Context, row: Generation, worker: str, kept: list[Kept], 
         "cost_actual_micros": _cost_micros(ctx, row, made),
         "progress": 1.0,
     }
-    if not await lifecycle.move(ctx, row, COMPLETED, worker, **fields):
+    if not await outcomes.move(ctx, row, COMPLETED, worker, **fields):
         names = [one.output.file_name for one in kept] + [kept[0].poster_name]
         await ctx.db.write(lambda tx: _leave(tx, ctx, row.id, [name for name in names if name]))
 

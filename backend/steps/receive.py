@@ -7,13 +7,13 @@ import hmac
 import json
 from collections.abc import Mapping
 
-from backend import lifecycle
 from backend.context import Context
+from backend.core.errors import BadAnswer, InvalidJson, NotFound
+from backend.core.generation import Delivery
+from backend.core.ids import is_id
 from backend.db import deliveries, generations
 from backend.db.connection import Tx
-from backend.errors import BadAnswer, InvalidJson, NotFound
-from backend.ids import is_id
-from backend.model import Delivery
+from backend.steps import outcomes
 
 MOST_ATTEMPTS = 5
 BATCH = 128
@@ -104,7 +104,7 @@ async def _learn(tx: Tx, ctx: Context, delivery: Delivery) -> str:
         outcome = ctx.providers[delivery.provider].read(delivery.body)
     except (BadAnswer, KeyError):
         return "not a prediction"
-    return await lifecycle.learn(tx, ctx, delivery.generation_id, outcome)
+    return await outcomes.learn(tx, ctx, delivery.generation_id, outcome)
 
 
 def _check_body(body: bytes) -> None:

@@ -6,15 +6,15 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from backend import backlog, quota, targets, tenancy
-from backend.catalog import Model
 from backend.context import Context
+from backend.core.catalog import Model
+from backend.core.errors import InvalidInput, NotFound, OutOfSpace
+from backend.core.generation import ACTIVE, COMPLETED, QUEUED, WAITING, Generation, Kind
+from backend.core.people import Caller, Campaign
+from backend.core.requests import VideoRequest, Wanted
 from backend.db import assets, balances, clients, dependencies, generations
 from backend.db.connection import Tx
-from backend.errors import InvalidInput, NotFound, OutOfSpace
-from backend.model import ACTIVE, COMPLETED, QUEUED, WAITING, Generation, Kind
-from backend.people import Caller, Campaign
-from backend.wanted import VideoRequest, Wanted
+from backend.manage import access, backlog, quota, webhook_targets
 
 _OPTIONS = ("aspect_ratio", "duration", "mode", "resolution", "negative_prompt", "seed")
 
@@ -32,11 +32,11 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wante
 
     A video of a prompt alone gets a start image first, as a generation of its own that it waits for.
     """
-    campaign = await tenancy.campaign(tx, caller, wanted.campaign_id)
+    campaign = await access.campaign(tx, caller, wanted.campaign_id)
     if wanted.client_id not in (None, campaign.client_id):
         raise InvalidInput.of("client_id", "does not agree with the campaign and the key")
     model = choose_model(ctx, kind, wanted.provider, wanted.model)
-    targets.check(ctx, wanted.webhook_url, "webhook_url")
+    webhook_targets.check(ctx, wanted.webhook_url, "webhook_url")
     first = _row(ctx, caller, campaign, model, wanted)
     missing = await check_sources(tx, caller, campaign.client_id, model, first.source)
     starts = []

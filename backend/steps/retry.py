@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from backend import backlog, quota, tenancy
 from backend.context import Context
+from backend.core.errors import Conflict, NotFound
+from backend.core.generation import COMPLETED, FINAL, QUEUED, WAITING, Generation, Kind
+from backend.core.people import Caller
 from backend.db import balances, dependencies, generations
 from backend.db.connection import Tx
-from backend.errors import Conflict, NotFound
-from backend.model import COMPLETED, FINAL, QUEUED, WAITING, Generation, Kind
-from backend.people import Caller
+from backend.manage import access, backlog, quota
 
 MOST = 50  # generations that one retry makes
 
@@ -37,7 +37,7 @@ async def plan(tx: Tx, ctx: Context, caller: Caller, id: str) -> Plan:
 
     Raises NotFound, and Conflict unless it failed or was canceled and all it needs is there, or when it is too much.
     """
-    asked = await tenancy.generation(tx, caller, id)
+    asked = await access.generation(tx, caller, id)
     if not _is_lost(asked):
         message = f"The generation is {asked.shown_status}: only a failed one can be retried."
         raise Conflict(message, code="not_retryable")
@@ -94,10 +94,10 @@ async def _sources(tx: Tx, caller: Caller, old: Generation) -> list[Generation]:
     try:
         for source in (old.source, old.source.get("end_image") or {}):
             if "asset_id" in source:
-                await tenancy.asset(tx, caller, source["asset_id"])
+                await access.asset(tx, caller, source["asset_id"])
             for name in ("image_id", "video_id"):
                 if name in source and source[name] not in found:
-                    found[source[name]] = await tenancy.generation(tx, caller, source[name])
+                    found[source[name]] = await access.generation(tx, caller, source[name])
     except NotFound as gone:
         raise Conflict("Something it starts from was deleted.", code="not_retryable") from gone
     return list(found.values())

@@ -9,11 +9,9 @@ from typing import Any
 
 import structlog
 
-from backend import billing, lifecycle, references
 from backend.context import Context
-from backend.db import claims, generations, operations
-from backend.db.connection import Tx
-from backend.errors import (
+from backend.core import billing
+from backend.core.errors import (
     InvalidInput,
     ProviderRefused,
     ProviderUnavailable,
@@ -21,8 +19,11 @@ from backend.errors import (
     StorageFull,
     WrongStatus,
 )
-from backend.model import CANCELED, FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation, Outcome
+from backend.core.generation import CANCELED, FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation, Outcome
+from backend.db import claims, generations, operations
+from backend.db.connection import Tx
 from backend.providers.base import Submission
+from backend.steps import outcomes, references
 
 log = structlog.get_logger("backend.steps.submit")
 
@@ -106,7 +107,7 @@ async def _build(ctx: Context, row: Generation) -> Submission:
         _inputs(ctx, row)  # before anything is uploaded for it
         images, end = await references.resolve(ctx, row)
     inputs = _inputs(ctx, row, images, end)
-    base = lifecycle.webhook_base(ctx, row.provider)
+    base = outcomes.webhook_base(ctx, row.provider)
     webhook = f"{base}/webhooks/{row.provider}/{row.id}/{row.nonce}" if base else None
     return Submission(row.model, inputs, webhook, ctx.catalog.models[row.model].cancel_after_s)
 
@@ -118,7 +119,7 @@ async def _begin(ctx: Context, row: Generation, worker: str) -> Generation | Non
 
 async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
     """A webhook may have been faster and adopted it already: then this says nothing new."""
-    told = await ctx.db.write(lambda tx: lifecycle.learn(tx, ctx, row.id, outcome, answered=True))
+    told = await ctx.db.write(lambda tx: outcomes.learn(tx, ctx, row.id, outcome, answered=True))
     ctx.wake()
     if told == "another prediction":
         await _stop_second(ctx, row, outcome.provider_id)
@@ -132,8 +133,8 @@ async def _stop_second(ctx: Context, row: Generation, provider_id: str) -> None:
 
 
 async def _mark_unclear(ctx: Context, row: Generation, worker: str) -> None:
-    due = {"due_at": ctx.now() + FIRST_LOOK_MS, "deadline_at": lifecycle.deadline_at(ctx, row), "polls": 0}
-    await lifecycle.move(ctx, row, UNCLEAR, worker, **due)
+    due = {"due_at": ctx.now() + FIRST_LOOK_MS, "deadline_at": outcomes.deadline_at(ctx, row), "polls": 0}
+    await outcomes.move(ctx, row, UNCLEAR, worker, **due)
 
 
 async def _postpone(ctx: Context, row: Generation, worker: str, refusal: ProviderUnavailable) -> None:
@@ -155,7 +156,7 @@ async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) ->
     """Due again after about `wait_s`; not all at once, so up to a tenth more."""
     wait_ms = int(wait_s * 1000 * random.uniform(1.0, 1.1))
     if row.status == QUEUED:
-        await lifecycle.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
+        await outcomes.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
     else:
         await _move_back(ctx, row, worker, wait_ms)
 
@@ -181,4 +182,4 @@ async def _fail(ctx: Context, row: Generation, worker: str, refusal: ProviderRef
         until = ctx.now() + PAUSE_ON_REFUSAL_MS
         await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
     failure = Failure(refusal.code, refusal.message, refusal.retryable)
-    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, **billing.judge(row, None, was_refused=True))
+    await outcomes.move(ctx, row, FAILED, worker, failure=failure, **billing.judge(row, None, was_refused=True))

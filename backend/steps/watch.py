@@ -8,14 +8,15 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-from backend import billing, lifecycle
 from backend.context import Context
+from backend.core import billing
+from backend.core.errors import ProviderRefused, ProviderUnavailable
+from backend.core.generation import FAILED, QUEUED, UNCLEAR, WAITING, Failure, Generation, Outcome
+from backend.core.ids import is_id
 from backend.db import claims, generations, submits
 from backend.db.connection import Tx
-from backend.errors import ProviderRefused, ProviderUnavailable
-from backend.ids import is_id
-from backend.model import FAILED, QUEUED, UNCLEAR, WAITING, Failure, Generation, Outcome
 from backend.providers.base import Listed, Provider
+from backend.steps import outcomes
 
 SENDING_MS = 60_000  # a create that takes longer is cut off
 SKEW_MS = 120_000  # the provider's clock may differ from ours by this much
@@ -37,8 +38,8 @@ async def claim(ctx: Context, worker: str, status: str, limit: int, lease_ms: in
 
 async def mark_lost(ctx: Context, row: Generation, worker: str) -> None:
     """Its worker died while submitting: it may be running and billed, so it is looked for, not sent again."""
-    deadline_at = lifecycle.deadline_at(ctx, row)
-    await lifecycle.move(ctx, row, UNCLEAR, worker, deadline_at=deadline_at, polls=0)
+    deadline_at = outcomes.deadline_at(ctx, row)
+    await outcomes.move(ctx, row, UNCLEAR, worker, deadline_at=deadline_at, polls=0)
 
 
 async def poll(ctx: Context, row: Generation, worker: str) -> None:
@@ -64,9 +65,9 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
     elif overdue and outcome.state == "running":
         await _give_up(ctx, row, worker)
     elif stop and outcome.state == "running":
-        await lifecycle.postpone(ctx, row, worker, AFTER_CANCEL_MS, tries=0, cancel_sent_at=ctx.now())
+        await outcomes.postpone(ctx, row, worker, AFTER_CANCEL_MS, tries=0, cancel_sent_at=ctx.now())
     else:
-        await ctx.db.write(lambda tx: lifecycle.learn(tx, ctx, row.id, outcome, owner=worker))
+        await ctx.db.write(lambda tx: outcomes.learn(tx, ctx, row.id, outcome, owner=worker))
         ctx.wake()
 
 
@@ -96,7 +97,7 @@ async def give_up_queued(ctx: Context) -> int:
 
     However old it is, what is due is tried first: the service may have been off. What waits for a source ends with it.
     """
-    if not lifecycle.has_caught_up(ctx):
+    if not outcomes.has_caught_up(ctx):
         return 0
     now = ctx.now()
     before, offered = now - QUEUE_LIMIT_MS, tuple(ctx.providers)
@@ -165,7 +166,7 @@ async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None
         for candidate in candidates:
             if not await _is_of(tx, ctx, row, candidate):
                 continue
-            told = await lifecycle.learn(tx, ctx, row.id, candidate.outcome)
+            told = await outcomes.learn(tx, ctx, row.id, candidate.outcome)
             if told not in ("another prediction", "unknown"):
                 return True
         return False
@@ -174,11 +175,11 @@ async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None
     overdue = row.deadline_at is not None and ctx.now() > row.deadline_at
     if adopted:
         ctx.wake()
-    elif overdue and (found is not None or lifecycle.is_past(ctx, row.deadline_at or 0)):
+    elif overdue and (found is not None or outcomes.is_past(ctx, row.deadline_at or 0)):
         await _give_up_unclear(ctx, row, worker)
     else:
         wait_ms = LOOKS_MS[row.polls] if row.polls < len(LOOKS_MS) else LATER_LOOKS_MS
-        await lifecycle.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
+        await outcomes.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
 
 
 async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bool:
@@ -214,11 +215,11 @@ def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:
 
 
 async def _after_trouble(ctx: Context, row: Generation, worker: str, overdue: bool, wait_s: float | None) -> None:
-    if overdue and lifecycle.is_past(ctx, row.deadline_at or 0):
+    if overdue and outcomes.is_past(ctx, row.deadline_at or 0):
         await _give_up(ctx, row, worker)
     else:
-        wait_ms = int(wait_s * 1000) if wait_s else max(lifecycle.next_poll_at(ctx, row) - ctx.now(), 1000)
-        await lifecycle.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
+        wait_ms = int(wait_s * 1000) if wait_s else max(outcomes.next_poll_at(ctx, row) - ctx.now(), 1000)
+        await outcomes.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
 
 
 async def _after_refusal(ctx: Context, row: Generation, worker: str, refusal: ProviderRefused) -> None:
@@ -227,7 +228,7 @@ async def _after_refusal(ctx: Context, row: Generation, worker: str, refusal: Pr
     `attempts` is kept here, and any other answer sets it to 0: so it counts the refusals in a row.
     """
     if row.attempts < REFUSALS:
-        await lifecycle.postpone(ctx, row, worker, 2000, tries=row.polls + 1, attempts=row.attempts)
+        await outcomes.postpone(ctx, row, worker, 2000, tries=row.polls + 1, attempts=row.attempts)
         return
     failure = Failure(refusal.code, refusal.message, refusal.retryable)
     await _fail(ctx, row, worker, failure)
@@ -246,4 +247,4 @@ async def _give_up_unclear(ctx: Context, row: Generation, worker: str) -> None:
 async def _fail(ctx: Context, row: Generation, worker: str, failure: Failure) -> None:
     """End it without a last word of the provider."""
     bill = billing.judge(row, ctx.catalog.models.get(row.model))
-    await lifecycle.move(ctx, row, FAILED, worker, failure=failure, **bill)
+    await outcomes.move(ctx, row, FAILED, worker, failure=failure, **bill)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from backend.errors import SettingsError
+from backend.core.errors import SettingsError
 from backend.storage.base import Storage, StoredFile, check_name
 from backend.storage.folder import Folder
 from backend.storage.saving import save, spool

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from backend.errors import NotFound
+from backend.core.errors import NotFound
 
 CHUNK_BYTES = 256 << 10
 

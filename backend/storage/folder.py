@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from backend import durable, room
-from backend.errors import NotFound
+from backend.core.errors import NotFound
+from backend.disk import durable, room
 from backend.storage.base import CHUNK_BYTES, check_name, check_spool_name
 
 SPOOL = "tmp"

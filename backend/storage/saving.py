@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import IO
 
-from backend import room
+from backend.disk import room
 from backend.storage.base import Storage, StoredFile
 
 BATCH_BYTES = 1 << 20

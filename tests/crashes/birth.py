@@ -11,8 +11,8 @@ from pathlib import Path
 from emulating import until
 from gateway import Gateway
 
-from backend import migrate
 from backend.cli.processes import COMMAND, environment
+from backend.db import migrate
 from crashes import strace
 from crashes.case import CleanRun, case
 from crashes.scene import Scene

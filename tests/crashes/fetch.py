@@ -11,7 +11,7 @@ from emulating import png, until
 
 from backend.app import open_context
 from backend.config import Settings
-from backend.steps import tidy
+from backend.upkeep import tidy
 from crashes import strace
 from crashes.case import case
 from crashes.scene import Scene

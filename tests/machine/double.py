@@ -19,7 +19,7 @@ from starlette.routing import Route
 from backend.emulator.ledger import Create, End
 from backend.emulator.options import WEBHOOK_SECRET
 from backend.emulator.render.prepared import prepared
-from backend.providers.replicate_answers import write_time
+from backend.providers.replicate.answers import write_time
 
 PATH = "/provider"
 ENDS = ("succeeded", "failed", "canceled", "aborted")

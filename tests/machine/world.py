@@ -21,14 +21,16 @@ from workshop import _settings
 
 from backend.app import offered, open_context
 from backend.context import Context
+from backend.core.generation import Generation
+from backend.core.people import Caller
 from backend.db import claims
 from backend.emulator.options import WEBHOOK_SECRET
 from backend.http import Http
-from backend.model import Generation
-from backend.people import Caller
+from backend.manage import clients
 from backend.providers import signatures
-from backend.steps import own, receive, release, submit, tidy, watch
-from backend.web import server
+from backend.steps import receive, release, submit, watch
+from backend.upkeep import tidy
+from backend.web.server import entry
 from backend.worker import LEASE_MS, Worker
 from machine.double import PATH, Double, Message
 from machine.power import Border, Mains, PowerCut
@@ -154,8 +156,8 @@ class World:
             now=self.clock,
             cage=ctx.cage,
         )
-        client = await ctx.db.write(lambda tx: own.dev_client(tx, self.ctx))
-        self.house.service = server.build(self.ctx, Caller("dev", client.id, admin=True))
+        client = await ctx.db.write(lambda tx: clients.dev_client(tx, self.ctx))
+        self.house.service = entry.build(self.ctx, Caller("dev", client.id, admin=True))
         await ctx.storage.sweep(0)
         await ctx.db.write(lambda tx: claims.release_leases(tx, self.clock()))
 

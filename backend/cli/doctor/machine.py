@@ -11,9 +11,9 @@ from typing import Any
 from backend.cli.database import IS_SAFE_FOR_SEVERAL, SQLITE_VERSION, bring
 from backend.cli.doctor.check import Check, State
 from backend.config import Settings
+from backend.core.errors import MediaUnavailable, ReelhookError
+from backend.core.generation import UNCLEAR
 from backend.db.connection import sqlite_path
-from backend.errors import MediaUnavailable, ReelhookError
-from backend.model import UNCLEAR
 
 LOCKED_S = 4.0  # for a database that somebody holds locked
 REDIS_S = 5.0

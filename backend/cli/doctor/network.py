@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from backend.cli.doctor.check import Check, State
 from backend.config import Settings, is_loopback
-from backend.errors import NetworkError
+from backend.core.errors import NetworkError
 from backend.logs import redact
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import av
 
-from backend.errors import InvalidMedia
+from backend.core.errors import InvalidMedia
 from backend.media.kinds import MAX_PIXELS
 
 MAX_SIDE = 65_535

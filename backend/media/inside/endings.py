@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import IO, BinaryIO
 
-from backend.errors import InvalidMedia
+from backend.core.errors import InvalidMedia
 
 BOXES = frozenset(b"ftyp moov mdat free skip wide moof mfra udta meta uuid sidx styp emsg prft".split())
 RIFF_STREAMED = frozenset({0, 0xFFFFFFFF})  # written by programs that could not go back and fill it in

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
-from backend.errors import InvalidMedia
+from backend.core.errors import InvalidMedia
 from backend.media.inside import large
 from backend.media.inside.bounds import DECODE_ERRORS, Budget, check_size, decoding
 from backend.media.kinds import Probe

@@ -7,7 +7,7 @@ from typing import BinaryIO, Literal
 
 from av.video.stream import VideoStream
 
-from backend.errors import InvalidMedia
+from backend.core.errors import InvalidMedia
 from backend.media.inside import images, parts, videos
 from backend.media.inside.stills import FRAME_OPTIONS, POSTER_OPTIONS, save, to_image
 from backend.media.kinds import FRAME_TYPE, HEAD_BYTES, Probe, sniff

@@ -7,7 +7,7 @@ from typing import BinaryIO
 import av
 from PIL import Image
 
-from backend.errors import InvalidMedia
+from backend.core.errors import InvalidMedia
 from backend.media.inside.bounds import DECODER_PIXELS, MAX_SIDE, check_size, decoding
 from backend.media.inside.stills import to_image
 from backend.media.kinds import Probe

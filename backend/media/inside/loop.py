@@ -39,7 +39,7 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
-from backend.errors import InvalidMedia, StorageFull
+from backend.core.errors import InvalidMedia, StorageFull
 from backend.media.inside import inspection
 from backend.media.inside.confinement import CPU_S, confine
 from backend.media.kinds import Probe

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from backend.errors import InvalidMedia
+from backend.core.errors import InvalidMedia
 
 SOME = 20_000
 USUAL_BYTES = 500  # a part has more on average in files that programs make

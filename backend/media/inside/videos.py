@@ -17,7 +17,7 @@ import av.container
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
-from backend.errors import InvalidMedia
+from backend.core.errors import InvalidMedia
 from backend.media.inside.bounds import DECODER_PIXELS, Budget, check_size, decoding
 from backend.media.inside.endings import check_length
 from backend.media.kinds import Probe

@@ -11,19 +11,20 @@ from typing import Annotated
 from pydantic import Field
 from starlette.responses import Response
 
-from backend import quota, tenancy
 from backend.context import Context
+from backend.core.errors import TooLarge
+from backend.core.people import Asset
+from backend.core.requests import Strict, Url
 from backend.db.connection import Tx
-from backend.errors import TooLarge
-from backend.people import Asset
-from backend.steps import bring, browse, repeat, request
-from backend.steps.repeat import Answer, Idempotency
-from backend.wanted import Strict, Url
-from backend.web import presence, replies, uploads, views
+from backend.manage import access, assets, idempotency, quota
+from backend.manage.idempotency import Answer, Idempotency
+from backend.steps import browse, request
+from backend.web.api import views
 from backend.web.api.generations import Page
-from backend.web.inputs import Query
-from backend.web.operation import Call, operation
-from backend.web.views import AssetList, AssetView
+from backend.web.api.views import AssetList, AssetView
+from backend.web.calls import presence, replies, uploads
+from backend.web.calls.inputs import Query
+from backend.web.calls.operation import Call, operation
 
 
 class AssetBody(Strict):
@@ -54,7 +55,7 @@ async def get_asset(call: Call) -> Response:
 @operation("DELETE", "/api/v2/assets/{id}", answers={204: None}, tags=["assets"], errors=[409])
 async def delete_asset(call: Call) -> Response:
     """Remove an asset and its file."""
-    await call.ctx.db.write(lambda tx: bring.delete(tx, call.ctx, call.who, call.path["id"]))
+    await call.ctx.db.write(lambda tx: assets.delete(tx, call.ctx, call.who, call.path["id"]))
     return Response(status_code=204)
 
 
@@ -71,12 +72,12 @@ async def delete_asset(call: Call) -> Response:
 async def create_asset(call: Call) -> Response:
     """Bring a file: as multipart `file`, or JSON with the `url` it is fetched from."""
     await request.ensure_room(call.ctx)
-    owner = await call.ctx.db.read(lambda tx: tenancy.owner(tx, call.who, call.query.client_id))
-    cap_bytes = bring.asset_bytes(call.ctx)
+    owner = await call.ctx.db.read(lambda tx: access.owner(tx, call.who, call.query.client_id))
+    cap_bytes = assets.asset_bytes(call.ctx)
     if call.body is not None:
         async with quota.reserved(call.ctx, owner, cap_bytes) as left:
             url = call.body.url
-            return await _keep(call, owner, replies.name_of(call), lambda: bring.fetch(call.ctx, owner, url, left))
+            return await _keep(call, owner, replies.name_of(call), lambda: assets.fetch(call.ctx, owner, url, left))
     most, least = uploads.expected(call.request, cap_bytes)
     async with uploads.place(owner), quota.reserved(call.ctx, owner, most, least=least) as left:
         return await _take_upload(call, owner, cap_bytes, left)
@@ -100,25 +101,25 @@ async def _keep(
 ) -> Response:
     """Longer than a transaction, so the Idempotency-Key is reserved first and freed if it fails."""
     ctx = call.ctx
-    if kept := await repeat.begin(ctx, name):
+    if kept := await idempotency.begin(ctx, name):
         return replies.reply(kept)
     try:
-        asset = await bring.take_in(ctx, owner, await bring_it(), called, partial(presence.wait_for, call.request))
+        asset = await assets.take_in(ctx, owner, await bring_it(), called, partial(presence.wait_for, call.request))
         return replies.reply(await _add(ctx, name, asset))
     except BaseException:
-        await asyncio.shield(repeat.abandon(ctx, name))
+        await asyncio.shield(idempotency.abandon(ctx, name))
         raise
 
 
 async def _add(ctx: Context, name: Idempotency | None, asset: Asset) -> Answer:
     async def work(tx: Tx) -> Answer:
-        await bring.add(tx, asset)
+        await assets.add(tx, asset)
         return Answer(201, views.asset(ctx, asset), f"/api/v2/assets/{asset.id}")
 
     try:
-        return await repeat.finish(ctx, name, work)
+        return await idempotency.finish(ctx, name, work)
     except BaseException:
-        await asyncio.shield(bring.leave(ctx, asset))
+        await asyncio.shield(assets.leave(ctx, asset))
         raise
 
 

@@ -8,14 +8,15 @@ import pydantic
 from pydantic import Field
 from starlette.responses import Response
 
+from backend.core.requests import Moment
 from backend.db.audit import ACTIONS, Entry, Wanted
-from backend.shown import Shown, time
+from backend.live.shown import Shown, time
 from backend.steps import browse
-from backend.wanted import Moment
-from backend.web import replies, views
+from backend.web.api import views
 from backend.web.api.generations import Page, to_ms
-from backend.web.operation import Call, operation
-from backend.web.views import View
+from backend.web.api.views import View
+from backend.web.calls import replies
+from backend.web.calls.operation import Call, operation
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 

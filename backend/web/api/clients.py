@@ -7,14 +7,16 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, model_validator
 from starlette.responses import Response
 
+from backend.core.requests import Strict
 from backend.db.connection import Tx
-from backend.steps import browse, own
-from backend.steps.repeat import Answer
-from backend.wanted import Strict
-from backend.web import replies, views
+from backend.manage import clients
+from backend.manage.idempotency import Answer
+from backend.steps import browse
+from backend.web.api import views
 from backend.web.api.generations import Page
-from backend.web.operation import Call, operation
-from backend.web.views import CampaignList, CampaignView, ClientList, ClientView
+from backend.web.api.views import CampaignList, CampaignView, ClientList, ClientView
+from backend.web.calls import replies
+from backend.web.calls.operation import Call, operation
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -49,9 +51,9 @@ class ChangeBody(Strict):
         return self
 
     @property
-    def change(self) -> own.Change:
+    def change(self) -> clients.Change:
         """The same in our terms."""
-        return own.Change(self.name, "budget_usd" in self.model_fields_set, _micros(self.budget_usd))
+        return clients.Change(self.name, "budget_usd" in self.model_fields_set, _micros(self.budget_usd))
 
 
 def _micros(usd: float | None) -> int | None:
@@ -70,7 +72,7 @@ async def create_client(call: Call) -> Response:
     """Add a client."""
 
     async def work(tx: Tx) -> Answer:
-        row = await own.add_client(tx, call.ctx, call.who, call.body.name, _micros(call.body.budget_usd))
+        row = await clients.add_client(tx, call.ctx, call.who, call.body.name, _micros(call.body.budget_usd))
         return Answer(201, views.client(row), f"/api/v2/clients/{row.id}")
 
     return await replies.once(call, work)
@@ -86,14 +88,14 @@ async def get_client(call: Call) -> Response:
 async def change_client(call: Call) -> Response:
     """Give a client another name or budget."""
     id, change = call.path["id"], call.body.change
-    row = await call.ctx.db.write(lambda tx: own.change_client(tx, call.ctx, call.who, id, change))
+    row = await call.ctx.db.write(lambda tx: clients.change_client(tx, call.ctx, call.who, id, change))
     return replies.json_reply(views.client(row))
 
 
 @operation("DELETE", "/api/v2/clients/{id}", answers={204: None}, auth="admin", tags=["clients"], errors=[409])
 async def delete_client(call: Call) -> Response:
     """Remove a client with its keys, campaigns, generations and files."""
-    await own.remove_client(call.ctx, call.who, call.path["id"])
+    await clients.remove_client(call.ctx, call.who, call.path["id"])
     return Response(status_code=204)
 
 
@@ -112,7 +114,7 @@ async def create_campaign(call: Call) -> Response:
 
     async def work(tx: Tx) -> Answer:
         wanted, budget = call.body, _micros(call.body.budget_usd)
-        row = await own.add_campaign(tx, call.ctx, call.who, wanted.name, wanted.client_id, budget)
+        row = await clients.add_campaign(tx, call.ctx, call.who, wanted.name, wanted.client_id, budget)
         return Answer(201, views.campaign(row), f"/api/v2/campaigns/{row.id}")
 
     return await replies.once(call, work)
@@ -128,12 +130,12 @@ async def get_campaign(call: Call) -> Response:
 async def change_campaign(call: Call) -> Response:
     """Give a campaign another name or budget."""
     id, change = call.path["id"], call.body.change
-    row = await call.ctx.db.write(lambda tx: own.change_campaign(tx, call.ctx, call.who, id, change))
+    row = await call.ctx.db.write(lambda tx: clients.change_campaign(tx, call.ctx, call.who, id, change))
     return replies.json_reply(views.campaign(row))
 
 
 @operation("DELETE", "/api/v2/campaigns/{id}", answers={204: None}, tags=["campaigns"], errors=[409])
 async def delete_campaign(call: Call) -> Response:
     """Remove a campaign with its generations and files."""
-    await call.ctx.db.write(lambda tx: own.delete_campaign(tx, call.ctx, call.who, call.path["id"]))
+    await call.ctx.db.write(lambda tx: clients.delete_campaign(tx, call.ctx, call.who, call.path["id"]))
     return Response(status_code=204)

@@ -9,17 +9,17 @@ import pydantic
 from pydantic import Field
 from starlette.responses import Response
 
+from backend.core.errors import InvalidInput
+from backend.core.generation import EVENT_TYPES, FINAL
+from backend.core.ids import floor_id, is_id
+from backend.core.people import Caller
 from backend.db.feed import Topic
-from backend.errors import InvalidInput
-from backend.ids import floor_id, is_id
-from backend.model import EVENT_TYPES, FINAL
-from backend.people import Caller
+from backend.live.tail import PROGRESS
 from backend.steps import browse
-from backend.tail import PROGRESS
-from backend.web import auth
-from backend.web.inputs import Query
-from backend.web.operation import Call, operation
-from backend.web.streams import Stream, Wanted
+from backend.web.calls import auth
+from backend.web.calls.inputs import Query
+from backend.web.calls.operation import Call, operation
+from backend.web.calls.streams import Stream, Wanted
 
 TYPES = (*EVENT_TYPES, PROGRESS)
 ANSWERS = {200: "text/event-stream"}

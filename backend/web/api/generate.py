@@ -5,15 +5,15 @@ from __future__ import annotations
 import pydantic
 from starlette.responses import Response
 
-from backend import shown
+from backend.core.generation import Kind
+from backend.core.requests import ImageRequest, VideoRequest
 from backend.db.connection import Tx
-from backend.model import Kind
+from backend.live import shown
+from backend.manage.idempotency import Answer
 from backend.steps import request
-from backend.steps.repeat import Answer
-from backend.wanted import ImageRequest, VideoRequest
-from backend.web import replies
-from backend.web.operation import Call, operation
-from backend.web.views import Generations, GenerationView
+from backend.web.api.views import Generations, GenerationView
+from backend.web.calls import replies
+from backend.web.calls.operation import Call, operation
 
 
 class Accepted(pydantic.RootModel[GenerationView | Generations]):

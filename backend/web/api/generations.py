@@ -9,18 +9,21 @@ import pydantic
 from pydantic import Field
 from starlette.responses import Response
 
-from backend import shown
+from backend.core.errors import NotFound
+from backend.core.generation import Kind
+from backend.core.requests import Moment, Nothing
 from backend.db.connection import Tx
 from backend.db.lists import Filters
-from backend.errors import NotFound
-from backend.model import Kind
-from backend.steps import browse, change, repeat, request, retry
-from backend.steps.repeat import Answer
-from backend.wanted import Moment, Nothing
-from backend.web import limits, replies, views
-from backend.web.inputs import Query
-from backend.web.operation import Call, operation
-from backend.web.views import GenerationList, GenerationView
+from backend.live import shown
+from backend.manage import idempotency
+from backend.manage.idempotency import Answer
+from backend.steps import browse, change, request, retry
+from backend.web.api import views
+from backend.web.api.views import GenerationList, GenerationView
+from backend.web.callers import limits
+from backend.web.calls import replies
+from backend.web.calls.inputs import Query
+from backend.web.calls.operation import Call, operation
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -131,7 +134,7 @@ async def _kinds_to_retry(call: Call) -> Counter[Kind]:
     """How many of each kind will be made, that of the generation itself last; one when it was answered before."""
     ctx, id, name = call.ctx, call.path["id"], replies.name_of(call)
     row = await browse.generation(ctx, call.who, id)
-    if name and await repeat.look(ctx, name):
+    if name and await idempotency.look(ctx, name):
         return Counter({row.kind: 1})
     kinds = (await ctx.db.read(lambda tx: retry.plan(tx, ctx, call.who, id))).kinds
     return Counter({kind: kinds[kind] for kind in sorted(kinds, key=lambda kind: kind == row.kind)})

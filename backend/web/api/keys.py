@@ -11,15 +11,17 @@ from limits import parse_many
 from pydantic import Field, field_validator, model_validator
 from starlette.responses import Response
 
+from backend.core.requests import Moment, Strict
 from backend.db.connection import Tx
-from backend.steps import browse, own
-from backend.steps.repeat import Answer
-from backend.wanted import Moment, Strict
-from backend.web import replies, views
+from backend.manage import keys
+from backend.manage.idempotency import Answer
+from backend.steps import browse
+from backend.web.api import views
 from backend.web.api.clients import Name
 from backend.web.api.generations import Page
-from backend.web.operation import Call, operation
-from backend.web.views import KeyList, NewKeyView
+from backend.web.api.views import KeyList, NewKeyView
+from backend.web.calls import replies
+from backend.web.calls.operation import Call, operation
 
 LONGEST = timedelta(days=36_500)
 MOST = 1_000_000
@@ -75,7 +77,7 @@ async def create_key(call: Call) -> Response:
     body: KeyBody = call.body
     expires_at = int(body.expires_at.timestamp() * 1000) if body.expires_at else None
     made = await asyncio.to_thread(
-        own.make_key,
+        keys.make,
         call.ctx,
         body.name,
         body.client_id,
@@ -86,7 +88,7 @@ async def create_key(call: Call) -> Response:
     )
 
     async def work(tx: Tx) -> Answer:
-        row = await own.add_key(tx, call.ctx, call.who, made)
+        row = await keys.add(tx, call.ctx, call.who, made)
         return Answer(201, views.key(row) | {"key": None})
 
     answer = await replies.answer_once(call, work)
@@ -96,5 +98,5 @@ async def create_key(call: Call) -> Response:
 @operation("DELETE", "/api/v2/keys/{id}", answers={204: None}, auth="admin", tags=["keys"])
 async def revoke_key(call: Call) -> Response:
     """Revoke a key: it is not accepted from this moment on."""
-    await call.ctx.db.write(lambda tx: own.revoke_key(tx, call.ctx, call.who, call.path["id"]))
+    await call.ctx.db.write(lambda tx: keys.revoke(tx, call.ctx, call.who, call.path["id"]))
     return Response(status_code=204)

@@ -13,13 +13,13 @@ from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
 from backend.db.usage import Sum
-from backend.shown import Shown, dollars
-from backend.steps import spend
-from backend.steps.spend import Asked, Kept, Report
-from backend.web import replies
-from backend.web.inputs import Query
-from backend.web.operation import Call, operation
-from backend.web.views import CostView, View
+from backend.live.shown import Shown, dollars
+from backend.manage import usage
+from backend.manage.usage import Asked, Kept, Report
+from backend.web.api.views import CostView, View
+from backend.web.calls import replies
+from backend.web.calls.inputs import Query
+from backend.web.calls.operation import Call, operation
 
 _WRITTEN = r"^\d{4}-\d\d-\d\d([Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?$"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -149,7 +149,7 @@ async def get_usage(call: Call) -> Response:
         query.client_id,
         query.campaign_id,
     )
-    found = await spend.report(call.ctx, call.who, asked)
+    found = await usage.report(call.ctx, call.who, asked)
     if query.format == "csv":
         headers = {"Content-Disposition": 'attachment; filename="usage.csv"'}
         table = await asyncio.to_thread(_table, asked, found)

@@ -9,17 +9,19 @@ from pydantic import Field
 from starlette.responses import Response
 
 from backend.context import Context
+from backend.core.people import Caller
+from backend.core.requests import Nothing
+from backend.core.webhooks import Outgoing
 from backend.db.connection import Tx
 from backend.db.webhook_deliveries import Wanted
-from backend.outbound import Outgoing
-from backend.people import Caller
-from backend.steps import browse, subscribe
-from backend.steps.repeat import Answer
-from backend.wanted import Nothing
-from backend.web import replies, views, webhook_views
+from backend.manage import webhook_endpoints
+from backend.manage.idempotency import Answer
+from backend.steps import browse
+from backend.web.api import views, webhook_views
 from backend.web.api.generations import Page
-from backend.web.operation import Call, operation
-from backend.web.webhook_views import OutgoingList, OutgoingView
+from backend.web.api.webhook_views import OutgoingList, OutgoingView
+from backend.web.calls import replies
+from backend.web.calls.operation import Call, operation
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -60,7 +62,7 @@ async def get_webhook_delivery(call: Call) -> Response:
 )
 async def replay_webhook_delivery(call: Call) -> Response:
     """Send the same event once more, now, under the same `webhook-id`."""
-    return await _send(call, subscribe.replay)
+    return await _send(call, webhook_endpoints.replay)
 
 
 @operation(
@@ -74,7 +76,7 @@ async def replay_webhook_delivery(call: Call) -> Response:
 )
 async def test_webhook_endpoint(call: Call) -> Response:
     """Send a webhook endpoint a signed test of the type `webhook.test`."""
-    return await _send(call, subscribe.test)
+    return await _send(call, webhook_endpoints.test)
 
 
 async def _send(call: Call, make: Callable[[Tx, Context, Caller, str], Awaitable[Outgoing]]) -> Response:

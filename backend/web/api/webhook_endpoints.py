@@ -9,16 +9,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 from starlette.responses import Response
 
+from backend.core.requests import Id, Nothing, Strict, Url
+from backend.core.webhooks import Endpoint, new_secret
 from backend.db.connection import Tx
-from backend.outbound import Endpoint, new_secret
-from backend.steps import browse, subscribe
-from backend.steps.repeat import Answer
-from backend.wanted import Id, Nothing, Strict, Url
-from backend.web import replies, views, webhook_views
+from backend.manage import webhook_endpoints
+from backend.manage.idempotency import Answer
+from backend.steps import browse
+from backend.web.api import views, webhook_views
 from backend.web.api.generations import Page
-from backend.web.inputs import Query
-from backend.web.operation import Call, operation
-from backend.web.webhook_views import EndpointList, EndpointView, NewEndpointView, SecretView
+from backend.web.api.webhook_views import EndpointList, EndpointView, NewEndpointView, SecretView
+from backend.web.calls import replies
+from backend.web.calls.inputs import Query
+from backend.web.calls.operation import Call, operation
 
 EventType = Literal[
     "generation.processing", "generation.completed", "generation.failed", "generation.canceled", "budget.warning"
@@ -69,7 +71,9 @@ async def create_webhook_endpoint(call: Call) -> Response:
     body: EndpointBody = call.body
     events = tuple(dict.fromkeys(body.events))
     return await _with_secret(
-        call, 201, lambda tx, secret: subscribe.add(tx, call.ctx, call.who, body.url, events, body.client_id, secret)
+        call,
+        201,
+        lambda tx, secret: webhook_endpoints.add(tx, call.ctx, call.who, body.url, events, body.client_id, secret),
     )
 
 
@@ -88,7 +92,7 @@ async def change_webhook_endpoint(call: Call) -> Response:
     body: EndpointChange = call.body
     events = None if body.events is None else tuple(dict.fromkeys(body.events))
     row = await call.ctx.db.write(
-        lambda tx: subscribe.change(tx, call.ctx, call.who, call.path["id"], body.url, events, body.enabled)
+        lambda tx: webhook_endpoints.change(tx, call.ctx, call.who, call.path["id"], body.url, events, body.enabled)
     )
     return replies.json_reply(webhook_views.endpoint(row, call.ctx.now()))
 
@@ -96,7 +100,7 @@ async def change_webhook_endpoint(call: Call) -> Response:
 @operation("DELETE", "/api/v2/webhook-endpoints/{id}", answers={204: None}, tags=["webhooks"])
 async def delete_webhook_endpoint(call: Call) -> Response:
     """Remove a webhook endpoint with the log of its deliveries; nothing more is sent to it."""
-    await call.ctx.db.write(lambda tx: subscribe.remove(tx, call.ctx, call.who, call.path["id"]))
+    await call.ctx.db.write(lambda tx: webhook_endpoints.remove(tx, call.ctx, call.who, call.path["id"]))
     return Response(status_code=204)
 
 
@@ -110,7 +114,7 @@ async def delete_webhook_endpoint(call: Call) -> Response:
 async def rotate_webhook_secret(call: Call) -> Response:
     """Give a webhook endpoint a new secret, shown this once; for a day the old one signs too."""
     return await _with_secret(
-        call, 200, lambda tx, secret: subscribe.rotate(tx, call.ctx, call.who, call.path["id"], secret)
+        call, 200, lambda tx, secret: webhook_endpoints.rotate(tx, call.ctx, call.who, call.path["id"], secret)
     )
 
 
@@ -127,7 +131,7 @@ async def rotate_webhook_secret(call: Call) -> Response:
 async def get_webhook_secret(call: Call) -> Response:
     """Show what signs the webhooks that go to a request's own `webhook_url`: its text the first time alone."""
     client_id, kept, text = await call.ctx.db.write(
-        lambda tx: subscribe.show_secret(tx, call.ctx, call.who, call.query.client_id)
+        lambda tx: webhook_endpoints.show_secret(tx, call.ctx, call.who, call.query.client_id)
     )
     return replies.json_reply(webhook_views.client_secret(client_id, kept, call.ctx.now(), text))
 
@@ -146,7 +150,7 @@ async def rotate_client_secret(call: Call) -> Response:
     fresh = new_secret()
 
     async def work(tx: Tx) -> Answer:
-        client_id, kept = await subscribe.rotate_secret(tx, call.ctx, call.who, call.query.client_id, fresh)
+        client_id, kept = await webhook_endpoints.rotate_secret(tx, call.ctx, call.who, call.query.client_id, fresh)
         return Answer(200, webhook_views.client_secret(client_id, kept, call.ctx.now(), None))
 
     answer = await replies.answer_once(call, work)

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from backend.catalog import Model
 from backend.context import Context
-from backend.errors import InvalidInput
-from backend.model import Kind
+from backend.core.catalog import Model
+from backend.core.errors import InvalidInput
+from backend.core.generation import Kind
+from backend.core.requests import Id, ImageReference, ImageRequest, Name, Strict, Text, Url, VideoRequest
 from backend.steps import request
-from backend.wanted import Id, ImageReference, ImageRequest, Name, Strict, Text, Url, VideoRequest
 
 MOST_COPIES = 4
 REFERENCE_BYTES = 12 << 20  # of a request with a picture as text in it

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from backend import tenancy
+from backend.core.errors import InvalidInput
+from backend.core.people import Campaign
 from backend.db.connection import Tx
-from backend.errors import InvalidInput
-from backend.people import Campaign
-from backend.steps import own
-from backend.web.operation import Call
+from backend.manage import access, clients
+from backend.web.calls.operation import Call
 
 _NONE = (
     "is needed: give it in the body (extra_body={'campaign_id': ...}), in the header X-Campaign-Id, "
@@ -22,7 +21,7 @@ async def of(call: Call, named: str | None) -> Campaign:
     """
     id = named or _in_header(call) or call.who.campaign_id
     if id is not None:
-        return await call.ctx.db.read(lambda tx: tenancy.campaign(tx, call.who, id))
+        return await call.ctx.db.read(lambda tx: access.campaign(tx, call.who, id))
     if call.site.dev_caller is None or call.who.client_id is None:
         raise InvalidInput.of("campaign_id", _NONE)
     return await _of_dev_mode(call, call.who.client_id)
@@ -37,6 +36,6 @@ def _in_header(call: Call) -> str | None:
 
 async def _of_dev_mode(call: Call, client_id: str) -> Campaign:
     async def work(tx: Tx) -> Campaign:
-        return await own.dev_campaign(tx, call.ctx, call.who, client_id)
+        return await clients.dev_campaign(tx, call.ctx, call.who, client_id)
 
     return await call.ctx.db.write(work)

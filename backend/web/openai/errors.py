@@ -6,9 +6,9 @@ from typing import Any
 
 import pydantic
 
-from backend.errors import Problem
+from backend.core.errors import Problem
 from backend.logs import redact
-from backend.web import problems
+from backend.web.calls import problems
 
 PREFIX = "/v1/"
 _TYPES = {

@@ -11,9 +11,9 @@ import pydantic
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from backend.errors import InvalidInput
+from backend.core.errors import InvalidInput
 from backend.logs import redact
-from backend.web import problems, uploads
+from backend.web.calls import problems, uploads
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 MOST_FIELDS = 150

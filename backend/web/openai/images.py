@@ -7,19 +7,21 @@ from collections.abc import AsyncIterator, Sequence
 
 from starlette.responses import Response, StreamingResponse
 
-from backend import filing, links
 from backend.context import Context
+from backend.core import filing
+from backend.core.errors import NotFound
+from backend.core.filing import Output
+from backend.core.generation import Generation
 from backend.db.connection import Tx
-from backend.errors import NotFound
-from backend.filing import Output
-from backend.model import Generation
-from backend.steps import repeat, request
-from backend.steps.repeat import Answer
-from backend.web import replies
+from backend.live import links
+from backend.manage import idempotency
+from backend.manage.idempotency import Answer
+from backend.steps import request
+from backend.web.calls import replies
+from backend.web.calls.operation import Call, operation
 from backend.web.openai import asked, campaigns, repeats, waiting
 from backend.web.openai.asked import ImageBody
 from backend.web.openai.shapes import ImagesView
-from backend.web.operation import Call, operation
 
 TAG = "openai"
 
@@ -49,7 +51,7 @@ async def create_images(call: Call) -> Response:
         rows = await request.accept(tx, ctx, call.who, "image", wanted)
         return Answer(200, {"ids": [row.id for row in rows], "by_retry": repeats.is_retry(call)})
 
-    answer = await repeat.once(ctx, name, work)
+    answer = await idempotency.once(ctx, name, work)
     rows = await waiting.results(call, name, answer)
     response = await _answer(ctx, rows, as_urls=body.response_format == "url")
     if answer.replayed:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from backend.catalog import Model
 from backend.context import Context
-from backend.errors import NotFound
-from backend.web import replies
+from backend.core.catalog import Model
+from backend.core.errors import NotFound
+from backend.web.calls import replies
+from backend.web.calls.operation import Call, operation
 from backend.web.openai import shapes
 from backend.web.openai.images import TAG
 from backend.web.openai.shapes import ModelList, ModelView
-from backend.web.operation import Call, operation
 
 
 @operation("GET", "/v1/models", answers={200: ModelList}, tags=[TAG])

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from starlette.datastructures import UploadFile
 
-from backend import room
 from backend.context import Context
-from backend.errors import InvalidInput
-from backend.people import Asset
-from backend.steps import bring
-from backend.web import uploads
+from backend.core.errors import InvalidInput
+from backend.core.people import Asset
+from backend.disk import room
+from backend.manage import assets
+from backend.web.calls import uploads
 from backend.web.openai.asked import Reference
 
 _DATA = re.compile(r"data:[\w.+-]{1,50}/[\w.+-]{1,100};base64,", re.ASCII)
@@ -52,7 +52,7 @@ def of(ctx: Context, reference: Reference | None, file: UploadFile | None) -> Pi
         return Picture(ctx.new_id(), lambda *_: _decode(ctx, url), max(1, len(url.partition(",")[2]) * 3 // 4))
     if len(url) > 2048:
         raise InvalidInput.of(FIELD, "A URL has at most 2,048 characters.")
-    return Picture(ctx.new_id(), lambda client_id, left: bring.fetch(ctx, client_id, url, left))
+    return Picture(ctx.new_id(), lambda client_id, left: assets.fetch(ctx, client_id, url, left))
 
 
 async def digest(reference: Reference | None, file: UploadFile | None) -> str:
@@ -70,7 +70,7 @@ def _hash(text: str) -> str:
 
 async def leave(ctx: Context, asset: Asset) -> None:
     """Nothing came of the request: its file goes again, even if the sender has left."""
-    await asyncio.shield(bring.leave(ctx, asset))
+    await asyncio.shield(assets.leave(ctx, asset))
 
 
 async def _ready(file: UploadFile) -> Path:

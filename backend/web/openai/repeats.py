@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from backend.steps.repeat import Idempotency
-from backend.web import replies
-from backend.web.operation import Call
+from backend.manage.idempotency import Idempotency
+from backend.web.calls import replies
+from backend.web.calls.operation import Call
 
 RETRY_MS = 1_260_000  # two answers that never came, which the SDK awaits for 600 s each, and a little
 BARE_MS = 60_000  # of a sender that does not count: who repeats that soon saw no answer

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import pydantic
 
-from backend.catalog import Catalog, Model
-from backend.model import Failure, Generation
-from backend.shown import Shown
+from backend.core.catalog import Catalog, Model
+from backend.core.generation import Failure, Generation
+from backend.live.shown import Shown
 
 _STATUS = {"pending": "queued", "processing": "in_progress", "completed": "completed", "failed": "failed"}
 _CANCELED = Failure("canceled", "The video was canceled.")

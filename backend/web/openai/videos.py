@@ -11,23 +11,24 @@ from pydantic import Field
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
-from backend import quota, tenancy
+from backend.core.errors import InvalidInput, NotFound, TooLarge
+from backend.core.generation import Generation
+from backend.core.ids import is_id
+from backend.core.people import Asset, Caller
+from backend.core.requests import VideoRequest
 from backend.db.connection import Tx
 from backend.db.lists import Filters
-from backend.errors import InvalidInput, NotFound, TooLarge
-from backend.ids import is_id
-from backend.model import Generation
-from backend.people import Asset, Caller
-from backend.steps import bring, browse, change, repeat, request
-from backend.steps.repeat import Answer, Idempotency
-from backend.wanted import VideoRequest
-from backend.web import media, presence, replies, uploads
-from backend.web.inputs import Query
+from backend.manage import access, assets, idempotency, quota
+from backend.manage.idempotency import Answer, Idempotency
+from backend.steps import browse, change, request
+from backend.web.api import media
+from backend.web.calls import presence, replies, uploads
+from backend.web.calls.inputs import Query
+from backend.web.calls.operation import Call, operation
 from backend.web.openai import asked, campaigns, forms, pictures, repeats, shapes
 from backend.web.openai.asked import REFERENCE_BYTES, VideoBody
 from backend.web.openai.images import TAG
 from backend.web.openai.shapes import DeletedVideo, VideoList, VideoView
-from backend.web.operation import Call, operation
 
 FORM = "multipart/form-data"
 POLL_MS = (1_000, 5_000)  # how often create_and_poll asks: the longer it has taken, the less often
@@ -83,7 +84,7 @@ async def create_video(call: Call) -> Response:
 async def _room(call: Call) -> AsyncIterator[int]:
     """Room for what a form may bring; an admin's form says in itself whose it is."""
     who = call.who.only_client
-    most, least = uploads.expected(call.request, bring.asset_bytes(call.ctx))
+    most, least = uploads.expected(call.request, assets.asset_bytes(call.ctx))
     async with uploads.place(who or call.who.key_id):
         if who is None:
             yield most
@@ -93,7 +94,7 @@ async def _room(call: Call) -> AsyncIterator[int]:
 
 
 async def _create_from_form(call: Call, left: int) -> Response:
-    cap_bytes = bring.asset_bytes(call.ctx)
+    cap_bytes = assets.asset_bytes(call.ctx)
     sizes = {"cap_bytes": min(cap_bytes, left), "text_bytes": REFERENCE_BYTES}
     try:
         async with forms.open_form(call.request, call.ctx.new_spool, **sizes, file="input_reference") as (values, file):
@@ -112,16 +113,16 @@ async def _create(call: Call, body: VideoBody, file: UploadFile | None) -> Respo
     name = repeats.name_of(call, f"{campaign.id}\n{said}\n{digest}")
     picture = pictures.of(ctx, body.input_reference, file)
     wanted = asked.video(ctx, body, campaign.id, picture.asset_id if picture else None)
-    if kept := await repeat.look(ctx, name):
+    if kept := await idempotency.look(ctx, name):
         return _reply(kept)
     if picture is None or picture.bring is None:
         return _reply(await _accept(call, name, wanted, None))
     called, look = file.filename if file else None, partial(presence.wait_for, call.request)
-    owner, size = campaign.client_id, picture.bytes or bring.asset_bytes(ctx)
+    owner, size = campaign.client_id, picture.bytes or assets.asset_bytes(ctx)
     is_reserved = file is not None and call.who.only_client is not None
     room = quota.reserved(ctx, owner, size, least=picture.bytes or 1)
     async with nullcontext(size) if is_reserved else room as left:
-        asset = await bring.take_in(ctx, owner, await picture.bring(owner, left), called, look)
+        asset = await assets.take_in(ctx, owner, await picture.bring(owner, left), called, look)
         return _reply(await _accept_with(call, name, wanted.model_copy(update={"asset_id": asset.id}), asset))
 
 
@@ -142,11 +143,11 @@ async def _accept(call: Call, name: Idempotency, wanted: VideoRequest, asset: As
 
     async def work(tx: Tx) -> Answer:
         if asset is not None:
-            await bring.add(tx, asset)
+            await assets.add(tx, asset)
         rows = await request.accept(tx, ctx, call.who, "video", wanted)
         return Answer(200, {"video": shapes.video(ctx.catalog, rows[0]), "by_retry": repeats.is_retry(call)})
 
-    return await repeat.once(ctx, name, work)
+    return await idempotency.once(ctx, name, work)
 
 
 def _reply(answer: Answer) -> Response:
@@ -201,7 +202,7 @@ async def download_video(call: Call) -> Response:
 
 
 async def _video(tx: Tx, caller: Caller, id: str) -> Generation:
-    row = await tenancy.generation(tx, caller, id)
+    row = await access.generation(tx, caller, id)
     if row.kind != "video":
         raise NotFound("There is no such video.", code="video_not_found")
     return row

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect
 
-from backend.errors import Conflict, InvalidInput, NotFound, Problem, ProviderFailed, Unavailable
-from backend.model import ACTIVE, COMPLETED, Failure, Generation
-from backend.steps import repeat
-from backend.steps.repeat import Answer, Idempotency
-from backend.web import presence
-from backend.web.operation import Call
+from backend.core.errors import Conflict, InvalidInput, NotFound, Problem, ProviderFailed, Unavailable
+from backend.core.generation import ACTIVE, COMPLETED, Failure, Generation
+from backend.manage import idempotency
+from backend.manage.idempotency import Answer, Idempotency
+from backend.web.calls import presence
+from backend.web.calls.operation import Call
 
 WAIT_S = 120.0
 AGAIN_S = 1
@@ -30,21 +30,21 @@ async def results(call: Call, name: Idempotency, answer: Answer) -> list[Generat
     kept = {name: value for name, value in answer.body.items() if name != "owed"}
     owed = kept | {"owed": True}
     if answer.replayed:
-        await repeat.renew(call.ctx, name, owed, kept)  # to this one, and not to the next as well
+        await idempotency.renew(call.ctx, name, owed, kept)  # to this one, and not to the next as well
     try:
         rows = await _wait(call, ids)
     except ClientDisconnect:
-        await repeat.renew(call.ctx, name, kept, owed)
+        await idempotency.renew(call.ctx, name, kept, owed)
         raise
     if any(row.status in ACTIVE for row in rows):
-        await repeat.renew(call.ctx, name, kept, owed)
+        await idempotency.renew(call.ctx, name, kept, owed)
         raise Unavailable(
             f"Still being made: send the same request again to go on waiting, or ask for {', '.join(ids)} later.",
             code="still_running",
             retry_after=AGAIN_S,
         )
     if answer.replayed:
-        await repeat.renew(call.ctx, name, owed, kept)  # the first sender may have been seen to leave meanwhile
+        await idempotency.renew(call.ctx, name, owed, kept)  # the first sender may have been seen to leave meanwhile
     done = [row for row in rows if row.status == COMPLETED]
     if not done:
         raise problem_of(rows[0]) if rows else NotFound("It was deleted meanwhile.", code="generation_not_found")

@@ -18,16 +18,16 @@ from typing import Any
 
 PLACES = {
     "commit": ("backend.db.connection", "SqliteDb", "_commit"),
-    "create": ("backend.providers.replicate", "Replicate", "submit"),
-    "upload": ("backend.providers.replicate", "Replicate", "upload"),
-    "ask": ("backend.providers.replicate", "Replicate", "ask"),
-    "cancel": ("backend.providers.replicate", "Replicate", "cancel"),
+    "create": ("backend.providers.replicate.api", "Replicate", "submit"),
+    "upload": ("backend.providers.replicate.api", "Replicate", "upload"),
+    "ask": ("backend.providers.replicate.api", "Replicate", "ask"),
+    "cancel": ("backend.providers.replicate.api", "Replicate", "cancel"),
     "store": ("backend.steps.collect", "", "store"),
     "file": ("backend.storage.folder", "Folder", "keep_all"),
     "letter": ("backend.http.client", "Http", "send"),
     "word": ("backend.steps.receive", "", "_believe_bite"),
 }
-HOUSEHOLD = ("backend.steps.tidy", "backend.worker")  # commits that are in no generation's life
+HOUSEHOLD = ("backend.upkeep.tidy", "backend.worker")  # commits that are in no generation's life
 TRAP = Path(os.environ.get("CRASH_TRAP", "trap.json"))
 came_by: Counter[str] = Counter()
 

@@ -1,0 +1,99 @@
+"""The files of a row: which there are, and what they are called: its id, perhaps a word or number, what they are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from backend.core.generation import COMPLETED, Generation
+from backend.core.people import Asset
+
+FRAMES = ("first", "last")
+MOST_FILES = 64  # of one prediction
+_OF_A_FILE = ("file_name", "content_type", "bytes", "sha256", "width", "height", "duration_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of a prediction: `index` is its place in the provider's answer.
+
+    `unread` is kept, but we could not look inside; `missing` is not kept and has nothing but `why`.
+    """
+
+    index: int
+    file_name: str | None = None
+    content_type: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    state: Literal["read", "unread", "missing"] = "read"
+    why: str | None = None
+
+
+def poster(id: str) -> str:
+    """The small picture of a generation."""
+    return f"{id}-poster.jpg"
+
+
+def frame(id: str, which: str) -> str:
+    """One frame of a video, kept when it was used as a reference."""
+    return f"{id}-{which}.jpg"
+
+
+def result(id: str, suffix: str, index: int = 0) -> str:
+    """What a generation was made for: its first output, or a further one."""
+    return f"{id}-{index}{suffix}" if index else id + suffix
+
+
+def columns(outputs: list[Output]) -> dict[str, Any]:
+    """What a row says of its outputs; the first that is stored is its own."""
+    own = next(one for one in outputs if one.file_name)
+    said = {name: getattr(own, name) for name in _OF_A_FILE}
+    others = [brief(one) for one in outputs if one is not own]
+    return {**said, "media_state": own.state, "media_why": own.why, "more_files": others or None}
+
+
+def outputs(row: Generation) -> list[Output]:
+    """Every output in the provider's order, the row's own file among them; none until it is completed."""
+    if row.status != COMPLETED:
+        return []
+    others = [Output(**one) for one in row.more_files or []]
+    free = {*range(len(others) + 1)} - {one.index for one in others}
+    said = {name: getattr(row, name) for name in _OF_A_FILE}
+    own = Output(min(free), **said, state=row.media_state or "read", why=row.media_why)
+    return sorted([own, *others], key=lambda one: one.index)
+
+
+def output(row: Generation, index: int | None = None) -> Output | None:
+    """The stored file of this place, or without `index` the row's own."""
+    stored = (one for one in outputs(row) if one.file_name and index in (None, one.index))
+    return next(stored, None)
+
+
+def stored_bytes(row: Generation) -> int:
+    """How many bytes its outputs have together."""
+    return sum(one.bytes or 0 for one in outputs(row))
+
+
+def media_ms(row: Generation) -> int:
+    """How long its films are together. The small number breaks ties as SQL does on both databases."""
+    return round(sum(one.duration_s or 0.0 for one in outputs(row)) * 1000 + 0.001)
+
+
+def of_generation(row: Generation) -> list[str]:
+    """Every file that can be stored under this row; a try that broke off may have left a poster."""
+    frames = [frame(row.id, which) for which in FRAMES] if row.kind == "video" else []
+    others = [one["file_name"] for one in row.more_files or [] if "file_name" in one]
+    return [name for name in (row.file_name, poster(row.id), *others, *frames) if name]
+
+
+def of_asset(row: Asset) -> list[str]:
+    """Every file that can be stored under this asset."""
+    return [row.file_name] + ([frame(row.id, which) for which in FRAMES] if row.kind == "video" else [])
+
+
+def brief(one: Output) -> dict[str, Any]:
+    """An output as it is written into a row."""
+    return {name: value for name, value in asdict(one).items() if value is not None}

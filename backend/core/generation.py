@@ -1,0 +1,214 @@
+"""What a generation is and the moves it can make. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["image", "video"]
+
+WAITING = "waiting"  # its source, another generation, has no bytes yet -> queued
+QUEUED = "queued"  # due at a time; nothing has been sent -> submitting
+SUBMITTING = "submitting"  # handed to a provider, answer not seen: may be running and billed
+UNCLEAR = "unclear"  # the answer will never be seen; adopted by a webhook or the provider's list
+PROCESSING = "processing"  # the provider has it and told us its id -> storing
+STORING = "storing"  # the provider is done; its files are being fetched before they expire
+COMPLETED = "completed"  # the bytes are in our storage
+FAILED = "failed"  # it ended without a result; `error` says why
+CANCELED = "canceled"  # somebody stopped it before it had a result
+
+FINAL = (COMPLETED, FAILED, CANCELED)
+STATUSES = (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING, STORING, *FINAL)
+ACTIVE = tuple(status for status in STATUSES if status not in FINAL)
+SOURCE_NAMES = ("asset_id", "image_id", "video_id")
+IN_FLIGHT = (SUBMITTING, UNCLEAR, PROCESSING)  # what counts against a provider's limit
+
+# Where a row may come from, by where it goes: the WHERE of the only UPDATE of status.
+MOVES: Mapping[str, tuple[str, ...]] = {
+    QUEUED: (WAITING, SUBMITTING),  # from submitting only when the provider certainly took nothing
+    SUBMITTING: (QUEUED,),
+    UNCLEAR: (SUBMITTING,),
+    PROCESSING: (SUBMITTING, UNCLEAR),
+    STORING: (SUBMITTING, UNCLEAR, PROCESSING),
+    COMPLETED: (STORING,),
+    FAILED: (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING, STORING),
+    CANCELED: (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING),
+}
+
+# What clients are shown: a status never goes back, though a refused submit returns to the queue.
+SHOWN: Mapping[str, str] = {
+    WAITING: "pending",
+    QUEUED: "pending",
+    SUBMITTING: "pending",
+    UNCLEAR: "processing",
+    PROCESSING: "processing",
+    STORING: "processing",
+    COMPLETED: "completed",
+    FAILED: "failed",
+    CANCELED: "canceled",
+}
+
+ERROR_CODES = (
+    "invalid_input",
+    "moderated",
+    "quota",
+    "rate_limited",
+    "provider_unavailable",
+    "provider_failed",
+    "output_expired",
+    "output_invalid",
+    "source_failed",
+    "timed_out",
+    "submit_unknown",
+    "budget_exceeded",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a generation failed; `retryable` says whether the same request could succeed later."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One row: the request, where it stands, and its result. Times are milliseconds since 1970 UTC."""
+
+    id: str
+    kind: Kind
+    status: str
+    client_id: str
+    campaign_id: str
+    key_id: str | None
+    batch_id: str | None
+    retry_of: str | None
+    provider: str
+    model: str
+    prompt: str | None
+    source: dict[str, Any]
+    params: dict[str, Any]
+    metadata: dict[str, str]
+    webhook_url: str | None
+    nonce: str
+    provider_id: str | None
+    attempts: int
+    polls: int
+    progress: float | None
+    outputs: list[str]
+    outputs_expire_at: int | None
+    cancel_requested_at: int | None
+    cancel_sent_at: int | None
+    possibly_charged: bool
+    file_name: str | None
+    poster_name: str | None
+    content_type: str | None
+    bytes: int | None
+    sha256: str | None
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    cost_estimated_micros: int | None
+    cost_actual_micros: int | None
+    failure: Failure | None
+    created_at: int
+    claimed_at: int | None
+    submitted_at: int | None
+    deadline_at: int | None
+    finished_at: int | None
+    due_at: int
+    lease_owner: str | None
+    held_at: int | None
+    began_at: int | None = None
+    bill_told: str | None = None
+    media_state: Literal["read", "unread"] | None = None
+    media_why: str | None = None
+    more_files: list[dict[str, Any]] | None = None  # see filing.outputs
+
+    @property
+    def shown_status(self) -> str:
+        """The status as clients see it."""
+        return SHOWN[self.status]
+
+    @property
+    def source_ids(self) -> list[str]:
+        """The assets and generations it starts from, the one for its end included."""
+        both = (self.source, self.source.get("end_image") or {})
+        return sorted({one[name] for one in both for name in SOURCE_NAMES if name in one})
+
+    @property
+    def reserved_micros(self) -> int:
+        """What is kept of the budgets for it while it is unfinished."""
+        return self.cost_estimated_micros or 0
+
+    @property
+    def spent_micros(self) -> int:
+        """What it is counted with when it has ended: what was billed, else the estimate if it was or may have been.
+
+        `backend.core.billing` judges which.
+        """
+        if self.cost_actual_micros is not None:
+            return self.cost_actual_micros
+        return self.reserved_micros if self.status == COMPLETED or self.possibly_charged else 0
+
+
+EVENT_TYPES = (
+    "generation.processing",
+    "generation.completed",
+    "generation.failed",
+    "generation.canceled",
+    "budget.warning",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened, as clients are told: about a generation, or about the `subject`.
+
+    Ids grow in the order of the commits. `campaign_id` is None when it is about a client as a whole.
+    """
+
+    id: str
+    generation_id: str | None
+    client_id: str
+    campaign_id: str | None
+    type: str
+    subject: dict[str, Any] | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A provider's word about one prediction, in our terms.
+
+    `outputs` are URLs or data URIs. `outputs_expire_at` is in milliseconds. A status we do not know
+    is `running`: the deadline ends it, not a guess. `webhook` is where it reports to, if the provider says so,
+    `predict_s` how long it ran: what models without a list price are billed by. `began`: it has begun to run;
+    False: it never did and never will; None: these words do not tell.
+    """
+
+    provider_id: str
+    state: Literal["running", "succeeded", "failed", "canceled"]
+    outputs: tuple[str, ...] = ()
+    outputs_expire_at: int | None = None
+    progress: float | None = None
+    failure: Failure | None = None
+    webhook: str | None = None
+    predict_s: float | None = None
+    began: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One webhook a provider sent, kept as it came, before anything is done with it."""
+
+    id: str
+    provider: str
+    generation_id: str
+    webhook_id: str
+    body: bytes
+    received_at: int
+    attempts: int = field(default=0)

@@ -1,0 +1,71 @@
+"""So many at a time of whoever it is: a client's uploads, the fetches from one host. Who comes next waits a while."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from backend.core.errors import NoPlace
+
+WAITING = 8  # for each place: more are refused at once
+
+
+class Places:
+    """`most` places for each key, given in the order of asking; whoever waits longer than `wait_s` is refused.
+
+    So are those who come when `waiting` wait for the same key.
+    """
+
+    def __init__(self, most: int, wait_s: float | None, waiting: float | None = None) -> None:
+        self._most = most
+        self._longest = most * WAITING if waiting is None else waiting
+        self._wait_s = wait_s
+        self._taken: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @asynccontextmanager
+    async def take(self, key: str) -> AsyncIterator[None]:
+        """Have one of this key's places until the block ends. Raises NoPlace."""
+        if self._taken[key] < self._most:
+            self._taken[key] += 1
+        else:
+            await self._wait(key)
+        try:
+            yield
+        finally:
+            self._leave(key)
+
+    async def _wait(self, key: str) -> None:
+        """Until somebody hands over a place."""
+        queue = self._waiting.setdefault(key, deque())
+        if len(queue) >= self._longest:
+            raise NoPlace
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():  # it came too late: the next one has it
+                self._leave(key)
+            if isinstance(error, TimeoutError):
+                raise NoPlace from None
+            raise
+        finally:
+            if turn in queue:
+                queue.remove(turn)
+            if not queue:
+                self._waiting.pop(key, None)
+
+    def _leave(self, key: str) -> None:
+        queue = self._waiting.get(key)
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._taken[key] -= 1
+        if not self._taken[key]:
+            del self._taken[key]

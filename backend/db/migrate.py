@@ -1,0 +1,296 @@
+"""Bring a SQLite file to the current schema. Standard library only, safe to run at every start.
+
+An empty database is made from `schema.sql`; an older one gets the numbered migrations it lacks, each in
+one transaction with its record. A file that will be changed is copied first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.core.ids import new_id
+from backend.disk import durable
+
+HERE = Path(__file__).parent
+WAIT_S = 20.0  # for somebody else who writes
+CRITICAL_TABLES = frozenset(
+    ("clients", "campaigns", "api_keys", "assets", "generations", "deliveries", "events", "idempotency_keys")
+)
+
+
+class MigrationError(Exception):
+    """The database cannot be brought to the current schema."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One numbered file; `checksum` is the SHA-256 of its text."""
+
+    version: int
+    name: str
+    sql: str
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done, or with `check` what would be: the versions run and where the old file was copied."""
+
+    before: int
+    after: int
+    ran: tuple[str, ...]
+    backup: Path | None = None
+
+
+def known(folder: Path = HERE / "migrations") -> list[Migration]:
+    """Every migration of this program, in order. Raises MigrationError when a number is missing or doubled."""
+    found = []
+    for file in sorted(folder.glob("*.sql")):
+        number, _, name = file.stem.partition("_")
+        text = file.read_text("utf-8")
+        found.append(Migration(int(number), name, text, hashlib.sha256(text.encode()).hexdigest()))
+    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
+        raise MigrationError(f"{folder}: the numbers of the migrations have gaps or doubles")
+    return found
+
+
+def schema_file() -> Path:
+    """`schema.sql`: inside the package when installed, beside it in a checkout."""
+    inside = HERE.parent / "schema.sql"
+    return inside if inside.exists() else HERE.parent.parent / "schema.sql"
+
+
+def migrate(
+    path: Path, *, migrations: list[Migration] | None = None, schema: str | None = None, actor: str = "system"
+) -> Report:
+    """Bring the file to the current schema, or make it. Doing it twice changes nothing the second time.
+
+    `actor` is who the audit log says did it: `cli` for somebody at the command line.
+
+    Raises MigrationError: not our database, newer than the program, or a migration was changed or failed.
+    """
+    every = known() if migrations is None else migrations
+    _look(path, every)  # what is not ours is left exactly as it is
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path)
+        with closing(_connect(path)) as connection:
+            report = _bring(connection, path, every, schema, actor)
+            verify(connection)
+    except (OSError, sqlite3.Error) as error:
+        raise MigrationError(f"{path}: {error}") from error
+    return report
+
+
+def _bring(
+    connection: sqlite3.Connection, path: Path, every: list[Migration], schema: str | None, actor: str
+) -> Report:
+    before = _version(connection, every)
+    if before is not None:
+        return _upgrade(connection, path, before, every, actor)
+    _build(connection, schema or schema_file().read_text("utf-8"), every)
+    return Report(0, len(every), ("schema.sql",))
+
+
+def check(path: Path, *, wait_s: float = WAIT_S) -> Report:
+    """What `migrate` would do, changing nothing. Raises MigrationError as it would; `wait_s`: for a locked file."""
+    every = known()
+    before = _look(path, every, wait_s)
+    if before is None:
+        return Report(0, len(every), ("schema.sql",))
+    return Report(before, len(every), tuple(_label(one) for one in every[before:]))
+
+
+def make_private(path: Path) -> None:
+    """An empty file that nobody else may read, unless there is one: what SQLite puts beside it is as private.
+
+    In it are prompts, the hashes of keys, and what proves a webhook.
+    """
+    with contextlib.suppress(FileExistsError):  # never opened again: closing it would drop the locks SQLite has on it
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.fchmod(descriptor, 0o600)
+        os.close(descriptor)
+
+
+def _look(path: Path, every: list[Migration], wait_s: float = WAIT_S) -> int | None:
+    """How many migrations the file has, found without changing it; None when there is nothing in it."""
+    try:
+        if not path.exists() or (path.is_file() and not path.stat().st_size):
+            return None
+        if not path.is_file():
+            raise MigrationError(f"{path}: this is not a file")
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=wait_s)) as connection:
+            before = _version(connection, every)
+            if before == len(every):
+                verify(connection)
+            return before
+    except sqlite3.OperationalError as error:
+        raise MigrationError(f"{path}: {error}") from error
+    except sqlite3.Error as error:
+        raise MigrationError(f"{path}: this is not a SQLite database: {error}") from error
+    except OSError as error:
+        raise MigrationError(f"{path}: {error.strerror}") from error
+
+
+def verify(connection: sqlite3.Connection) -> None:
+    """Raise MigrationError unless the tables that everything needs are there."""
+    missing = CRITICAL_TABLES - _tables(connection)
+    if missing:
+        raise MigrationError(f"the database lacks the tables {', '.join(sorted(missing))}")
+
+
+def statements(text: str) -> Iterator[str]:
+    """The statements of a script, one at a time."""
+    part = ""
+    for line in text.splitlines(keepends=True):
+        part += line
+        if sqlite3.complete_statement(part):
+            yield part
+            part = ""
+    if re.sub(r"--[^\n]*", "", part).strip():
+        raise MigrationError("the script ends within a statement")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT_S)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    # Off, as SQLite advises: a migration that rebuilds a table would empty those that refer to it.
+    connection.execute("PRAGMA foreign_keys = OFF")
+    return connection
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return {name for (name,) in rows}
+
+
+def _version(connection: sqlite3.Connection, every: list[Migration]) -> int | None:
+    """How many migrations the database has; None when it is empty."""
+    tables = _tables(connection)
+    if not tables:
+        return None
+    if "schema_migrations" not in tables:
+        raise MigrationError("this database belongs to another program: it has tables, but none of our records")
+    rows = connection.execute("SELECT version, checksum FROM schema_migrations ORDER BY version").fetchall()
+    if rows and rows[-1][0] > len(every):
+        raise MigrationError(
+            f"the database is at version {rows[-1][0]}, newer than this program ({len(every)}): upgrade the program"
+        )
+    for (version, checksum), migration in zip(rows, every, strict=False):
+        if version != migration.version or checksum != migration.checksum:
+            raise MigrationError(f"{_label(migration)} is not what was run on this database")
+    return len(rows)
+
+
+def _build(connection: sqlite3.Connection, schema: str, every: list[Migration]) -> None:
+    """The whole schema and the record of every migration in it, or nothing."""
+    with _transaction(connection):
+        if _tables(connection):  # another process was faster
+            return
+        for statement in statements(schema):
+            connection.execute(statement)
+        for migration in every:
+            _record(connection, migration)
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path, before: int, every: list[Migration], actor: str) -> Report:
+    missing = every[before:]
+    if not missing:
+        return Report(before, before, ())
+    backup = _copy(connection, path, before)
+    for migration in missing:
+        with _transaction(connection):
+            if (_version(connection, every) or 0) >= migration.version:
+                continue
+            _run(connection, migration)
+            _record(connection, migration)
+            _tell(connection, migration, actor)
+    return Report(before, len(every), tuple(_label(one) for one in missing), backup)
+
+
+def _run(connection: sqlite3.Connection, migration: Migration) -> None:
+    try:
+        for statement in statements(migration.sql):
+            connection.execute(statement)
+    except sqlite3.Error as error:
+        raise MigrationError(f"{_label(migration)} failed and was undone: {error}") from error
+    if lost := connection.execute("PRAGMA foreign_key_check").fetchone():
+        raise MigrationError(f"{_label(migration)} was undone: rows of {lost[0]} would refer to nothing")
+
+
+def _record(connection: sqlite3.Connection, migration: Migration) -> None:
+    connection.execute(
+        "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?, ?, ?, ?)",
+        (migration.version, migration.name, migration.checksum, int(time.time() * 1000)),
+    )
+
+
+def _tell(connection: sqlite3.Connection, migration: Migration, actor: str) -> None:
+    """Keep in the audit log who upgraded the database, as soon as there is one."""
+    if "audit" not in _tables(connection):
+        return
+    now = int(time.time() * 1000)
+    connection.execute(
+        """
+        INSERT INTO audit (id, at, action, actor, actor_name, object_type, old_values, new_values)
+        VALUES (:id, :at, 'database.migrated', :actor, :name, 'database', :old, :new)
+        """,
+        {
+            "id": new_id(now),
+            "at": now,
+            "actor": actor,
+            "name": user_name(),
+            "old": json.dumps({"version": migration.version - 1}),
+            "new": json.dumps({"version": migration.version, "name": migration.name}),
+        },
+    )
+
+
+def user_name() -> str:
+    """The operating system's user who runs this process."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
+
+
+class _transaction:
+    """BEGIN IMMEDIATE to COMMIT, or everything undone."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _copy(connection: sqlite3.Connection, path: Path, version: int) -> Path:
+    """A consistent copy beside the file. VACUUM INTO does not sync its output, so it is renamed only after that."""
+    target = path.with_name(f"{path.name}.before-{version + 1:04d}.{int(time.time())}")
+    rough = target.with_name(target.name + ".part")
+    rough.unlink(missing_ok=True)
+    make_private(rough)
+    connection.execute("VACUUM INTO ?", (str(rough),))
+    durable.sync(rough)
+    rough.rename(target)
+    durable.sync(path.parent)
+    return target
+
+
+def _label(migration: Migration) -> str:
+    return f"{migration.version:04d}_{migration.name}"

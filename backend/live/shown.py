@@ -1,0 +1,116 @@
+"""Generations and events as the JSON that clients are shown and told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from backend.context import Context
+from backend.core import filing
+from backend.core.filing import Output
+from backend.core.generation import PROCESSING, Event, Generation
+from backend.live import links
+
+Shown = dict[str, Any]
+
+
+def generation(ctx: Context, row: Generation, at: int | None = None) -> Shown:
+    """One generation. `url` is there exactly when it is completed; its year begins now, or `at` (milliseconds)."""
+    noun, done = f"{row.kind}s", row.status == "completed"
+    failure, outputs = row.failure, filing.outputs(row)
+    url = links.link(ctx, noun, row.id, at=at) if done else None
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "status": row.shown_status,
+        "stage": row.status,
+        "progress": row.progress,
+        "client_id": row.client_id,
+        "campaign_id": row.campaign_id,
+        "batch_id": row.batch_id,
+        "retry_of": row.retry_of,
+        "provider": row.provider,
+        "model": row.model,
+        "prompt": row.prompt,
+        "source": row.source,
+        "params": row.params,
+        "url": url,
+        "poster_url": links.link(ctx, noun, row.id, "poster", at=at) if done and row.poster_name else None,
+        "content_type": row.content_type,
+        "bytes": row.bytes,
+        "sha256": row.sha256,
+        "width": row.width,
+        "height": row.height,
+        "duration_s": row.duration_s,
+        "cost_usd": {"estimated": dollars(row.cost_estimated_micros), "actual": dollars(row.cost_actual_micros)},
+        "error": {"code": failure.code, "message": failure.message, "retryable": failure.retryable}
+        if failure
+        else None,
+        "media": {"state": row.media_state or "read", "why": row.media_why},
+        "files": [_file(ctx, row, one, url, at) for one in outputs],
+        "metadata": row.metadata,
+        "possibly_charged": row.possibly_charged,
+        "created_at": time(row.created_at),
+        "submitted_at": time(row.submitted_at),
+        "completed_at": time(row.finished_at),
+    }
+
+
+def _file(ctx: Context, row: Generation, one: Output, own_url: str | None, at: int | None) -> Shown:
+    """One output of several, or the only one; a missing one has no bytes and no URL."""
+    url = own_url if one.file_name == row.file_name else None
+    if url is None and one.file_name:
+        url = links.link(ctx, f"{row.kind}s", row.id, at=at, file=one.index)
+    said = {name: getattr(one, name) for name in ("content_type", "bytes", "sha256", "width", "height", "duration_s")}
+    return {"index": one.index, "url": url, **said, "media": {"state": one.state, "why": one.why}}
+
+
+def event(ctx: Context, one: Event, row: Generation | None) -> Shown:
+    """One event: the body of a webhook and the data of a stream. `row` is its generation.
+
+    It says the same whenever it is told: what came of the generation later is left out.
+    """
+    about = generation(ctx, _as_of(one, row), one.created_at) if row else one.subject
+    return {"id": one.id, "type": one.type, "created_at": time(one.created_at), "data": about}
+
+
+def _as_of(one: Event, row: Generation) -> Generation:
+    if one.type != "generation.processing":
+        return replace(row, **json.loads(row.bill_told)) if row.bill_told else row
+    without: dict[str, Any] = dict.fromkeys(_OF_THE_END)
+    if row.submitted_at is not None and row.submitted_at > one.created_at:
+        without["submitted_at"] = None  # it was unclear then, and adopted later
+    return replace(row, status=PROCESSING, possibly_charged=False, **without)
+
+
+_OF_THE_END = (
+    "progress",
+    "file_name",
+    "poster_name",
+    "content_type",
+    "bytes",
+    "sha256",
+    "width",
+    "height",
+    "duration_s",
+    "media_state",
+    "media_why",
+    "more_files",
+    "cost_actual_micros",
+    "failure",
+    "finished_at",
+)
+
+
+def time(at_ms: int | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def dollars(micros: int | None) -> float | None:
+    """Millionths of a dollar as dollars."""
+    return None if micros is None else micros / 1_000_000

@@ -1,0 +1,226 @@
+"""The end of the events: read once for everybody who listens, and told to each in order, without a gap or a double.
+
+    with tail.subscribe(topic, await tail.last_id(topic)) as listener:
+        while not listener.ended:
+            for message in await listener.more(within_s=15): ...
+
+    rows = await tail.wait_for([id], within_s=60)
+
+A listener first reads what is already there from the database, and then lives on what the tail hands out. One that
+takes nothing falls behind: it costs a bounded queue and nobody else's time, and reads from the database again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from weakref import WeakValueDictionary
+
+import structlog
+
+from backend.context import Context
+from backend.core.errors import Problem
+from backend.core.generation import FINAL, PROCESSING, Event, Generation
+from backend.db import events, feed
+from backend.db.connection import Tx
+from backend.db.feed import Topic
+from backend.live import shown
+from backend.live.listener import PAGE, Listener, Told
+
+LOOK_S = 1.0  # another process may have committed: its bell is not heard here
+REST_S = 0.03  # between two looks, however often the bell rings
+MOST_STANDINGS = 5_000
+CATCHING_UP = 2  # who reads what was missed at a time, and one of a topic: the database is everybody's
+PROGRESS = "generation.progress"
+FINAL_TYPES = frozenset(f"generation.{status}" for status in FINAL)
+
+log = structlog.get_logger("backend.live.tail")
+
+
+class Tail:
+    """One per process. It looks into the database only while somebody listens."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._by_topic: dict[Topic, set[Listener]] = {}
+        self._bell: asyncio.Event | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()  # whatever is committed from now on is handed out
+        self._last = ""
+        self._progress: dict[str, float] = {}
+        self._progress_at = 0.0
+        self._places = asyncio.Semaphore(CATCHING_UP)
+        self._turns: WeakValueDictionary[Topic, asyncio.Lock] = WeakValueDictionary()
+        self.stopped = False
+
+    @contextmanager
+    def subscribe(self, topic: Topic, after: str) -> Iterator[Listener]:
+        """Listen from the first event after this id; `last_id` is where now is, an empty id is the beginning."""
+        listener = Listener(topic, after, self._page)
+        with self._listening([listener]):
+            yield listener
+
+    async def last_id(self, topic: Topic) -> str:
+        """The id of the topic's last event that is committed; empty when it has none."""
+        return await self._ctx.db.read(lambda tx: feed.last_id(tx, topic))
+
+    async def wait_for(self, ids: Sequence[str], within_s: float) -> list[Generation]:
+        """The generations in the order of `ids`: when all are final, or as they are when the time is over.
+
+        One that is not there, or is deleted meanwhile, is left out and not waited for. A process that is told to
+        stop waits no longer. Raises Unavailable.
+        """
+        loop = asyncio.get_running_loop()
+        end, bell = loop.time() + within_s, asyncio.Event()
+        with self._listening([_Waker(Topic("generation", id), "", self._page, bell) for id in dict.fromkeys(ids)]):
+            while True:
+                bell.clear()
+                rows = {row.id: row for row in await self._ctx.db.read(lambda tx: feed.named(tx, ids))}
+                left_s = end - loop.time()
+                if self.stopped or left_s <= 0 or all(row.status in FINAL for row in rows.values()):
+                    return [rows[id] for id in ids if id in rows]
+                await _wait(bell, min(left_s, LOOK_S))
+
+    def stop(self) -> None:
+        """End every listener at once, and each that comes later."""
+        self.stopped = True
+        self._end_all()
+        self._ready.set()
+        if self._bell is not None:
+            self._bell.set()
+
+    @contextmanager
+    def _listening(self, listeners: Sequence[Listener]) -> Iterator[None]:
+        for listener in listeners:
+            self._by_topic.setdefault(listener.topic, set()).add(listener)
+        self._keep_running()
+        try:
+            yield
+        finally:
+            for listener in listeners:
+                there = self._by_topic.get(listener.topic, set())
+                there.discard(listener)
+                if not there:
+                    self._by_topic.pop(listener.topic, None)
+
+    def _keep_running(self) -> None:
+        if self.stopped:
+            self._end_all()
+        elif self._running is None:
+            self._bell = self._bell or self._ctx.bell.lane()
+            self._running = asyncio.create_task(self._run(self._bell))
+            self._running.add_done_callback(self._report)
+
+    def _end_all(self) -> None:
+        for listener in [one for there in self._by_topic.values() for one in there]:
+            listener.end()
+
+    def _report(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("tail_failed", exc_info=error)
+
+    async def _run(self, bell: asyncio.Event) -> None:
+        try:
+            while self._by_topic and not self.stopped:
+                bell.clear()
+                if not await self._look_at_all():
+                    await asyncio.sleep(REST_S)
+                    await _wait(bell, LOOK_S)
+        finally:
+            # In one go with the loop's end: who comes now waits for the next run, which begins with what is last then.
+            self._ready.set()  # whoever waits for it goes on, and sees that this is the end
+            self._ready.clear()
+            self._running, self._progress = None, {}
+            self._end_all()  # nobody is left, unless it failed: then they come back by themselves
+
+    async def _look_at_all(self) -> bool:
+        """Hand out what is new; whether there is more."""
+        try:
+            if not self._ready.is_set():
+                self._last = await self._ctx.db.read(events.last_id)
+                self._ready.set()
+            more = await self._look_at_events()
+            if time.monotonic() - self._progress_at >= LOOK_S:
+                self._progress_at = time.monotonic()
+                await self._look_at_progress()
+        except Problem as trouble:
+            log.warning("tail_waits", why=trouble.message)
+            return False
+        return more
+
+    async def _look_at_events(self) -> bool:
+        found = await self._ctx.db.read(lambda tx: feed.page(tx, Topic(), self._last, PAGE))
+        for event, row in found:
+            if listeners := self._listeners_to(event.generation_id, event.campaign_id, event.client_id):
+                _tell(listeners, self._render(event, row))
+            self._last = event.id
+        return len(found) == PAGE
+
+    async def _look_at_progress(self) -> None:
+        """What only lives: told to who is there, and never kept."""
+        standings = await self._ctx.db.read(lambda tx: feed.standings(tx, MOST_STANDINGS))
+        changed = [one for one in standings if self._progress.get(one.id) != one.progress]
+        self._progress = {one.id: one.progress for one in standings}
+        wanted = [one.id for one in changed if self._listeners_to(one.id, one.campaign_id, one.client_id)]
+        for start in range(0, len(wanted), PAGE):
+            ids = wanted[start : start + PAGE]
+            for row in await self._ctx.db.read(lambda tx, ids=ids: feed.named(tx, ids)):  # type: ignore[misc]
+                if row.status == PROCESSING:
+                    _tell(self._listeners_to(row.id, row.campaign_id, row.client_id), self._render_progress(row))
+
+    def _listeners_to(self, generation_id: str | None, campaign_id: str | None, client_id: str) -> list[Listener]:
+        topics = [Topic(), Topic("client", client_id)]
+        topics += [Topic("campaign", campaign_id)] if campaign_id else []
+        topics += [Topic("generation", generation_id)] if generation_id else []
+        return [listener for topic in topics for listener in self._by_topic.get(topic, ())]
+
+    async def _page(self, topic: Topic, after: str) -> tuple[list[Told], str]:
+        await self._ready.wait()
+
+        async def work(tx: Tx) -> tuple[list[tuple[Event, Generation | None]], str]:
+            last = await events.last_id(tx)  # first: what is committed between the two is then read twice, not never
+            return await feed.page(tx, topic, after, PAGE), last
+
+        turn = self._turns.setdefault(topic, asyncio.Lock())
+        async with turn, self._places:
+            found, last = await self._ctx.db.read(work)
+            told = [self._render(event, row) for event, row in found]
+        return told, max(last, found[-1][0].id if found else "")
+
+    def _render(self, event: Event, row: Generation | None) -> Told:
+        return Told(event.id, event.type, _line(shown.event(self._ctx, event, row)))
+
+    def _render_progress(self, row: Generation) -> Told:
+        data, now = shown.generation(self._ctx, row), shown.time(self._ctx.now())
+        return Told(None, PROGRESS, _line({"type": PROGRESS, "created_at": now, "data": data}))
+
+
+class _Waker(Listener):
+    """Waits for the row and not for what is told of it."""
+
+    def __init__(self, topic: Topic, seen: str, read: object, bell: asyncio.Event) -> None:
+        super().__init__(topic, seen, read)  # type: ignore[arg-type]
+        self._bell = bell
+
+    def tell(self, message: Told) -> None:
+        """The row is worth a look when it has ended."""
+        if message.type in FINAL_TYPES:
+            self._bell.set()
+
+
+def _tell(listeners: list[Listener], message: Told) -> None:
+    for listener in listeners:
+        listener.tell(message)
+
+
+def _line(body: shown.Shown) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+async def _wait(bell: asyncio.Event, within_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await bell.wait()

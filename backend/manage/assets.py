@@ -1,0 +1,169 @@
+"""Assets: files that clients bring, by upload or by URL, checked before they are there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from backend import media
+from backend.context import Context
+from backend.core import filing
+from backend.core.errors import (
+    AnswerTooLarge,
+    BadAnswer,
+    BlockedAddress,
+    Conflict,
+    InvalidInput,
+    InvalidMedia,
+    MediaBusy,
+    MediaUnavailable,
+    NoPlace,
+    NotFound,
+    NotSent,
+    OutOfSpace,
+    StorageFull,
+    TooManyRequests,
+    Unanswered,
+    Unavailable,
+)
+from backend.core.people import Asset, Caller
+from backend.core.places import Places
+from backend.db import assets, audit, clients, operations, sources
+from backend.db.audit import Subject
+from backend.db.connection import Tx
+from backend.manage import access, quota
+
+Look = Callable[[Coroutine[Any, Any, media.Probe]], Awaitable[media.Probe]]
+
+FETCH_LIMIT_S = 480  # less than an Idempotency-Key is held for a request that still runs
+FLOOR_BYTES = 50_000  # a second: what is slower after half a minute is given up
+PLACE_S = 20.0
+of_clients = Places(4, PLACE_S)  # fetches at a time: one client does not use up all threads and sockets
+of_hosts = Places(8, PLACE_S)  # nor can many together make of us a load on somebody else
+
+
+async def fetch(ctx: Context, client_id: str, url: str, room: int) -> Path:
+    """The file behind a client's URL, spooled; no private address is ever reached. `room` is what was reserved for it.
+
+    Raises InvalidInput, ClientFull when only the room is too small, TooManyRequests, Unavailable.
+    """
+    target = ctx.storage.spool(ctx.new_id())
+    cap_bytes = asset_bytes(ctx)
+    try:
+        async with _place(client_id):
+            await ctx.http.fetch(
+                url,
+                target,
+                cap_bytes=min(cap_bytes, room),
+                total_s=FETCH_LIMIT_S,
+                hops=3,
+                places=of_hosts,
+                floor=FLOOR_BYTES,
+            )
+    except BlockedAddress as error:
+        raise InvalidInput.of("url", "this address must not be reached", code="blocked_address") from error
+    except NoPlace as error:
+        raise Unavailable("Too much is being fetched from this host.", code="host_busy", retry_after=10) from error
+    except AnswerTooLarge as error:
+        if room < cap_bytes:
+            raise quota.full(ctx) from error
+        raise InvalidInput.of("url", f"more than {ctx.settings.max_asset_mb} MB", code="too_large") from error
+    except (BadAnswer, NotSent, Unanswered) as error:
+        raise InvalidInput.of("url", "nothing could be fetched from there", code="fetch_failed") from error
+    return target
+
+
+@asynccontextmanager
+async def _place(client_id: str) -> AsyncIterator[None]:
+    """One of the client's fetches. Raises TooManyRequests."""
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(of_clients.take(client_id))
+        except NoPlace as error:
+            many = "Too many files are being fetched for this client."
+            raise TooManyRequests(many, code="too_many_fetches", retry_after=10) from error
+        yield
+
+
+def asset_bytes(ctx: Context) -> int:
+    """How large an asset may be."""
+    return ctx.settings.max_asset_mb * 1_000_000
+
+
+async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None, look: Look) -> Asset:
+    """Probe a spooled file and store it under a new id; the row is still to be written. Raises InvalidInput.
+
+    The spooled file is used up. Of its name only what can be printed is kept. `look` waits for the probe, or gives it
+    up with an error of its own.
+    """
+    id = ctx.new_id()
+    try:
+        found = await look(ctx.cage.probe(spooled, place=media.upload(client_id)))
+        size, digest = await media.in_thread(_measure, spooled)
+        file_name = id + media.extension(found.content_type)
+        await ctx.storage.keep(spooled, file_name)
+    except InvalidMedia as error:
+        raise InvalidInput.of("file", error.message, code="invalid_media") from error
+    except MediaBusy as error:
+        raise TooManyRequests(error.message, code="media_busy", retry_after=5) from error
+    except MediaUnavailable as error:
+        raise Unavailable(error.message, retry_after=5) from error
+    except StorageFull as error:
+        raise OutOfSpace(retry_after=60) from error
+    finally:
+        await media.in_thread(lambda: spooled.unlink(missing_ok=True))
+    shown = "".join(letter for letter in name or "" if letter.isprintable())[:200]
+    return Asset(
+        id=id,
+        client_id=client_id,
+        kind=found.kind,
+        name=shown or None,
+        file_name=file_name,
+        content_type=found.content_type,
+        bytes=size,
+        sha256=digest,
+        width=found.width,
+        height=found.height,
+        duration_s=found.duration_s,
+        created_at=ctx.now(),
+    )
+
+
+async def add(tx: Tx, asset: Asset) -> Asset:
+    """The row of a file that is stored. Raises NotFound when its client was deleted meanwhile."""
+    if await clients.get(tx, asset.client_id) is None:
+        raise NotFound("There is no such client.", code="client_not_found")
+    await assets.insert(tx, asset)
+    return asset
+
+
+async def leave(ctx: Context, asset: Asset) -> None:
+    """Its row was not written, or so it seems: only a file without a row is thrown away."""
+
+    async def work(tx: Tx) -> None:
+        if await assets.get(tx, asset.id) is None:
+            await operations.throw_away(tx, [asset.file_name], ctx.now())
+
+    await ctx.db.write(work)
+
+
+async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
+    """Remove the row now and its bytes soon after. Raises NotFound, Conflict while something unfinished needs it."""
+    asset = await access.asset(tx, caller, id)
+    if await sources.are_needed(tx, id=id):
+        raise Conflict("A generation that is unfinished needs it.", code="in_use")
+    await operations.throw_away(tx, filing.of_asset(asset), ctx.now())
+    await assets.delete(tx, id)
+    gone = {name: getattr(asset, name) for name in ("kind", "name", "file_name", "bytes", "sha256")}
+    await audit.record(tx, caller, "asset.deleted", Subject("asset", id, asset.client_id), ctx.now(), old=gone)
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return path.stat().st_size, digest.hexdigest()

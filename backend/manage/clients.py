@@ -1,0 +1,132 @@
+"""Clients and their campaigns: made, changed and deleted, each change with its line in the audit log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from backend.context import Context
+from backend.core.errors import Conflict
+from backend.core.people import Caller, Campaign, Client
+from backend.db import audit, balances, clients, sources
+from backend.db.audit import Subject
+from backend.db.connection import Tx
+from backend.live.shown import dollars
+from backend.manage import access, quota
+
+DEV_CLIENT = "dev"
+DEV_CAMPAIGN = "default"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of a client or a campaign: None leaves its name; the budget changes when `has_budget`."""
+
+    name: str | None = None
+    has_budget: bool = False
+    budget_micros: int | None = None
+
+
+async def add_client(tx: Tx, ctx: Context, caller: Caller, name: str, budget_micros: int | None = None) -> Client:
+    """A new client; its budget is in millionths of a dollar, None for no limit."""
+    made = Client(ctx.new_id(), name, ctx.now(), budget_micros)
+    await clients.insert(tx, made)
+    await audit.record(tx, caller, "client.created", _client(made), ctx.now(), new=_kept(made))
+    return made
+
+
+async def dev_client(tx: Tx, ctx: Context) -> Client:
+    """The client that everything belongs to in dev mode."""
+    return await clients.first_named(tx, DEV_CLIENT) or await add_client(tx, ctx, audit.SYSTEM, DEV_CLIENT)
+
+
+async def dev_campaign(tx: Tx, ctx: Context, caller: Caller, client_id: str) -> Campaign:
+    """The campaign of dev mode's requests that name none."""
+    return await clients.campaign_named(tx, client_id, DEV_CAMPAIGN) or await _new_campaign(
+        tx, ctx, caller, Campaign(ctx.new_id(), client_id, DEV_CAMPAIGN, ctx.now())
+    )
+
+
+async def change_client(tx: Tx, ctx: Context, caller: Caller, id: str, change: Change) -> Client:
+    """Another name, another budget, or both. Raises NotFound."""
+    old = found = await access.client(tx, caller, id)
+    if change.name is not None:
+        await clients.rename(tx, id, change.name)
+        found = replace(found, name=change.name)
+    if change.has_budget:
+        await clients.set_budget(tx, id, change.budget_micros)
+        await balances.begin_anew(tx, id, None, ctx.now())
+        found = replace(found, budget_micros=change.budget_micros)
+    await audit.record(tx, caller, "client.updated", _client(old), ctx.now(), old=_kept(old), new=_kept(found))
+    return found
+
+
+async def remove_client(ctx: Context, caller: Caller, id: str) -> None:
+    """As `delete_client`, with all of its campaigns, however many there are."""
+    await ctx.db.write(lambda tx: delete_client(tx, ctx, caller, id))
+    while await ctx.db.write(lambda tx: clients.mark_campaigns_deleted(tx, ctx.now(), clients.BITE)):
+        pass  # after a crash here the sweeper goes on
+
+
+async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
+    """The client, its keys and campaigns are gone at once; rows and bytes follow. Raises NotFound, Conflict."""
+    found = await access.client(tx, caller, id)
+    if await clients.has_unfinished(tx, id):
+        raise Conflict("Something of this client is still being made.", code="unfinished")
+    await clients.mark_deleted(tx, id, ctx.now())
+    await audit.record(tx, caller, "client.deleted", _client(found), ctx.now(), old=_kept(found))
+
+
+async def add_campaign(
+    tx: Tx, ctx: Context, caller: Caller, name: str, client_id: str | None, budget_micros: int | None = None
+) -> Campaign:
+    """A new campaign of the caller's client; an admin says whose.
+
+    Raises InvalidInput, NotFound, ClientFull, Conflict.
+    """
+    owner = await access.owner(tx, caller, client_id)
+    await quota.admit(tx, ctx, owner, campaigns=1)
+    return await _new_campaign(tx, ctx, caller, Campaign(ctx.new_id(), owner, name, ctx.now(), budget_micros))
+
+
+async def change_campaign(tx: Tx, ctx: Context, caller: Caller, id: str, change: Change) -> Campaign:
+    """Another name, another budget, or both. Raises NotFound."""
+    old = found = await access.campaign(tx, caller, id)
+    if change.name is not None:
+        await clients.rename_campaign(tx, id, change.name)
+        found = replace(found, name=change.name)
+    if change.has_budget:
+        await clients.set_campaign_budget(tx, id, change.budget_micros)
+        await balances.begin_anew(tx, found.client_id, id, ctx.now())
+        found = replace(found, budget_micros=change.budget_micros)
+    await audit.record(tx, caller, "campaign.updated", _campaign(old), ctx.now(), old=_kept(old), new=_kept(found))
+    return found
+
+
+async def delete_campaign(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
+    """Gone at once; rows and bytes follow. Raises NotFound, Conflict while something is being made."""
+    found = await access.campaign(tx, caller, id)
+    if await clients.has_unfinished(tx, found.client_id, id):
+        raise Conflict("Something of this campaign is still being made.", code="unfinished")
+    if await sources.are_needed(tx, campaign_id=id):
+        raise Conflict("Something unfinished of another campaign starts from a file of this one.", code="in_use")
+    await clients.mark_campaign_deleted(tx, id, ctx.now())
+    await audit.record(tx, caller, "campaign.deleted", _campaign(found), ctx.now(), old=_kept(found))
+
+
+async def _new_campaign(tx: Tx, ctx: Context, caller: Caller, made: Campaign) -> Campaign:
+    await clients.insert_campaign(tx, made)
+    await audit.record(tx, caller, "campaign.created", _campaign(made), ctx.now(), new=_kept(made))
+    return made
+
+
+def _client(row: Client) -> Subject:
+    return Subject("client", row.id, row.id)
+
+
+def _campaign(row: Campaign) -> Subject:
+    return Subject("campaign", row.id, row.client_id)
+
+
+def _kept(row: Client | Campaign) -> dict[str, Any]:
+    return {"name": row.name, "budget_usd": dollars(row.budget_micros)}

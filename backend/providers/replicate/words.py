@@ -1,0 +1,98 @@
+"""What Replicate's statuses and sentences mean, as far as they are known. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from backend.core.webhooks import read_retry_after
+
+LONGEST_WAIT_S = 86_400
+
+# Answers to a create after which certainly nothing was accepted. All that is not listed may have been, also what a
+# proxy says for itself (5xx, 499, 520) and 303 or 406, which servers send after the work was done.
+REFUSED = frozenset({400, 404, 405, 409, 410, 411, 412, 413, 414, 415, 416, 417, 422, 424, 426, 428, 431, 451})
+NOT_NOW = frozenset({407, 408, 421, 423, 425})  # the same request may be taken another time
+ELSEWHERE = frozenset({300, 301, 302, 305, 307, 308})
+_MEMBERS = frozenset({"title", "detail", "status", "type", "invalid_fields", "errors", "retry_after"})
+
+_MODERATED = re.compile(
+    r"""
+    \bE005\b | flagged\sas\s(?:sensitive|unsafe|inappropriate) | \bNSFW\b | \bsafety\b | \bmoderat(?:ed|ion)\b
+    | content\s(?:policy|policies|filter) | (?:usage|use)\spolic(?:y|ies) | policy\sviolation | community\sguidelines
+    | violat\w*\s(?:\w+\s){0,4}(?:polic(?:y|ies)|guidelines|terms|standards)
+    | (?:sensitive|inappropriate|prohibited|explicit|harmful|unsafe|disallowed|forbidden)
+      \s(?:content|words?|material|image)
+    | nudity | sexually\sexplicit | responsible\sAI | risk\scontrol
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_MODERATED_CODE = re.compile(
+    r"\b(?:[A-Z]+_)*(?:SAFETY|PROHIBITED_CONTENT|BLOCKLIST|SPII|RECITATION|NSFW)(?:_[A-Z]+)*\b"
+)
+_OF_THE_ACCOUNT = re.compile(
+    r"\b(?:token|credentials?|authenticat\w*|unauthenticated|api.?keys?|billing|payment|suspended)\b", re.IGNORECASE
+)
+_OF_THE_REQUEST = re.compile(
+    r"\b(?:models?|versions?|deployments?|inputs?|prompts?|images?|videos?|files?|content|urls?|this\sprediction)\b",
+    re.IGNORECASE,
+)
+
+
+def is_moderated(text: str) -> bool:
+    """Whether a sentence says that the request or its result is not allowed; names of settings say nothing."""
+    return bool(_MODERATED.search(text) or _MODERATED_CODE.search(text))
+
+
+def is_own(problem: Any, status: int) -> bool:
+    """Whether this is Replicate's own problem document of that status: firewalls on the way answer in JSON, too."""
+    return (
+        isinstance(problem, dict)
+        and isinstance(problem.get("detail"), str)
+        and problem.get("status", status) == status
+        and not problem.keys() - _MEMBERS
+    )
+
+
+def is_of_everybody(problem: dict[str, Any]) -> bool:
+    """Whether a 403 of Replicate's own is about the account, so that the next request would be refused as well.
+
+    A model that this account may not run, or an input that is not allowed, concerns this request alone.
+    """
+    text = f"{problem.get('title', '')} {problem['detail']}"
+    return bool(_OF_THE_ACCOUNT.search(text)) or not (_OF_THE_REQUEST.search(text) or is_moderated(text))
+
+
+def sentence(problem: Any) -> str:
+    """What a problem document says, or nothing: `detail`, also as a list of messages, else `title`."""
+    if not isinstance(problem, dict):
+        return ""
+    detail = problem.get("detail")
+    if isinstance(detail, list):
+        detail = "; ".join(str(each["msg"]) for each in detail if isinstance(each, dict) and "msg" in each)
+    if isinstance(detail, str) and detail.strip():
+        return detail
+    title = problem.get("title")
+    return title if isinstance(title, str) else ""
+
+
+def reason(error: object) -> str:
+    """The text of a prediction's `error`, which is a string by the book and anything in practice."""
+    if isinstance(error, dict):
+        error = next((error[name] for name in ("detail", "message", "error", "title") if error.get(name)), None)
+    if isinstance(error, list):
+        error = "; ".join(each for each in error if isinstance(each, str))
+    return error if isinstance(error, str) and error.strip() else "The provider gave no reason."
+
+
+def wait_s(headers: Mapping[str, str], problem: Any, now_ms: int) -> float | None:
+    """How long to wait: the header, else `retry_after` in the body, else the sentence; None if nobody says."""
+    header = read_retry_after(headers.get("retry-after"), now_ms, headers.get("date"))
+    if header is not None:
+        return header / 1000
+    told = problem.get("retry_after") if isinstance(problem, dict) else None
+    if isinstance(told, int | float) and not isinstance(told, bool) and 0 <= told < LONGEST_WAIT_S:
+        return float(told)
+    said = re.search(r"~(\d{1,5})s", sentence(problem))
+    return float(said[1]) if said else None

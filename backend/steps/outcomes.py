@@ -1,0 +1,200 @@
+"""What a provider's word does to a row: the one place where answers, webhooks, polls and lists end up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from backend.config import is_loopback, is_public
+from backend.context import Context
+from backend.core import billing
+from backend.core.errors import NotAMove, WrongStatus
+from backend.core.generation import (
+    CANCELED,
+    FAILED,
+    IN_FLIGHT,
+    MOVES,
+    PROCESSING,
+    SHOWN,
+    STORING,
+    SUBMITTING,
+    UNCLEAR,
+    Failure,
+    Generation,
+    Outcome,
+)
+from backend.db import generations, submits
+from backend.db.connection import Tx
+
+POLL_FIRST_S = {True: 10.0, False: 2.0}  # by whether a webhook is to be expected
+POLL_LONGEST_S = {True: 30.0, False: 10.0}
+POLL_GROWTH = 1.4
+GRACE_MS = 300_000  # after the provider's own deadline, until we give up
+UNHEARD_MS = 3_600_000  # and as long again as an output may live, while the provider cannot be asked
+
+
+async def learn(
+    tx: Tx, ctx: Context, id: str, outcome: Outcome, *, owner: str | None = None, answered: bool = False
+) -> str:
+    """Move the row as the outcome says, if it is still in flight; one word on what became of it.
+
+    Safe to call any number of times, from anywhere, in any order: what is old or of another prediction is
+    left alone. With `owner`, that worker's lease ends with it. `answered`: it is the answer to this row's own
+    create, so it cannot be about another's prediction.
+    """
+    generation = await generations.get(tx, id)
+    if generation is None:
+        return "unknown"
+    if generation.provider_id not in (None, outcome.provider_id):
+        return "another prediction"
+    if generation.provider_id is None and not answered and await _is_anothers(tx, generation, outcome):
+        return "another prediction"
+    if generation.status not in IN_FLIGHT:
+        return await _correct_bill(tx, ctx, generation, outcome)
+    try:
+        return await _apply(tx, ctx, generation, outcome, owner)
+    except WrongStatus:
+        return "late"  # it was in flight a statement ago: a database with several writers lets others in between
+
+
+async def _is_anothers(tx: Tx, generation: Generation, outcome: Outcome) -> bool:
+    """The signature is the whole account's: a prediction belongs to the one it reports to, and to one alone."""
+    if outcome.webhook is not None and f"/{generation.id}/{generation.nonce}" not in outcome.webhook:
+        return True
+    return await submits.known_provider_id(tx, generation.provider, outcome.provider_id)
+
+
+async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome, owner: str | None) -> str:
+    now = ctx.now()
+    theirs: dict[str, Any] = {"provider_id": outcome.provider_id, "submitted_at": generation.submitted_at or now}
+    if outcome.began and generation.began_at is None:
+        theirs["began_at"] = now
+    if outcome.state == "running":
+        return await _keep_running(tx, ctx, generation, outcome, owner, theirs)
+    model = ctx.catalog.models.get(generation.model)
+    if outcome.state == "succeeded" and outcome.outputs:
+        theirs["cost_actual_micros"] = billing.billed_micros(generation, model, outcome.predict_s)
+        theirs |= {"outputs": list(outcome.outputs), "outputs_expire_at": outcome.outputs_expire_at, "polls": 0}
+        told = generation.shown_status == SHOWN[STORING]
+        await generations.move(tx, generation.id, STORING, now=now, told=told, **theirs)
+        return "storing"
+    theirs |= billing.judge(generation, model, outcome.state, began=outcome.began, predict_s=outcome.predict_s)
+    failure = outcome.failure or _why_canceled(ctx, generation)
+    if failure is None:
+        await generations.move(tx, generation.id, CANCELED, now=now, **theirs)
+        return "canceled"
+    await generations.move(tx, generation.id, FAILED, now=now, failure=failure, **theirs)
+    return "failed"
+
+
+async def _correct_bill(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome) -> str:
+    """A word that comes after the end changes nothing but the bill: what was spent, or what turns out to be free."""
+    ended: billing.Ended | None = None if outcome.state == "running" else outcome.state
+    if ended is None and generation.provider_id is not None:
+        if generation.status != CANCELED or not outcome.began:
+            return "late"  # an old word about a run whose end is known
+        ended = "canceled"
+    if generation.status not in (FAILED, CANCELED):
+        return "late"
+    sent = replace(generation, claimed_at=generation.claimed_at or generation.created_at)
+    model = ctx.catalog.models.get(generation.model)
+    bill = billing.judge(sent, model, ended, began=outcome.began, predict_s=outcome.predict_s)
+    if all(bill[name] == getattr(generation, name) for name in bill):
+        return "late"
+    began_at = generation.began_at or (ctx.now() if outcome.began else None)
+    facts = {"provider_id": outcome.provider_id, "began_at": began_at}
+    return "bill corrected" if await generations.correct(tx, generation, ctx.now(), bill, **facts) else "late"
+
+
+async def _keep_running(
+    tx: Tx, ctx: Context, generation: Generation, outcome: Outcome, owner: str | None, theirs: dict[str, Any]
+) -> str:
+    """Adopt it if we did not know its id, else note its progress; only the worker that asked sets the next poll."""
+    if generation.status in (SUBMITTING, UNCLEAR):
+        due_at = ctx.now() if generation.cancel_requested_at else next_poll_at(ctx, replace(generation, polls=0))
+        ends_at = max(deadline_at(ctx, generation), generation.deadline_at or 0)  # later for one held by a restore
+        theirs |= {"due_at": due_at, "deadline_at": ends_at, "polls": 0}
+        await generations.move(tx, generation.id, PROCESSING, now=ctx.now(), **theirs)
+        return "adopted" if generation.status == UNCLEAR else "processing"
+    changes: dict[str, Any] = {name: theirs[name] for name in ("began_at",) if name in theirs}
+    if outcome.progress is not None:
+        changes["progress"] = max(outcome.progress, generation.progress or 0.0)
+    if owner:
+        stop = generation.cancel_requested_at and not generation.cancel_sent_at  # asked for during this very look
+        due_at = ctx.now() if stop else next_poll_at(ctx, generation)
+        changes |= {"due_at": due_at, "polls": generation.polls + 1, "attempts": 0}
+        changes["lease_owner"] = None
+    if changes:
+        await generations.note(tx, generation.id, status=PROCESSING, owner=owner, **changes)
+    return "running"
+
+
+def next_poll_at(ctx: Context, generation: Generation) -> int:
+    """When to ask about it again: soon at first, then ever less often; later when a webhook should come."""
+    expected = webhook_base(ctx, generation.provider) is not None
+    wait_s = min(POLL_FIRST_S[expected] * POLL_GROWTH**generation.polls, POLL_LONGEST_S[expected])
+    return ctx.now() + int(wait_s * 1000)
+
+
+def webhook_base(ctx: Context, provider: str) -> str | None:
+    """The address the provider can send webhooks to, if there is one.
+
+    A loopback address that the operator gave is good for a provider on loopback, such as the emulator.
+    """
+    settings = ctx.settings
+    if is_public(settings.public_url):
+        return settings.public_url
+    known = ctx.providers.get(provider)
+    said = settings.base_url or settings.ngrok_url
+    return settings.public_url if said and known and is_loopback(known.base_url) else None
+
+
+def _why_canceled(ctx: Context, generation: Generation) -> Failure | None:
+    """None when somebody canceled it; a failure when it was its own deadline that did."""
+    model = ctx.catalog.models.get(generation.model)
+    limit_ms = (model.cancel_after_s if model else 900) * 950
+    if generation.cancel_requested_at or ctx.now() < (generation.claimed_at or 0) + limit_ms:
+        return None
+    return Failure("timed_out", "The provider did not finish it in time.", retryable=True)
+
+
+def deadline_at(ctx: Context, generation: Generation) -> int:
+    """When it is given up: the provider stops it by Cancel-After, and we allow for clocks and a last look."""
+    return (generation.claimed_at or ctx.now()) + patience_ms(ctx, generation)
+
+
+def patience_ms(ctx: Context, generation: Generation) -> int:
+    """How long after its create it is given up."""
+    model = ctx.catalog.models.get(generation.model)
+    return (model.cancel_after_s if model else 900) * 1000 + GRACE_MS
+
+
+def is_past(ctx: Context, at: int) -> bool:
+    """Whether a word that was due at `at` is given up: an hour later, and not before we had an hour to ask for it."""
+    return ctx.now() > at + UNHEARD_MS and has_caught_up(ctx)
+
+
+def has_caught_up(ctx: Context) -> bool:
+    """Whether a worker has been awake for an hour: before that, what is overdue may never have been looked at."""
+    return ctx.now() > ctx.awake_since + UNHEARD_MS
+
+
+async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: Any) -> bool:
+    """Move a row this worker has; False when a webhook, a client or another worker was faster.
+
+    Raises NotAMove when no row of its status can go there: that is no race, and nobody else will make it good.
+    """
+    if row.status not in MOVES[to]:
+        raise NotAMove(f"{row.id} is {row.status}, and no such row becomes {to}")
+    try:
+        await ctx.db.write(lambda tx: generations.move(tx, row.id, to, now=ctx.now(), owner=worker, **fields))
+    except WrongStatus:
+        return False
+    ctx.wake()
+    return True
+
+
+async def postpone(ctx: Context, row: Generation, worker: str, wait_ms: float, *, tries: int, **fields: Any) -> None:
+    """Look at the row again after `wait_ms`; the lease ends now. `tries` is what the next wait is reckoned by."""
+    later = {"due_at": ctx.now() + int(wait_ms), "polls": tries, "lease_owner": None, "attempts": 0, **fields}
+    await ctx.db.write(lambda tx: generations.note(tx, row.id, status=row.status, owner=worker, **later))

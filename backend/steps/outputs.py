@@ -1,0 +1,161 @@
+"""One output of a prediction: fetched whole, looked at, and kept whatever is thought of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backend import media, storage
+from backend.context import Context
+from backend.core import filing
+from backend.core.errors import CutShort, InvalidMedia, MediaUnavailable, NotSent
+from backend.core.filing import Output
+from backend.core.generation import Generation
+from backend.disk import room
+from backend.http import Fetched, unzip
+from backend.media import data_uris, naming
+
+FETCH_LIMIT_S = 900
+ZIPPED = frozenset({"gzip", "x-gzip"})
+LAST_LOOK = 5  # attempts: from then on a file is stored without a look
+LOOKS_MISSED = 3  # the provider will not have the file for ever
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An output that is stored, and the name of its poster if it has one."""
+
+    output: Output
+    poster_name: str | None
+
+
+async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> Kept:
+    """Fetch one output and keep it. Once this returns it survives a power loss, also before its row says so.
+
+    Raises InvalidMedia when nothing came that could be a file, NetworkError, StorageFull, MediaUnavailable.
+    """
+    if known := await _known(ctx, row, index, with_poster):
+        return known
+    spooled, poster = ctx.storage.spool(f"{row.id}-{index}"), ctx.storage.spool(filing.poster(row.id))
+    try:
+        length, sha256 = await _recover(ctx, row, index, spooled) or await _fetch(ctx, row, row.outputs[index], spooled)
+        seen = await _look(ctx, row, index, spooled, poster)
+        name = filing.result(row.id, naming.suffix(seen.content_type or naming.UNKNOWN), index)
+        files, poster_name = [(spooled, name)], None
+        if with_poster and seen.width:
+            poster_name = filing.poster(row.id)
+            files.append((poster, poster_name))
+        await ctx.storage.keep_all(files)
+        if with_poster and not poster_name and row.attempts > 1:
+            await ctx.storage.delete(filing.poster(row.id))  # of a try that broke off
+    finally:
+        await asyncio.to_thread(_remove, spooled, poster)  # a crash leaves them to the sweep
+    return Kept(replace(seen, file_name=name, bytes=length, sha256=sha256), poster_name)
+
+
+def noted(kept: list[Kept]) -> dict[str, Any]:
+    """What a row that has to wait for its other outputs says of those that are stored."""
+    return {
+        "more_files": [filing.brief(one.output) for one in kept] or None,
+        "poster_name": kept[0].poster_name if kept else None,
+    }
+
+
+async def _known(ctx: Context, row: Generation, index: int, with_poster: bool) -> Kept | None:
+    """What an earlier try stored and noted; None when there is none, or when it lacks a poster that it should have."""
+    one = next((Output(**each) for each in row.more_files or [] if each["index"] == index), None)
+    poster_name = row.poster_name if with_poster else None
+    if one is None or (with_poster and one.width and not poster_name):
+        return None
+    is_there = await ctx.storage.size(one.file_name or "") == one.bytes
+    return Kept(one, poster_name) if is_there else None
+
+
+async def _look(ctx: Context, row: Generation, index: int, spooled: Path, poster: Path) -> Output:
+    """What the file is. That we cannot read it, or that it is of another kind, is said and no reason to lose it."""
+    named = await asyncio.to_thread(naming.recognise, spooled)
+    try:
+        found = await _inspect(ctx, row, spooled, poster)
+    except InvalidMedia as error:
+        return Output(index, content_type=named, state="unread", why=error.message)
+    # A container with sound alone is named as sound; of films the name says more than the decoder was asked.
+    content_type = named if named.startswith(f"{found.kind}/") else found.content_type
+    why = None if found.kind == row.kind else f"The model makes {row.kind}s, and this is {content_type}."
+    return Output(
+        index,
+        content_type=content_type,
+        width=found.width,
+        height=found.height,
+        duration_s=found.duration_s,
+        why=why,
+    )
+
+
+async def _inspect(ctx: Context, row: Generation, spooled: Path, poster: Path) -> media.Probe:
+    """What the file is, and its poster. Raises InvalidMedia, StorageFull, MediaUnavailable."""
+    if row.attempts >= LAST_LOOK:  # whoever looked may have died of it
+        raise InvalidMedia("It was not looked into, because storing it was interrupted several times.")
+    try:
+        return await ctx.cage.inspect(spooled, poster, place=media.OUTPUT)
+    except MediaUnavailable:
+        if row.polls < LOOKS_MISSED:
+            raise
+        raise InvalidMedia("It was not looked into, because no process for that could be started.") from None
+
+
+async def _recover(ctx: Context, row: Generation, index: int, target: Path) -> tuple[int, str] | None:
+    """The bytes an earlier attempt stored: the provider may not have them any more."""
+    if row.attempts < 2 and not row.polls:
+        return None
+    for suffix in dict.fromkeys(naming.SUFFIXES.values()):
+        name = filing.result(row.id, suffix, index)
+        if await ctx.storage.size(name):
+            return await storage.spool(target, ctx.storage.open(name))
+    return None
+
+
+async def _fetch(ctx: Context, row: Generation, url: str, target: Path) -> tuple[int, str]:
+    """The output's bytes in `target`; how many, and their SHA-256."""
+    if data_uris.is_one(url):
+        return await asyncio.to_thread(_decode, url, target)
+    fetched = await _download(ctx, row, url, target)
+    if not fetched.framed:  # it may have been cut: what comes twice is whole
+        again = await _download(ctx, row, url, target)
+        if again.sha256 != fetched.sha256:
+            raise CutShort("The output was not the same twice, and does not say where it ends.")
+    plain = None
+    if fetched.encoding in ZIPPED:  # as some stores keep files, and send them to everybody
+        plain = await asyncio.to_thread(unzip, target, ctx.settings.max_output_mb * 1_000_000)
+    return plain or (fetched.bytes, fetched.sha256)
+
+
+async def _download(ctx: Context, row: Generation, url: str, target: Path) -> Fetched:
+    provider = ctx.providers.get(row.provider)
+    if provider is None:
+        raise NotSent(f"{row.provider} is not offered here now")
+    return await ctx.http.fetch(
+        url,
+        target,
+        cap_bytes=ctx.settings.max_output_mb * 1_000_000,
+        total_s=FETCH_LIMIT_S,
+        hosts=provider.may_serve,
+        trusted=provider.is_own,
+        hops=2,
+        strict=False,
+    )
+
+
+def _decode(uri: str, target: Path) -> tuple[int, str]:
+    """The bytes of a data URI, which Replicate's synchronous mode sends for small outputs."""
+    content = data_uris.decode(uri)
+    with room.needed():
+        target.write_bytes(content)
+    return len(content), hashlib.sha256(content).hexdigest()
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

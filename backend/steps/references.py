@@ -1,0 +1,139 @@
+"""What an asset, image or video becomes for a provider: a URL it can fetch.
+
+In this order: the provider's own output while it is fresh; a signed link of ours when the world can reach
+us; an upload to the provider's file store; a data URI when the file is small.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from backend import media
+from backend.config import is_public
+from backend.context import Context
+from backend.core import filing
+from backend.core.errors import InvalidMedia, MediaUnavailable, NotSent, ProviderRefused, ProviderUnavailable
+from backend.core.generation import COMPLETED, Generation
+from backend.core.people import Asset
+from backend.db import assets, generations, operations
+from backend.db.connection import Tx
+from backend.live import links
+
+FRESH_MS = 600_000  # an output that expires sooner may be gone before the model fetches it
+LINK_LIFE_S = 7200
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A stored file that is to be shown to a provider, and where else it can be had."""
+
+    noun: str
+    id: str
+    variant: str
+    file_name: str
+    content_type: str
+    fresh_url: str | None = None
+
+
+async def resolve(ctx: Context, generation: Generation) -> tuple[list[str], str | None]:
+    """The URLs of the images to start from, and of the one to end on.
+
+    Raises ProviderUnavailable (try again), ProviderRefused with `source_failed` (it will not work).
+    """
+    source = generation.source
+    images = [await _url(ctx, generation, found) for found in await _files(ctx, generation, source)]
+    end = [await _url(ctx, generation, found) for found in await _files(ctx, generation, source.get("end_image") or {})]
+    return images, end[0] if end else None
+
+
+async def _files(ctx: Context, generation: Generation, source: dict[str, Any]) -> list[Stored]:
+    found = []
+    if id := source.get("asset_id"):
+        found.append(await _asset(ctx, await ctx.db.read(lambda tx: assets.get(tx, id)), source))
+    for name in ("image_id", "video_id"):
+        if other := source.get(name):
+            row = await ctx.db.read(lambda tx, other=other: generations.get(tx, other))  # type: ignore[misc]
+            found.append(await _generated(ctx, generation, row, source))
+    return found
+
+
+async def _asset(ctx: Context, asset: Asset | None, source: dict[str, Any]) -> Stored:
+    if asset is None:
+        raise ProviderRefused("An asset it needs was deleted.", code="source_failed")
+    if asset.kind == "video":
+        return await _frame(ctx, "assets", asset, asset.file_name, source)
+    return Stored("assets", asset.id, "data", asset.file_name, asset.content_type)
+
+
+async def _generated(ctx: Context, generation: Generation, row: Generation | None, source: dict[str, Any]) -> Stored:
+    if row is None or row.status != COMPLETED or row.file_name is None or row.content_type is None:
+        raise ProviderRefused("A generation it needs has no result.", code="source_failed", retryable=True)
+    if row.media_state == "unread" or not row.content_type.startswith(f"{row.kind}/"):
+        raise ProviderRefused(f"The result it needs could not be read as {row.kind}.", code="source_failed")
+    if row.kind == "video":
+        return await _frame(ctx, "videos", row, row.file_name, source)
+    return Stored("images", row.id, "data", row.file_name, row.content_type, _fresh_url(ctx, generation, row))
+
+
+def _fresh_url(ctx: Context, generation: Generation, row: Generation) -> str | None:
+    """Where the provider itself still has the result, if that is the provider that is asked."""
+    own = filing.output(row)
+    if own is None or row.provider != generation.provider or (row.outputs_expire_at or 0) <= ctx.now() + FRESH_MS:
+        return None
+    url = row.outputs[own.index] if own.index < len(row.outputs) else ""
+    return url if url[:4].lower() == "http" else None
+
+
+async def _frame(ctx: Context, noun: str, video: Asset | Generation, file_name: str, source: dict[str, Any]) -> Stored:
+    """One frame of a stored video, made once and kept beside it. It is made in its client's place."""
+    which: Literal["first", "last"] = "first" if source.get("frame") == "first" else "last"
+    name = filing.frame(video.id, which)
+    if await ctx.storage.size(name) is None:
+        spooled = ctx.storage.spool(name)
+        try:
+            place = media.upload(video.client_id)
+            await ctx.cage.frame(_local(ctx, file_name), spooled, which=which, place=place)
+        except MediaUnavailable as error:
+            raise ProviderUnavailable(error.message) from error
+        except InvalidMedia as error:
+            why = f"No frame can be taken from the video. {error.message}"
+            raise ProviderRefused(why, code="source_failed") from error
+        await ctx.storage.keep(spooled, name)
+        await ctx.db.write(lambda tx: _leave_without_row(tx, ctx, name))
+    return Stored(noun, video.id, which, name, "image/jpeg")
+
+
+async def _leave_without_row(tx: Tx, ctx: Context, name: str) -> None:
+    """The video may have been deleted while its frame was made, when this generation was canceled just then."""
+    await operations.throw_away(tx, await operations.without_row(tx, [name]), ctx.now())
+
+
+async def _url(ctx: Context, generation: Generation, stored: Stored) -> str:
+    if stored.fresh_url:
+        return stored.fresh_url
+    if is_public(ctx.settings.public_url):
+        return links.link(ctx, stored.noun, stored.id, stored.variant, base=ctx.settings.public_url, life_s=LINK_LIFE_S)
+    path, facts = _local(ctx, stored.file_name), ctx.catalog.providers[generation.provider]
+    small = path.stat().st_size <= facts.data_uri_limit_kb * 1024
+    if path.stat().st_size > facts.file_limit_mb * 1_000_000:
+        raise ProviderRefused("A file it needs is larger than the provider takes.", code="source_failed")
+    try:
+        return await ctx.providers[generation.provider].upload(path, stored.file_name, stored.content_type)
+    except (ProviderRefused, NotSent):
+        if not small:
+            raise
+    return await media.in_thread(_data_uri, path, stored.content_type)
+
+
+def _data_uri(path: Path, content_type: str) -> str:
+    return f"data:{content_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _local(ctx: Context, file_name: str) -> Path:
+    path = ctx.storage.path(file_name)
+    if path is None or not path.exists():
+        raise ProviderRefused("A file it needs is not in the storage.", code="source_failed")
+    return path

@@ -1,0 +1,1 @@
+"""What keeps a running service healthy: sweeping, readiness, and what follows a restore."""

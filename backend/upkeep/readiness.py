@@ -1,0 +1,79 @@
+"""How much there is to do, and whether work is taken and done: for metrics and for /readyz."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from backend.context import Context
+from backend.core.errors import Unavailable
+from backend.core.generation import IN_FLIGHT
+from backend.db import operations, webhook_deliveries, webhook_endpoints
+from backend.db.connection import Tx
+
+WORKER_SILENT_MS = 30_000
+OVERDUE_S = 120
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is unfinished by status, how late the most overdue row is, who is paused, what may have been paid.
+
+    `set_aside` is what nobody could work on; `untold` are webhook deliveries still to be made. `stuck_s` is how
+    late it is for no good reason: a row of the queue may wait while many are in flight.
+    """
+
+    unfinished: dict[str, int]
+    late_s: int
+    stuck_s: int
+    paused: frozenset[str]
+    possibly_charged: int
+    set_aside: int
+    untold: int
+    disabled_endpoints: int
+
+
+async def workload(ctx: Context) -> Workload:
+    """How much there is to do now."""
+    now = ctx.now()
+
+    async def work(tx: Tx) -> Workload:
+        counts = await operations.counts(tx)
+        queued, begun = (
+            _late_s(now, at) for at in (await operations.oldest_queued(tx), await operations.oldest_begun(tx))
+        )
+        busy = 2 * sum(counts.get(status, 0) for status in IN_FLIGHT) >= ctx.settings.max_in_flight
+        paused = frozenset(await operations.pauses(tx, now))
+        stuck_s = begun if busy else max(queued, begun)
+        charged, aside = await operations.possibly_charged(tx), await operations.set_aside(tx)
+        untold, disabled = await webhook_deliveries.count_pending(tx), await webhook_endpoints.count_disabled(tx)
+        return Workload(counts, max(queued, begun), stuck_s, paused, charged, aside, untold, disabled)
+
+    return await ctx.db.read(work)
+
+
+def _late_s(now: int, due_at: int | None) -> int:
+    return max(0, now - due_at) // 1000 if due_at is not None else 0
+
+
+async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
+    """Whether work is taken and done: each check with `ok` and, if not, `why`."""
+    now = ctx.now()
+    try:
+        beat = await ctx.db.read(operations.last_beat)
+        load = await workload(ctx)
+    except Unavailable as error:
+        return {"database": {"ok": False, "why": error.message}}
+    free = await ctx.storage.free_bytes()
+    silent = beat is None or now - beat > WORKER_SILENT_MS
+    full = free is not None and free < ctx.settings.min_free_mb * 1_000_000
+    reasons = {
+        "database": None,
+        "storage": await ctx.storage.trouble(),
+        "worker": "no worker is alive: nothing that is accepted moves on" if silent else None,
+        "queue": f"the oldest due row has waited {load.stuck_s} s"
+        if load.stuck_s > OVERDUE_S and not load.paused
+        else None,
+        "disk": f"only {(free or 0) // 1_000_000} MB are free" if full else None,
+    }
+    return {name: {"ok": why is None, "why": why} for name, why in reasons.items()}

@@ -1,0 +1,203 @@
+"""What time makes superfluous is removed, in small bites."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from backend.context import Context
+from backend.core import filing
+from backend.core.ids import floor_id, is_id
+from backend.db import (
+    assets,
+    audit,
+    clients,
+    deliveries,
+    events,
+    generations,
+    operations,
+    repeats,
+    restores,
+    webhook_deliveries,
+    webhook_endpoints,
+)
+from backend.db.connection import Tx
+
+TOLD_BITE = 25  # webhooks to clients: each has up to ten attempts, and more after crashes
+BITE = 50  # 13 ms of the writer when it is generations: webhooks are not to wait longer
+MOST_BITES = 200  # of one kind in one round, so that a stop is not kept waiting
+DAY_MS = 86_400_000
+REPEATS_MS = 3 * DAY_MS  # an Idempotency-Key is remembered for three days
+WORKERS_MS = 3_600_000
+SPOOL_S = 3600.0
+MOST_ORPHANS = 200
+SETTLE_S = 60.0
+
+
+async def tidy(ctx: Context) -> None:
+    """One round: old answers and history, dead workers, what belonged to deleted campaigns and clients, their files."""
+    await ctx.db.write(lambda tx: operations.prune_workers(tx, ctx.now() - WORKERS_MS))
+    for forget in (
+        mark_campaigns,
+        forget_answers,
+        forget_events,
+        forget_deliveries,
+        forget_told,
+        forget_audit,
+        empty_campaigns,
+        empty_clients,
+        forget_warnings,
+        forget_campaigns,
+        forget_endpoints,
+        forget_clients,
+        empty_trash,
+    ):
+        for _ in range(MOST_BITES):
+            if not await forget(ctx):
+                break
+    await ctx.storage.sweep(SPOOL_S)
+
+
+async def mark_campaigns(ctx: Context) -> int:
+    """Delete a bite of the campaigns of deleted clients; how many."""
+    return await ctx.db.write(lambda tx: clients.mark_campaigns_deleted(tx, ctx.now(), clients.BITE))
+
+
+async def forget_answers(ctx: Context) -> int:
+    """Forget a bite of the answers kept by Idempotency-Key that are old or of deleted clients; how many."""
+    now = ctx.now()
+
+    async def work(tx: Tx) -> int:
+        old = await repeats.prune(tx, now - REPEATS_MS, now, BITE)
+        return old + await repeats.forget_of_deleted(tx, BITE)
+
+    return await ctx.db.write(work)
+
+
+async def forget_events(ctx: Context) -> int:
+    """Forget a bite of the events older than HISTORY_DAYS; how many."""
+    before = _history_begins(ctx)
+    return await ctx.db.write(lambda tx: events.prune(tx, before, BITE))
+
+
+async def forget_deliveries(ctx: Context) -> int:
+    """Forget a bite of the webhooks that came longer than HISTORY_DAYS ago; how many."""
+    before = _history_begins(ctx)
+    return await ctx.db.write(lambda tx: deliveries.prune(tx, before, BITE))
+
+
+async def forget_told(ctx: Context) -> int:
+    """Forget a bite of what clients were told longer than HISTORY_DAYS ago, or nobody is to be told; how many."""
+    before = _history_begins(ctx)
+
+    async def work(tx: Tx) -> int:
+        old = await webhook_deliveries.prune(tx, before, TOLD_BITE)
+        return old + await webhook_deliveries.forget_of_deleted(tx, TOLD_BITE)
+
+    return await ctx.db.write(work)
+
+
+async def forget_audit(ctx: Context) -> int:
+    """Forget a bite of the audit log older than HISTORY_DAYS; how many."""
+    before = _history_begins(ctx)
+    return await ctx.db.write(lambda tx: audit.prune(tx, before, BITE))
+
+
+async def empty_campaigns(ctx: Context) -> int:
+    """Remove a bite of what belonged to deleted campaigns; how much there was to remove."""
+
+    async def work(tx: Tx) -> int:
+        left, ids = TOLD_BITE, await clients.deleted_with_rows(tx, BITE)
+        for id in ids:
+            left -= await webhook_deliveries.forget_of_generation(tx, id, left)
+            if left == 0:
+                break  # there may be more of them
+            if row := await generations.get(tx, id):
+                await operations.throw_away(tx, filing.of_generation(row), ctx.now())
+                await generations.delete(tx, id)
+        return len(ids)
+
+    return await ctx.db.write(work)
+
+
+async def empty_clients(ctx: Context) -> int:
+    """Remove a bite of the assets of deleted clients; how many."""
+
+    async def work(tx: Tx) -> int:
+        found = await assets.of_deleted_clients(tx, BITE)
+        for asset in found:
+            await operations.throw_away(tx, filing.of_asset(asset), ctx.now())
+            await assets.delete(tx, asset.id)
+        return len(found)
+
+    return await ctx.db.write(work)
+
+
+async def forget_warnings(ctx: Context) -> int:
+    """Forget a bite of what was told about the budgets of deleted campaigns and clients; how many."""
+    return await ctx.db.write(lambda tx: events.forget_of_deleted(tx, BITE))
+
+
+async def forget_campaigns(ctx: Context) -> int:
+    """Remove a bite of the deleted campaigns that are empty; how many."""
+    return await ctx.db.write(lambda tx: clients.forget_deleted_campaigns(tx, BITE))
+
+
+async def forget_endpoints(ctx: Context) -> int:
+    """Remove a bite of the deleted webhook endpoints whose deliveries are gone; how many."""
+    return await ctx.db.write(lambda tx: webhook_endpoints.forget_deleted(tx, BITE))
+
+
+async def forget_clients(ctx: Context) -> int:
+    """Remove a bite of the deleted clients that are empty, with their keys; how many."""
+    return await ctx.db.write(lambda tx: clients.forget_deleted(tx, BITE))
+
+
+async def empty_trash(ctx: Context) -> int:
+    """Remove files whose rows are gone: first the bytes, for good, then the note, so a crash leaves neither behind."""
+    names = await ctx.db.read(lambda tx: operations.rubbish(tx, BITE))
+    if names:
+        await ctx.storage.delete_all(names)
+        await ctx.db.write(lambda tx: operations.forget_rubbish(tx, names))
+    return len(names)
+
+
+def _history_begins(ctx: Context) -> int:
+    return ctx.now() - ctx.settings.history_days * DAY_MS
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How many stored files no row names, how many of them were removed, and how many are older than a restore."""
+
+    unknown: int
+    removed: int
+    kept: int = 0
+
+    @property
+    def trusted(self) -> bool:
+        """False when there were so many that the database may be the wrong one: then all were left."""
+        return self.unknown == self.removed + self.kept
+
+
+async def sweep_orphans(ctx: Context) -> Swept:
+    """At start: remove stored files that no row names, as a crash between file and commit leaves them.
+
+    A crash leaves a few dozen. More, or nothing but such files, means another database: nothing is removed.
+    What is older than the last restore is never removed: its row may be what the backup lacked, and it was paid.
+    """
+    names = [name async for name in ctx.storage.names() if is_id(name[:36])]
+    unknown: list[str] = []
+    for start in range(0, len(names), BITE):
+        bite = names[start : start + BITE]
+        unknown += await ctx.db.read(lambda tx, bite=bite: operations.without_row(tx, bite))  # type: ignore[misc]
+    if unknown and (len(unknown) > MOST_ORPHANS or len(unknown) == len(names)):
+        return Swept(len(unknown), 0)
+    if unknown:
+        await asyncio.sleep(SETTLE_S)  # one that was stored while we looked has its row by then
+        unknown = await ctx.db.read(lambda tx: operations.without_row(tx, unknown))
+    restored_at = await ctx.db.read(restores.last)
+    oldest = floor_id(restored_at or 0)
+    removed = [name for name in unknown if name >= oldest]
+    await ctx.storage.delete_all(removed)
+    return Swept(len(unknown), len(removed), len(unknown) - len(removed))

@@ -1,0 +1,260 @@
+"""The stored bytes: by key or by signed link, in ranges, as the type we found them to be."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from backend.context import Context
+from backend.core import filing
+from backend.core.errors import BadRange, Conflict, NotFound
+from backend.core.generation import Generation
+from backend.core.people import Caller
+from backend.live import links
+from backend.steps import browse
+from backend.web.calls.inputs import Query
+from backend.web.calls.operation import Call, operation
+from backend.web.calls.site import Site
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_ERRORS = (403, 404, 409, 410, 416)
+
+
+class Signed(Query):
+    """A signed link's expiry (seconds since 1970) and signature."""
+
+    exp: str | None = None
+    sig: str | None = None
+
+
+class WhichFile(Signed):
+    """One output of several by its place, from 0; without it the first that is stored."""
+
+    file: Annotated[int, Field(ge=0, le=9999)] | None = None
+
+
+@dataclass(frozen=True)
+class File:
+    """A stored file and what is said of it; `tag` changes when its bytes do."""
+
+    name: str
+    content_type: str
+    bytes: int
+    tag: str
+    shown_as: str
+
+
+ACTIVE = frozenset({"image/svg+xml"})
+ANYONE = Caller("link", None, admin=True)  # a genuine link names one file: who follows it does not matter
+
+
+def check_signed(request: Request) -> None:
+    """Raise Forbidden or Gone unless the link is one of ours; an id that is none is not found."""
+    site: Site = request.app.state.site
+    noun, id, *rest = request.scope["path"].removeprefix("/api/v2/").split("/")
+    exp, sig, file = (request.query_params.get(name) for name in ("exp", "sig", "file"))
+    links.check(site.ctx, noun, id, rest[-1], exp or "", sig or "", file)
+
+
+@operation(
+    "GET",
+    "/api/v2/images/{id}/data",
+    query=WhichFile,
+    answers={200: "image/*", 206: "image/*"},
+    auth="media",
+    tags=["media"],
+    errors=_ERRORS,
+)
+async def image_data(call: Call) -> Response:
+    """Give an image's bytes; `file` is one of its files by its index."""
+    return await send(call, "image", "data")
+
+
+@operation(
+    "GET",
+    "/api/v2/images/{id}/poster",
+    query=Signed,
+    answers={200: "image/jpeg"},
+    auth="media",
+    tags=["media"],
+    errors=_ERRORS,
+)
+async def image_poster(call: Call) -> Response:
+    """Give a small picture of an image."""
+    return await send(call, "image", "poster")
+
+
+@operation(
+    "GET",
+    "/api/v2/videos/{id}/data",
+    query=WhichFile,
+    answers={200: "video/*", 206: "video/*"},
+    auth="media",
+    tags=["media"],
+    errors=_ERRORS,
+)
+async def video_data(call: Call) -> Response:
+    """Give a video's bytes; `file` is one of its files by its index."""
+    return await send(call, "video", "data")
+
+
+@operation(
+    "GET",
+    "/api/v2/videos/{id}/poster",
+    query=Signed,
+    answers={200: "image/jpeg"},
+    auth="media",
+    tags=["media"],
+    errors=_ERRORS,
+)
+async def video_poster(call: Call) -> Response:
+    """Give a small picture of a video."""
+    return await send(call, "video", "poster")
+
+
+@operation(
+    "GET",
+    "/api/v2/videos/{id}/frame/{which}",
+    query=Signed,
+    answers={200: "image/jpeg"},
+    auth="media",
+    tags=["media"],
+    errors=_ERRORS,
+)
+async def video_frame(call: Call) -> Response:
+    """Give the first or last frame of a video, once it was used as a reference."""
+    return await send(call, "video", call.path["which"])
+
+
+@operation(
+    "GET",
+    "/api/v2/assets/{id}/frame/{which}",
+    query=Signed,
+    answers={200: "image/jpeg"},
+    auth="media",
+    tags=["assets"],
+    errors=_ERRORS,
+)
+async def asset_frame(call: Call) -> Response:
+    """Give the first or last frame of a video asset, once it was used as a reference."""
+    return await send(call, "asset", call.path["which"])
+
+
+@operation(
+    "GET",
+    "/api/v2/assets/{id}/data",
+    query=Signed,
+    answers={200: "*/*", 206: "*/*"},
+    auth="media",
+    tags=["assets"],
+    errors=_ERRORS,
+)
+async def asset_data(call: Call) -> Response:
+    """Give an asset's bytes."""
+    return await send(call, "asset", "data")
+
+
+async def send(call: Call, kind: str, variant: str) -> Response:
+    """The bytes of the `id` in the path, whole or in part. Raises NotFound, Conflict while there are none, BadRange."""
+    caller, id = call.caller or ANYONE, call.path["id"]
+    if kind == "asset":
+        file = await _find_asset(call.ctx, caller, id, variant)
+    else:
+        file = await _find_generation(call.ctx, caller, id, kind, variant, getattr(call.query, "file", None))
+    if await call.ctx.storage.size(file.name) is None:
+        raise NotFound("The file is missing from the storage.", code="file_missing")
+    headers = _headers(file)
+    if _unchanged(call.request, file):
+        return Response(status_code=304, headers=headers)
+    span = _span(call.request, file)
+    start, end = span or (0, file.bytes)
+    headers["content-length"] = str(end - start)
+    if span:
+        headers["content-range"] = f"bytes {start}-{end - 1}/{file.bytes}"
+    status = 206 if span else 200
+    if call.request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=file.content_type)
+    return StreamingResponse(
+        call.ctx.storage.open(file.name, start, end), status, headers, media_type=file.content_type
+    )
+
+
+async def _find_generation(ctx: Context, caller: Caller, id: str, kind: str, variant: str, index: int | None) -> File:
+    row = await browse.generation(ctx, caller, id)
+    if row.kind != kind:
+        raise NotFound(f"There is no such {kind}.", code=f"{kind}_not_found")
+    if row.status != "completed" or not row.file_name or not row.sha256 or not row.content_type:
+        raise Conflict(f"The {kind} is {row.shown_status}: it has no bytes.", code="no_bytes")
+    if variant == "data":
+        return _output(row, index)
+    name = row.poster_name if variant == "poster" else filing.frame(id, variant)
+    return await _beside(ctx, name, row.sha256, variant)
+
+
+def _output(row: Generation, index: int | None) -> File:
+    one = filing.output(row, index)
+    if one is None or not one.file_name or not one.content_type:
+        raise NotFound("There is no such file of this generation.", code="file_missing")
+    return File(one.file_name, one.content_type, one.bytes or 0, one.sha256 or "", one.file_name)
+
+
+async def _find_asset(ctx: Context, caller: Caller, id: str, variant: str) -> File:
+    row = await browse.asset(ctx, caller, id)
+    if variant != "data":
+        return await _beside(ctx, filing.frame(id, variant), row.sha256, variant)
+    shown_as = f"{id}.{row.file_name.rpartition('.')[2]}"
+    return File(row.file_name, row.content_type, row.bytes, row.sha256, shown_as)
+
+
+async def _beside(ctx: Context, name: str | None, tag: str, variant: str) -> File:
+    """A picture made from the file: a poster or a frame."""
+    size = await ctx.storage.size(name) if name and variant in links.VARIANTS else None
+    if name is None or size is None:
+        raise NotFound(f"There is no {variant}.")
+    return File(name, "image/jpeg", size, f"{tag}-{variant}", name)
+
+
+def _headers(file: File) -> dict[str, str]:
+    """Whatever the bytes are, a browser does not run them; what it need not show, it does not."""
+    is_media = file.content_type.partition("/")[0] in ("image", "video", "audio") and file.content_type not in ACTIVE
+    return {
+        "accept-ranges": "bytes",
+        "etag": f'"{file.tag}"',
+        "cache-control": "private, max-age=31536000, immutable",
+        "content-disposition": f'{"inline" if is_media else "attachment"}; filename="{file.shown_as}"',
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "default-src 'none'; sandbox",
+        "cross-origin-resource-policy": "cross-origin",
+        "referrer-policy": "no-referrer",
+    }
+
+
+def _unchanged(request: Request, file: File) -> bool:
+    wanted = request.headers.get("if-none-match")
+    tags = {tag.strip().removeprefix("W/") for tag in wanted.split(",")} if wanted else set()
+    return "*" in tags or f'"{file.tag}"' in tags
+
+
+def _span(request: Request, file: File) -> tuple[int, int] | None:
+    """The one range that is asked for, end excluded; None for everything. Raises BadRange.
+
+    Several ranges, or an If-Range that is not this file, get the whole file, as RFC 9110 allows.
+    """
+    asked = request.headers.get("range", "")
+    condition = request.headers.get("if-range")
+    found = _RANGE.fullmatch(asked.strip().lower().replace(" ", ""))
+    if not found or found.groups() == ("", "") or condition not in (None, f'"{file.tag}"'):
+        return None
+    first, last = found.groups()
+    start = int(first) if first else max(file.bytes - int(last), 0)
+    end = min(int(last) + 1, file.bytes) if first and last else file.bytes
+    if first and last and int(last) < int(first):
+        return None
+    if start >= file.bytes or (not first and int(last) == 0):
+        raise BadRange(headers={"content-range": f"bytes */{file.bytes}"})
+    return start, end

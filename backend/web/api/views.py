@@ -1,0 +1,242 @@
+"""Rows as the JSON that clients see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pydantic
+
+from backend.context import Context
+from backend.core.people import ApiKey, Asset, Campaign, Client
+from backend.live import links
+from backend.live.shown import Shown, dollars, time
+
+
+class View(pydantic.BaseModel):
+    """The documented shape of an answer."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class CostView(View):
+    """US dollars: what it should cost, and what it did."""
+
+    estimated: float | None
+    actual: float | None
+
+
+class FailureView(View):
+    """Why a generation failed. `retryable`: the same request could succeed later."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class MediaView(View):
+    """What we could make of a file: `unread` is stored and could not be looked into, `missing` is not stored."""
+
+    state: Literal["read", "unread", "missing"]
+    why: str | None
+
+
+class FileView(View):
+    """One output of a generation; `index` is its place in the provider's answer. A missing one has no `url`."""
+
+    index: int
+    url: str | None
+    content_type: str | None
+    bytes: int | None
+    sha256: str | None
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    media: MediaView
+
+
+class GenerationView(View):
+    """One generation: the request, where it stands, and its result."""
+
+    id: str
+    kind: Literal["image", "video"]
+    status: Literal["pending", "processing", "completed", "failed", "canceled"]
+    stage: str
+    progress: float | None
+    client_id: str
+    campaign_id: str
+    batch_id: str | None
+    retry_of: str | None
+    provider: str
+    model: str
+    prompt: str | None
+    source: dict[str, Any]
+    params: dict[str, Any]
+    url: str | None
+    poster_url: str | None
+    content_type: str | None
+    bytes: int | None
+    sha256: str | None
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    media: MediaView
+    files: list[FileView]
+    cost_usd: CostView
+    error: FailureView | None
+    metadata: dict[str, str]
+    possibly_charged: bool
+    created_at: str
+    submitted_at: str | None
+    completed_at: str | None
+
+
+class GenerationList(View):
+    """One page, newest first."""
+
+    items: list[GenerationView]
+    next_cursor: str | None
+
+
+class Generations(View):
+    """The copies of one request."""
+
+    items: list[GenerationView]
+
+
+class ClientView(View):
+    """A client. Dollars: its budget, what was spent of it, and what is reserved for what is unfinished."""
+
+    id: str
+    name: str
+    budget_usd: float | None
+    spent_usd: float
+    reserved_usd: float
+    created_at: str
+
+
+class ClientList(View):
+    """One page, newest first."""
+
+    items: list[ClientView]
+    next_cursor: str | None
+
+
+class CampaignView(View):
+    """A campaign of a client. Dollars: its budget, what was spent of it, what is reserved for what is unfinished."""
+
+    id: str
+    client_id: str
+    name: str
+    budget_usd: float | None
+    spent_usd: float
+    reserved_usd: float
+    created_at: str
+
+
+class CampaignList(View):
+    """One page, newest first."""
+
+    items: list[CampaignView]
+    next_cursor: str | None
+
+
+class AssetView(View):
+    """A file a client brought; `url` needs no key for a year."""
+
+    id: str
+    client_id: str
+    kind: Literal["image", "video", "audio"]
+    name: str | None
+    url: str
+    content_type: str
+    bytes: int
+    sha256: str
+    width: int | None
+    height: int | None
+    duration_s: float | None
+    created_at: str
+
+
+class AssetList(View):
+    """One page, newest first."""
+
+    items: list[AssetView]
+    next_cursor: str | None
+
+
+class KeyView(View):
+    """A key without its text."""
+
+    id: str
+    client_id: str | None
+    name: str
+    prefix: str
+    admin: bool
+    image_rate_limit: str | None
+    video_rate_limit: str | None
+    campaign_id: str | None
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class NewKeyView(KeyView):
+    """A key that was just made: `key` is shown this once, and null when the request is repeated."""
+
+    key: str | None
+
+
+class KeyList(View):
+    """One page, newest first."""
+
+    items: list[KeyView]
+    next_cursor: str | None
+
+
+def client(row: Client) -> Shown:
+    """One client."""
+    return {"id": row.id, "name": row.name, **_money(row), "created_at": time(row.created_at)}
+
+
+def campaign(row: Campaign) -> Shown:
+    """One campaign."""
+    named = {"id": row.id, "client_id": row.client_id, "name": row.name}
+    return {**named, **_money(row), "created_at": time(row.created_at)}
+
+
+def _money(row: Client | Campaign) -> Shown:
+    return {
+        "budget_usd": dollars(row.budget_micros),
+        "spent_usd": dollars(row.spent_micros),
+        "reserved_usd": dollars(row.reserved_micros),
+    }
+
+
+def asset(ctx: Context, row: Asset) -> Shown:
+    """One asset."""
+    same = ("id", "client_id", "kind", "name", "content_type", "bytes", "sha256", "width", "height", "duration_s")
+    shown = {name: getattr(row, name) for name in same}
+    return shown | {"url": links.link(ctx, "assets", row.id), "created_at": time(row.created_at)}
+
+
+def key(row: ApiKey) -> Shown:
+    """One key, without its text."""
+    return {
+        "id": row.id,
+        "client_id": row.client_id,
+        "name": row.name,
+        "prefix": f"sk_{row.prefix}",
+        "admin": row.admin,
+        "image_rate_limit": row.image_limit,
+        "video_rate_limit": row.video_limit,
+        "campaign_id": row.campaign_id,
+        "created_at": time(row.created_at),
+        "expires_at": time(row.expires_at),
+        "revoked_at": time(row.revoked_at),
+    }
+
+
+def page(items: Sequence[Shown], next_cursor: str | None) -> Shown:
+    """A list."""
+    return {"items": list(items), "next_cursor": next_cursor}

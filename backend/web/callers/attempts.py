@@ -1,0 +1,47 @@
+"""Failed attempts to show a valid key, counted by address: they decide how the next bad key is refused."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from backend.core.errors import TooManyRequests
+
+LIMIT = 20
+WINDOW_S = 60.0
+_MAX_ADDRESSES = 10_000
+
+
+class Attempts:
+    """A moving window of attempts by address; a good key takes its attempt back."""
+
+    def __init__(self, limit: int = LIMIT, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def begin(self, address: str) -> float:
+        """Count an attempt before it is checked, so that a burst cannot slip through together.
+
+        Returns what `forgive` takes. Raises TooManyRequests when the address had its share.
+        """
+        now = self._clock()
+        times = self._times.setdefault(address, deque())
+        self._times.move_to_end(address)
+        while times and times[0] <= now - WINDOW_S:
+            times.popleft()
+        if len(times) >= self._limit:
+            wait_s = math.ceil(times[0] + WINDOW_S - now)
+            raise TooManyRequests("Too many failed attempts from this address.", retry_after=max(1, wait_s))
+        times.append(now)
+        if len(self._times) > _MAX_ADDRESSES:
+            self._times.popitem(last=False)
+        return now
+
+    def forgive(self, address: str, began: float) -> None:
+        """The attempt showed a good key: it does not count."""
+        times = self._times.get(address)
+        if times and began in times:
+            times.remove(began)

@@ -1,0 +1,1 @@
+"""One call of a client: its operation, its body, its answer, and how each is documented."""

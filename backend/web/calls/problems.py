@@ -1,0 +1,172 @@
+"""One shape for every error: application/problem+json (RFC 9457) with a code and the request's id.
+
+Routes that stand in for somebody else's have that one's shape: their dialect.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import pydantic
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from backend.core.errors import (
+    Conflict,
+    InvalidInput,
+    InvalidJson,
+    NotAllowed,
+    NotFound,
+    OutOfSpace,
+    Problem,
+    StorageFull,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMedia,
+    WrongStatus,
+)
+from backend.logs import redact
+from backend.web.calls.schemas import ProblemView
+
+MEDIA_TYPE = "application/problem+json"
+CHALLENGE = 'Bearer realm="reelhook"'
+
+_BY_STATUS: Mapping[int, type[Problem]] = {
+    kind.status: kind
+    for kind in (InvalidJson, Unauthorized, NotFound, NotAllowed, TooLarge, UnsupportedMedia, TooManyRequests)
+}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the routes below a path tell their problems: the documented answer, and what it is made by.
+
+    `status` turns our HTTP status into theirs; `tell` gives the JSON and headers of its own.
+    """
+
+    name: str
+    view: type[pydantic.BaseModel]
+    media_type: str
+    status: Callable[[int], int]
+    tell: Callable[[Problem, str | None], tuple[dict[str, Any], dict[str, str]]]
+
+
+DIALECTS: dict[str, Dialect] = {}  # by the beginning of the path; everything else is told as problem+json
+
+
+def dialect(path: str) -> Dialect:
+    """How a problem is told at this path, whether or not there is a route."""
+    return next((spoken for start, spoken in DIALECTS.items() if path.startswith(start)), OURS)
+
+
+def render(problem: Problem, scope: Scope) -> Response:
+    """The answer for a problem, with Retry-After and WWW-Authenticate where they belong."""
+    spoken = dialect(scope["path"])
+    content, own = spoken.tell(problem, scope.get("state", {}).get("request_id"))
+    headers = problem.headers | own
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    if problem.status == 401:
+        headers.setdefault("WWW-Authenticate", CHALLENGE)
+    if problem.status in (408, 413):
+        headers["Connection"] = "close"  # the rest of the body is not worth waiting for
+    return Response(json.dumps(content), spoken.status(problem.status), headers, media_type=spoken.media_type)
+
+
+def _tell(problem: Problem, request_id: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+    content: dict[str, Any] = {
+        "type": "about:blank",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": redact(problem.message),
+        "code": problem.code,
+        "request_id": request_id,
+    }
+    if problem.errors is not None:
+        content["errors"] = problem.errors
+    return content, {}
+
+
+OURS = Dialect("Problem", ProblemView, MEDIA_TYPE, lambda status: status, _tell)
+
+
+def unexpected(error: Exception) -> Problem:
+    """What a client is told of an error nobody foresaw: that it happened, and nothing else."""
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):  # Python has no type of its own for it
+        return Unavailable("The system gives the service no more threads now.", retry_after=5)
+    return Problem("Something went wrong on our side; the request id finds it in the logs.", code="internal_error")
+
+
+def from_validation(error: pydantic.ValidationError, *, where: str = "") -> InvalidInput:
+    """A model's complaints as fields and messages; what was sent is never repeated."""
+    errors = [
+        {"field": _field(where, item["loc"]), "message": item["msg"].removeprefix("Value error, ")[:300]}
+        for item in error.errors(include_url=False, include_context=False, include_input=False)[:50]
+    ]
+    return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors[:3]), errors=errors)
+
+
+def _field(where: str, location: tuple[int | str, ...]) -> str:
+    """A dotted path; an unknown field's own name is part of it, so it is cut and redacted."""
+    path = ".".join(str(part) for part in location)
+    return redact((path or where or "body")[:400])[:200]
+
+
+def from_http(error: HTTPException) -> Problem:
+    """Starlette's own refusals (no such route, method, too large, bad form) as ours."""
+    headers = dict(error.headers or {})
+    known = _BY_STATUS.get(error.status_code)
+    if known is not None:
+        # The text is ours for these, but a form parser's complaint says what was wrong with the form.
+        message = str(error.detail) if known is InvalidJson else None
+        code = "invalid_request" if known is InvalidJson else None
+        return known(message, code=code, headers=_sorted_allow(headers))
+    problem = Problem(str(error.detail), code="http_error", headers=headers)
+    problem.status = error.status_code
+    problem.title = _phrase(error.status_code)
+    return problem
+
+
+def _sorted_allow(headers: dict[str, str]) -> dict[str, str]:
+    """Starlette writes the methods in the order of a set."""
+    return {name: ", ".join(sorted(value.split(", "))) if name == "Allow" else value for name, value in headers.items()}
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """The problem a client is told for an exception, or None for one that nobody foresaw."""
+    match error:
+        case Problem():
+            return error
+        case HTTPException():
+            return from_http(error)
+        case pydantic.ValidationError():
+            return from_validation(error)
+        case WrongStatus():
+            return Conflict(error.message, code="wrong_status")
+        case StorageFull():
+            return OutOfSpace(retry_after=60)
+        case ClientDisconnect():
+            return InvalidJson("The body ended before it was complete, or is no HTTP.", code="disconnected")
+    return None
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """The exception handler for everything `HANDLERS` lists."""
+    return render(problem_of(error) or unexpected(error), request.scope)
+
+
+HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = dict.fromkeys(
+    (Problem, HTTPException, pydantic.ValidationError, WrongStatus, StorageFull, ClientDisconnect), answer
+)

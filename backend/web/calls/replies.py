@@ -1,0 +1,60 @@
+"""Answers as HTTP responses, and requests as what an Idempotency-Key names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.responses import Response
+
+from backend.core.people import Caller
+from backend.db.connection import Tx
+from backend.manage import idempotency
+from backend.manage.idempotency import Answer, Idempotency
+from backend.web.calls.operation import Call
+
+
+def json_reply(body: Any, status: int = 200) -> Response:
+    """JSON, compact and in UTF-8."""
+    return Response(json_text(body), status, media_type="application/json")
+
+
+def json_text(body: Any) -> bytes:
+    """What is sent of an answer."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def reply(answer: Answer) -> Response:
+    """What a step answered, or answered before."""
+    response = Response(status_code=204) if answer.status == 204 else json_reply(answer.body, answer.status)
+    if answer.location:
+        response.headers["location"] = answer.location
+    if answer.replayed:
+        response.headers["idempotent-replayed"] = "true"
+    return response
+
+
+async def once(call: Call, work: Callable[[Tx], Awaitable[Answer]]) -> Response:
+    """Do the work of a POST in one transaction, once for its Idempotency-Key."""
+    return reply(await answer_once(call, work))
+
+
+async def answer_once(call: Call, work: Callable[[Tx], Awaitable[Answer]]) -> Answer:
+    """The same, for a route that has something to add to the answer."""
+    return await idempotency.once(call.ctx, name_of(call), work)
+
+
+def name_of(call: Call, content: str = "") -> Idempotency | None:
+    """What the request's Idempotency-Key stands for: this caller, this route, this body."""
+    if call.idempotency_key is None:
+        return None
+    body = json.dumps(json.loads(call.raw), sort_keys=True) if call.raw else content
+    text = f"{call.request.method}\n{call.request.scope['path']}\n{call.request.url.query}\n{body}"
+    return Idempotency(scope_of(call.who), call.idempotency_key, hashlib.sha256(text.encode()).hexdigest())
+
+
+def scope_of(who: Caller) -> str:
+    """Within which an Idempotency-Key is known: a client's keys share theirs, an admin key has its own."""
+    return f"key:{who.key_id}" if who.admin else f"client:{who.client_id}"

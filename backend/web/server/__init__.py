@@ -1,0 +1,1 @@
+"""The server around the routes: the protocol, the middleware, the pages of whoever runs it."""

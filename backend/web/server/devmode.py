@@ -1,0 +1,75 @@
+"""Dev mode asks for no key, so it may be reached from this machine only, and not through a browser's
+other pages. A proxy or tunnel in front makes every peer loopback: it is known by what it adds."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from backend.config import is_loopback
+from backend.core.errors import Forbidden
+from backend.http import origins
+from backend.web.calls import problems
+
+_FORWARDING = (
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+    "true-client-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "ngrok-agent-ips",
+)
+_FORWARDING_STARTS = ("x-forwarded", "cf-", "cdn-loop", "x-envoy-", "x-amzn-trace")
+
+
+class DevGuard:
+    """Refuses whatever did not come from this machine directly, as long as no key is asked for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        dev = scope["type"] == "http" and scope["app"].state.site.dev_caller is not None
+        why = _objection(scope) if dev else None
+        if why is not None:
+            problem = Forbidden(f"Dev mode answers this machine only: {why}", code="dev_mode_local_only")
+        elif dev and _is_foreign_change(scope):
+            problem = Forbidden("A page of another address asks.", code="foreign_origin")
+        else:
+            await self.app(scope, receive, send)
+            return
+        await problems.render(problem, scope)(scope, receive, send)
+
+
+def _objection(scope: Scope) -> str | None:
+    headers = Headers(scope=scope)
+    for name in headers:
+        if name in _FORWARDING or name.startswith(_FORWARDING_STARTS):
+            return f"the request came through a proxy ({name[:40]})."
+    client = scope.get("client")
+    if client is not None and not is_loopback(client[0]):
+        return "the request came from another machine."
+    if not origins.names_this_machine(headers.get("host")):
+        return "the Host is not this machine."
+    if not all(origins.is_local(page) for page in headers.getlist("origin")):
+        return "the page that asks is not on this machine."
+    if "cross-site" in headers.getlist("sec-fetch-site"):
+        return "another site asks."
+    return None
+
+
+def _is_foreign_change(scope: Scope) -> bool:
+    """Whether a page of another port of this machine would change something: only our own pages may.
+
+    Any page can send a form or plain text to any port without asking first, so the type of a body proves nothing.
+    """
+    headers = Headers(scope=scope)
+    pages, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
+    is_change = scope["method"] not in origins.SAFE_METHODS
+    return is_change and not origins.is_own_request(pages, sites, headers.get("host"))

@@ -1,0 +1,154 @@
+"""The service's web face: the site of a context, and the server it runs in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
+from typing import cast
+
+import uvicorn
+from starlette.applications import Starlette
+
+from backend.context import Context
+from backend.core.people import Caller
+from backend.db import keys
+from backend.upkeep import readiness
+from backend.web.api import (  # noqa: F401  most register their operations  # noqa: F401
+    assets,
+    audit,
+    clients,
+    events,
+    generate,
+    generations,
+    media,
+    provider_webhooks,
+    usage,
+    webhook_deliveries,
+    webhook_endpoints,
+)
+from backend.web.api import keys as _  # noqa: F401
+from backend.web.callers import limits
+from backend.web.callers.keyring import Keyring
+from backend.web.calls.site import Site
+from backend.web.calls.streams import Places
+from backend.web.mcp import route  # noqa: F401  most register their operations
+from backend.web.openai import errors, images, models, videos  # noqa: F401  each registers what is its
+from backend.web.server import stack
+from backend.web.server.protocol import BoundedProtocol
+
+GRACE_S = 15
+WEBHOOK_RATE_LIMIT = "100/minute"  # tests and replays of one key: each calls an address that anybody may have written
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+MOST_CONNECTIONS = 4000
+MOST_FILES = 65_536  # more than is ever needed; some systems make a process with millions slow
+OWN_FILES = 400  # what the service opens besides: the database, files, connections to providers
+
+
+def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
+    """The application over this context; with `dev_caller` nobody is asked for a key."""
+    settings, most = ctx.settings, _most_connections() * 3 // 4
+    site = Site(
+        ctx=ctx,
+        keyring=Keyring(
+            lambda prefix: ctx.db.read(lambda tx: keys.by_prefix(tx, prefix)),
+            ctx.now,
+            learn=lambda id, fingerprint: ctx.db.write(lambda tx: keys.set_fingerprint(tx, id, fingerprint)),
+        ),
+        limits=limits.build(
+            {
+                "image": settings.image_rate_limit,
+                "video": settings.video_rate_limit,
+                "webhook": WEBHOOK_RATE_LIMIT,
+                "write": settings.write_rate_limit,
+            },
+            settings.redis_url,
+        ),
+        trusted_proxies=settings.proxy_networks,
+        dev_caller=dev_caller,
+        check_signed=media.check_signed,
+        readiness=lambda: readiness.readiness(ctx),
+        workload=lambda: readiness.workload(ctx),
+        places=Places(most, most * 2 // 3),
+    )
+    return stack.build(site)
+
+
+class Server(uvicorn.Server):
+    """uvicorn that leaves the process alive after its stop: what the worker has in hand is still to be finished.
+
+    `told` is called as soon as a signal comes, so that others stop meanwhile.
+    """
+
+    def __init__(self, config: uvicorn.Config, told: Callable[[], None] | None = None) -> None:
+        super().__init__(config)
+        self._told = told
+
+    def stop(self) -> None:
+        """Take nothing new, answer what is being answered, and end."""
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._told:
+            self._told()
+        super().handle_exit(sig, frame)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at the first signal, at once at the second; uvicorn's own raises the signal anew afterwards."""
+        loop = asyncio.get_running_loop()
+        for one in STOP_SIGNALS:
+            loop.add_signal_handler(one, self.handle_exit, one, None)
+        try:
+            yield
+        finally:
+            for one in STOP_SIGNALS:
+                loop.remove_signal_handler(one)
+                loop.add_signal_handler(one, _ignore)
+
+
+def _ignore() -> None:
+    """The stop is under way."""
+
+
+def config(app: Starlette) -> uvicorn.Config:
+    """How uvicorn runs it: nothing a proxy says is believed, a stop does not wait for ever."""
+    return uvicorn.Config(
+        app,
+        http=cast(type[BoundedProtocol], partial(BoundedProtocol, stopping=app.state.site.stop)),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=GRACE_S,
+        limit_concurrency=_most_connections(),
+    )
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it may: a connection is one, and shells give out few by default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _most_connections() -> int:
+    """Fewer than the files this process may open: without one left, nobody could even be refused."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, max(files - OWN_FILES, files // 2))
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` at the first SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    for one in STOP_SIGNALS:
+        loop.add_signal_handler(one, stop)
