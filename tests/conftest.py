@@ -9,7 +9,8 @@ import pytest
 from emulating import Provider, emulating
 from workshop import Workshop, working
 
-from backend.web import streams
+from backend.core import ids
+from backend.web.calls import streams
 from backend.web.openai import waiting
 
 
@@ -19,6 +20,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ids_of_now() -> None:
+    """A story that puts its clock forward leaves its process with ids of that time: the next module begins anew."""
+    ids._last = 0
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,18 @@ def is_there(pid: int) -> bool:
 
 
 def resident_mb(*pids: int) -> float:
+    """What these processes hold. One that was forked and runs no program of its own yet shows its parent's memory."""
     total = 0.0
     for pid in pids:
         with suppress(OSError):
-            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_MB
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            if parent not in pids or _program(pid) != _program(parent):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_MB
     return total
+
+
+def _program(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def tree_mb(pid: int) -> float:

@@ -15,23 +15,15 @@ from starlette.types import Scope
 from test_cli import reelhook
 from webserving import ask, until
 
-from backend.web import proxies
-from backend.web.proxies import AGAIN_S, MOST_PEERS, Lookout
+from backend.web.calls.proxies import AGAIN_S, MOST_PEERS, Lookout
 
 pytestmark = pytest.mark.hazard(58)
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A logger that was not used yet: one that was stays bound to what was configured then, and cannot be captured."""
-    monkeypatch.setattr(proxies, "log", structlog.get_logger())
 
 
 def came(peer: str, *headers: str) -> Scope:
     return {"type": "http", "client": (peer, 1), "headers": [(name.encode(), b"9.9.9.9") for name in headers]}
 
 
-@pytest.mark.usefixtures("log")
 def test_each_peer_is_named_once_in_five_minutes() -> None:
     now = 0.0
     lookout = Lookout((ip_network("10.0.0.0/8"),), clock=lambda: now)
@@ -49,7 +41,6 @@ def test_each_peer_is_named_once_in_five_minutes() -> None:
         assert len(lines) == 2
 
 
-@pytest.mark.usefixtures("log")
 def test_who_plays_many_proxies_fills_no_log() -> None:
     lookout = Lookout((), clock=lambda: 0.0)
     with structlog.testing.capture_logs() as lines:

@@ -91,7 +91,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     """
     target = _Target(stream)
     structlog.configure(
-        processors=[*_SHARED, structlog.processors.format_exc_info, _write_line],
+        processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, target)),
         cache_logger_on_first_use=stream is None,
@@ -137,3 +137,5 @@ _SHARED: list[Any] = [
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
 ]
+# One list for the life of the process: a logger keeps the list that it first used, so a second one would part them.
+_PROCESSORS: list[Any] = [*_SHARED, structlog.processors.format_exc_info, _write_line]
