@@ -120,7 +120,7 @@ def test_settings_of_other_programs_do_not_switch_limits_off(monkeypatch: pytest
     monkeypatch.setenv("RATELIMIT_ENABLED", "false")
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("RATELIMIT_ENABLED=false\nRATELIMIT_HEADERS_ENABLED=true\n")
-    assert limits.build({"image": "1/minute"}).limiter.enabled
+    assert limits.build({"image": "1/minute"}).memory.enabled
 
 
 @pytest.fixture

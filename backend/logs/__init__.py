@@ -21,13 +21,15 @@ MOST_CHARACTERS = 20_000  # of one field
 _EDGE = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
 # What a hint shows in place of a key: a beginning, three dots, and the end of the word.
 _NO_HINT = r"(?!(?:sk_|r8_|whsec_|whsk_)?\.{3}(?:$|[\s\"'\\,)}\]&`]))"
-_SECRETS = (
-    (re.compile(_EDGE + r"(sk_|r8_|whsec_|whsk_)[A-Za-z0-9_+/=-]{6,}"), r"\1***"),
-    (re.compile(_EDGE + r"key_[A-Za-z0-9]{20,}"), "key_***"),
-    (re.compile(_EDGE + r"AIza[A-Za-z0-9_-]{10,}"), "AIza***"),
-    (re.compile("(?i)" + _EDGE + r"(data:[\w.+-]+/[\w.+;=-]+,)[A-Za-z0-9+/=%_-]{16,}"), r"\1***"),
+# A pattern is tried where one of its words stands, in small letters: looking for plain words takes a tenth of the time.
+_SECRETS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
+    (("sk_", "r8_", "whs"), re.compile(_EDGE + r"(sk_|r8_|whsec_|whsk_)[A-Za-z0-9_+/=-]{6,}"), r"\1***"),
+    (("key_",), re.compile(_EDGE + r"key_[A-Za-z0-9]{20,}"), "key_***"),
+    (("aiza",), re.compile(_EDGE + r"AIza[A-Za-z0-9_-]{10,}"), "AIza***"),
+    (("data:",), re.compile("(?i)" + _EDGE + r"(data:[\w.+-]+/[\w.+;=-]+,)[A-Za-z0-9+/=%_-]{16,}"), r"\1***"),
     # A name that promises a secret and its value: in a query, a header, JSON or a repr.
     (
+        ("token", "sig", "key", "nonce", "secret", "password"),
         re.compile(
             rf"(?i){_EDGE}((?:x-)?(?:access_?|api_?|api-)?(?:token|sig|signature|key|nonce|secret|password))"
             r"(=|%3D|\\?[\"']\s*[:,]\s*b?\\?[\"'])" + _NO_HINT + r"[^&\s\"'\\,;)}\]]+"
@@ -35,6 +37,7 @@ _SECRETS = (
         r"\1\2***",
     ),
     (
+        ("authorization",),
         re.compile(
             "(?i)"
             + _EDGE
@@ -44,26 +47,25 @@ _SECRETS = (
         ),
         r"\1\2 ***",
     ),
-    (re.compile("(?i)" + _EDGE + r"((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), r"\1***"),
-    (re.compile("(?i)" + _EDGE + r"(x-[a-z-]{0,40}(?:key|token|secret):\s*+)" + _NO_HINT + r"[^\s\"'\\,}]+"), r"\1***"),
-    (re.compile(r"(://[^\s/:@\"']*:)[^\s/@\"']+@"), r"\1***@"),
-    (re.compile(r"(://)[^\s/:@\"'?#]+@"), r"\1***@"),
-    (re.compile(r"(/webhooks/[^/\s\"']+/[^/\s\"']+/)[^/?\s\"'\\]+"), r"\1***"),
+    (("bearer", "basic"), re.compile("(?i)" + _EDGE + r"((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), r"\1***"),
+    (
+        ("x-",),
+        re.compile("(?i)" + _EDGE + r"(x-[a-z-]{0,40}(?:key|token|secret):\s*+)" + _NO_HINT + r"[^\s\"'\\,}]+"),
+        r"\1***",
+    ),
+    (("://",), re.compile(r"(://[^\s/:@\"']*:)[^\s/@\"']+@"), r"\1***@"),
+    (("://",), re.compile(r"(://)[^\s/:@\"'?#]+@"), r"\1***@"),
+    (("/webhooks/",), re.compile(r"(/webhooks/[^/\s\"']+/[^/\s\"']+/)[^/?\s\"'\\]+"), r"\1***"),
 )
-
-
-# Every pattern above needs one of these; the `key_id` of our own lines is none. Most lines have none.
-_HINT = re.compile(
-    r"(?i)sk_|r8_|whs|data:|key(?!_id\")|AIza|token|sig|nonce|secret|password|authorization|bearer|basic|://|/webhooks/"
-)
+_OUR_KEY_ID = 'key_id"'  # stands in every line of a request, and is no secret
 
 
 def redact(text: str) -> str:
     """The text without API keys, tokens, signatures, nonces, passwords and Authorization values."""
-    if not _HINT.search(text):
-        return text
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
+    small = text.casefold().replace(_OUR_KEY_ID, "")
+    for words, pattern, replacement in _SECRETS:
+        if any(word in small for word in words):
+            text = pattern.sub(replacement, text)
     return text
 
 

@@ -121,12 +121,10 @@ def _most_tries(ctx: Context, row: Generation, failure: Failure) -> int:
 async def _finish(ctx: Context, row: Generation, worker: str, kept: list[Kept], lost: list[Lost]) -> None:
     missing = [Output(one.index, state="missing", why=one.failure.message) for one in lost]
     made = len(kept) + sum(one.made for one in lost)
-    poster_name = kept[0].poster_name
-    poster_bytes = await ctx.storage.size(poster_name) if poster_name else 0
     fields: dict[str, Any] = {
         **filing.columns([*(one.output for one in kept), *missing]),
-        "file_bytes": sum(one.output.bytes or 0 for one in kept) + (poster_bytes or 0),
-        "poster_name": poster_name,
+        "file_bytes": sum(one.output.bytes or 0 for one in kept) + kept[0].poster_bytes,
+        "poster_name": kept[0].poster_name,
         "cost_actual_micros": _cost_micros(ctx, row, made),
         "progress": 1.0,
     }

@@ -26,10 +26,11 @@ LOOKS_MISSED = 3  # the provider will not have the file for ever
 
 @dataclass(frozen=True)
 class Kept:
-    """An output that is stored, and the name of its poster if it has one."""
+    """An output that is stored, and its poster if it has one: its name and how many bytes."""
 
     output: Output
-    poster_name: str | None
+    poster_name: str | None = None
+    poster_bytes: int = 0
 
 
 async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> Kept:
@@ -42,18 +43,19 @@ async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool)
     spooled, poster = ctx.storage.spool(f"{row.id}-{index}"), ctx.storage.spool(filing.poster(row.id))
     try:
         length, sha256 = await _recover(ctx, row, index, spooled) or await _fetch(ctx, row, row.outputs[index], spooled)
-        seen = await _look(ctx, row, index, spooled, poster)
+        seen, poster_bytes = await _look(ctx, row, index, spooled, poster if with_poster else None)
         name = filing.result(row.id, naming.suffix(seen.content_type or naming.UNKNOWN), index)
         files, poster_name = [(spooled, name)], None
-        if with_poster and seen.width:
+        if poster_bytes:
             poster_name = filing.poster(row.id)
             files.append((poster, poster_name))
         await ctx.storage.keep_all(files)
-        if with_poster and not poster_name and row.attempts > 1:
-            await ctx.storage.delete(filing.poster(row.id))  # of a try that broke off
-    finally:
+    except BaseException:
         await asyncio.to_thread(_remove, spooled, poster)  # a crash leaves them to the sweep
-    return Kept(replace(seen, file_name=name, bytes=length, sha256=sha256), poster_name)
+        raise
+    if with_poster and not poster_name and row.attempts > 1:
+        await ctx.storage.delete(filing.poster(row.id))  # of a try that broke off
+    return Kept(replace(seen, file_name=name, bytes=length, sha256=sha256), poster_name, poster_bytes)
 
 
 def noted(kept: list[Kept]) -> dict[str, Any]:
@@ -70,35 +72,44 @@ async def _known(ctx: Context, row: Generation, index: int, with_poster: bool) -
     poster_name = row.poster_name if with_poster else None
     if one is None or (with_poster and one.width and not poster_name):
         return None
-    is_there = await ctx.storage.size(one.file_name or "") == one.bytes
-    return Kept(one, poster_name) if is_there else None
+    if await ctx.storage.size(one.file_name or "") != one.bytes:
+        return None
+    return Kept(one, poster_name, (await ctx.storage.size(poster_name) or 0) if poster_name else 0)
 
 
-async def _look(ctx: Context, row: Generation, index: int, spooled: Path, poster: Path) -> Output:
-    """What the file is. That we cannot read it, or that it is of another kind, is said and no reason to lose it."""
-    named = await asyncio.to_thread(naming.recognise, spooled)
+async def _look(ctx: Context, row: Generation, index: int, spooled: Path, poster: Path | None) -> tuple[Output, int]:
+    """What the file is, and the bytes of the poster that was written, 0 without one.
+
+    That we cannot read it, or that it is of another kind, is said and no reason to lose it.
+    """
+    found, why = None, ""
     try:
         found = await _inspect(ctx, row, spooled, poster)
     except InvalidMedia as error:
-        return Output(index, content_type=named, state="unread", why=error.message)
+        why = error.message
+    named, poster_bytes = await asyncio.to_thread(_measure, spooled, poster)
+    if found is None:
+        return Output(index, content_type=named, state="unread", why=why), 0
     # A container with sound alone is named as sound; of films the name says more than the decoder was asked.
     content_type = named if named.startswith(f"{found.kind}/") else found.content_type
-    why = None if found.kind == row.kind else f"The model makes {row.kind}s, and this is {content_type}."
-    return Output(
+    seen = Output(
         index,
         content_type=content_type,
         width=found.width,
         height=found.height,
         duration_s=found.duration_s,
-        why=why,
+        why=None if found.kind == row.kind else f"The model makes {row.kind}s, and this is {content_type}.",
     )
+    return seen, poster_bytes if found.width else 0
 
 
-async def _inspect(ctx: Context, row: Generation, spooled: Path, poster: Path) -> media.Probe:
-    """What the file is, and its poster. Raises InvalidMedia, StorageFull, MediaUnavailable."""
+async def _inspect(ctx: Context, row: Generation, spooled: Path, poster: Path | None) -> media.Probe:
+    """What the file is; its poster is written. Raises InvalidMedia, StorageFull, MediaUnavailable."""
     if row.attempts >= LAST_LOOK:  # whoever looked may have died of it
         raise InvalidMedia("It was not looked into, because storing it was interrupted several times.")
     try:
+        if poster is None:
+            return await ctx.cage.probe(spooled, place=media.OUTPUT)
         return await ctx.cage.inspect(spooled, poster, place=media.OUTPUT)
     except MediaUnavailable:
         if row.polls < LOOKS_MISSED:
@@ -154,6 +165,11 @@ def _decode(uri: str, target: Path) -> tuple[int, str]:
     with room.needed():
         target.write_bytes(content)
     return len(content), hashlib.sha256(content).hexdigest()
+
+
+def _measure(spooled: Path, poster: Path | None) -> tuple[str, int]:
+    """The file's type by its first bytes, and how long its poster is. Raises InvalidMedia for what is no file."""
+    return naming.recognise(spooled), poster.stat().st_size if poster and poster.exists() else 0
 
 
 def _remove(*paths: Path) -> None:

@@ -120,7 +120,7 @@ async def retry_generation(call: Call) -> Response:
     """
     ctx, id, kinds = call.ctx, call.path["id"], await _kinds_to_retry(call)
     for kind, number in kinds.items():
-        await limits.admit(call.site.limits, call.request, call.who, kind, number)
+        await limits.admit(call.site.limits, call.request, call.who, [kind], number)
     await request.ensure_room(ctx)
 
     async def work(tx: Tx) -> Answer:

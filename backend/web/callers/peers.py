@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.types import Scope
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
+LONGEST = 100  # characters of an address with everything that may stand around it
 
 
 def address(request: Request, trusted: Sequence[Network]) -> str:
@@ -46,8 +48,11 @@ def untrusted(scope: Scope, trusted: Sequence[Network]) -> str | None:
     return None if peer is None or _is_inside(peer, trusted) else str(peer)
 
 
+@lru_cache(maxsize=4096)  # asked three times a request, for the same few peers
 def _parse(text: str) -> Address | None:
     """An address as proxies write it: with a port, in brackets, with a zone, mapped into IPv6."""
+    if len(text) > LONGEST:
+        return None
     host = text.strip('"')
     if host.startswith("["):
         host = host[1:].partition("]")[0]

@@ -184,9 +184,8 @@ async def run(made: Operation, request: Request) -> Response:
     site: Site = request.app.state.site
     site.lookout.look(request.scope)
     caller = await _admit(made, request, site)
-    if caller is not None:
-        for kind in made.limits:
-            await limits.admit(site.limits, request, caller, kind)
+    if caller is not None and made.limits:
+        await limits.admit(site.limits, request, caller, made.limits)
     call = await _read(made, request, site, caller)
     response = await made.handler(call)
     limits.write_headers(request, response)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 from typing import Any
 
 import structlog
@@ -57,7 +57,7 @@ def _request_id(scope: Scope) -> str:
     """The caller's own id when it is a sane one, else a new one."""
     given = [value for name, value in scope["headers"] if name == b"x-request-id"]
     sane = _REQUEST_ID.fullmatch(given[0].decode("latin-1")) if len(given) == 1 else None
-    return sane[0] if sane else uuid.uuid4().hex
+    return sane[0] if sane else os.urandom(16).hex()
 
 
 def _sealed(send: Send, request_id: str, seen: dict[str, int]) -> Send:
