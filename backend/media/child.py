@@ -41,6 +41,7 @@ class Child:
     holds: list[str] = field(default_factory=list)
     is_spent: bool = False  # it is not to be asked again
     _files: int = 0
+    _used_s: float = 0.0  # processor time by its own last word; what it says bounds nothing
     _watching: asyncio.TimerHandle = field(init=False, repr=False)
 
     @classmethod
@@ -64,7 +65,7 @@ class Child:
 
     async def ask(self, order: dict[str, Any], files: list[int], within_s: float) -> dict[str, Any]:
         """Its answer about the open files. Raises Died and TimeoutError; then it is gone."""
-        self._watch(self._cpu_s())
+        self._watching = asyncio.get_running_loop().call_later(SLOW_S, self._watch, self._used_s)
         try:
             text = json.dumps(order | {"within_s": within_s}).encode()
             async with asyncio.timeout(within_s):
@@ -81,6 +82,7 @@ class Child:
         self._files += 1
         used_s = answer.get("used_s")
         tired = not isinstance(used_s, int | float) or used_s > MOST_S
+        self._used_s = used_s if isinstance(used_s, int | float) else 0.0
         if "found" not in answer or tired or self._files >= MOST_FILES or self._resident_mb() > MOST_MB:
             self.is_spent = True  # what a refused file left behind in it spoils no other one
         return answer
@@ -112,7 +114,7 @@ class Child:
     def _watch(self, before_s: float) -> None:
         """Let the others go first when one file takes long. On a busy machine waiting is no fault of the file."""
         if self._cpu_s() - before_s < SLOW_S:
-            self._watching = asyncio.get_running_loop().call_later(SLOW_S, self._watch, before_s)
+            self._watching = asyncio.get_running_loop().call_later(SLOW_S / 2, self._watch, before_s)
             return
         self.is_spent = True  # it cannot come forward again
         with suppress(OSError):

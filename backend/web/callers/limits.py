@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
+from threading import Timer
 from typing import Any, Literal, NamedTuple
 
 import structlog
 from limits import RateLimitItem, parse_many
 from limits.errors import StorageError
+from limits.storage import MemoryStorage
 from slowapi import Limiter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,8 +31,27 @@ from backend.core.people import Caller
 Limited = Kind | Literal["webhook", "write"]
 REDIS_AGAIN_S = 5.0  # an unreachable Redis is asked again after this; each try may take REDIS_WITHIN_S
 REDIS_WITHIN_S = 0.2
+SWEEP_S = 5.0
+PREFIX = "reelhook"  # of every counter: a Redis may be shared with other programs
 
 log = structlog.get_logger("backend.web.callers.limits")
+
+
+class Memory(MemoryStorage):
+    """The library's counters in memory, without a new thread every hundredth of a second to look for old ones."""
+
+    STORAGE_SCHEME = ["reelhook-memory"]
+    _timer: Timer
+
+    @property
+    def timer(self) -> Timer:
+        """What will look for counters that are over; it is made anew when it has."""
+        return self._timer
+
+    @timer.setter
+    def timer(self, made: Timer) -> None:
+        made.interval, made.daemon = SWEEP_S, True
+        self._timer = made
 
 
 class _Limiter(Limiter):
@@ -105,9 +126,12 @@ def build(defaults: Mapping[Limited, str], redis_url: str | None = None) -> Limi
     return Limits(dict(defaults), _limiter(), redis, ThreadPoolExecutor(1, "limits"))
 
 
-def _limiter(**storage: Any) -> Limiter:
+def _limiter(storage_uri: str = "reelhook-memory://", **storage: Any) -> Limiter:
     return _Limiter(
-        key_func=lambda: "", strategy="moving-window", key_prefix="reelhook", **({"storage_options": {}} | storage)
+        key_func=lambda: "",
+        strategy="moving-window",
+        storage_uri=storage_uri,
+        **({"storage_options": {}} | storage),
     )
 
 
@@ -116,11 +140,11 @@ def _count(limiter: Limiter, asked: Sequence[Asked], cost: int) -> list[Counted]
     strategy, found = limiter.limiter, list[Counted]()
     for kind, limit, key_id in asked:
         windows = _windows(limit)
-        refusing = next((item for item in windows if not strategy.hit(item, kind, key_id, cost=cost)), None)
+        refusing = next((item for item in windows if not strategy.hit(item, PREFIX, kind, key_id, cost=cost)), None)
         if refusing is None and kind == "write":
             continue  # it is wide: what is left of it is nobody's question
         item = refusing or min(windows)
-        reset_at, remaining = strategy.get_window_stats(item, kind, key_id)
+        reset_at, remaining = strategy.get_window_stats(item, PREFIX, kind, key_id)
         found.append(Counted(kind, limit, item, refusing is None, remaining, reset_at))
         if refusing is not None:
             break
