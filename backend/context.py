@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from backend.config import Settings
 from backend.core.catalog import Catalog
@@ -26,22 +26,30 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+LaneName = Literal["receive", "release", "submit", "lost", "unclear", "poll", "collect", "tell", "stream"]
+# Which lanes may have work after what: each lane that is woken for nothing costs a transaction.
+AFTER_A_REQUEST: tuple[LaneName, ...] = ("submit", "poll", "release", "tell", "stream")
+AFTER_AN_OUTCOME: tuple[LaneName, ...] = ("collect", "submit", "release", "tell", "stream")
+AFTER_THE_END: tuple[LaneName, ...] = ("submit", "release", "tell", "stream")
+
+
 class Bell:
-    """Wakes every lane of this process's worker. A worker elsewhere finds due rows by looking."""
+    """Wakes lanes of this process's worker. A worker elsewhere finds due rows by looking."""
 
     def __init__(self) -> None:
-        self._lanes: list[asyncio.Event] = []
+        self._lanes: list[tuple[LaneName, asyncio.Event]] = []
 
-    def lane(self) -> asyncio.Event:
-        """An event of the listener's own, set at every ring; the listener clears it."""
+    def lane(self, name: LaneName) -> asyncio.Event:
+        """An event of the listener's own, set when its lane is woken; the listener clears it."""
         event = asyncio.Event()
-        self._lanes.append(event)
+        self._lanes.append((name, event))
         return event
 
-    def ring(self) -> None:
-        """Something is due."""
-        for lane in self._lanes:
-            lane.set()
+    def ring(self, lanes: Collection[LaneName] = ()) -> None:
+        """Something is due in these lanes; without names, in any."""
+        for name, event in self._lanes:
+            if not lanes or name in lanes:
+                event.set()
 
 
 @dataclass
@@ -80,6 +88,9 @@ class Context:
             self._free = self.now(), free
         return free
 
-    def wake(self) -> None:
-        """Tell this process's worker that something is due."""
-        self.bell.ring()
+    def wake(self, *lanes: LaneName) -> None:
+        """Tell this process's worker that something is due in these lanes; without names, in any.
+
+        What nobody is woken for is found a moment later all the same, by looking.
+        """
+        self.bell.ring(lanes)

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
-from backend.context import Context
+from backend.context import AFTER_AN_OUTCOME, Context, LaneName
 from backend.core import billing
 from backend.core.generation import FAILED, PROCESSING, STORING, SUBMITTING, UNCLEAR, Failure, Generation
 from backend.core.webhooks import Outgoing
@@ -46,7 +46,7 @@ class Lane:
     something dear, so no more are taken until all of them are done.
     """
 
-    name: str
+    name: LaneName
     claim: Callable[[int], Awaitable[Sequence[Row]]]
     work: Callable[[list[Any]], Work]
     most: int
@@ -76,8 +76,8 @@ class Worker:
         self.id = self.id or self.ctx.new_id()
         await self._routine(self._beat)
         jobs = [self._tend(lane) for lane in self._lanes()]
-        jobs.append(self._go_on(receive.believe, lambda: log.exception("deliveries_failed")))
-        jobs.append(self._go_on(release.go_on, lambda: log.exception("releases_failed")))
+        jobs.append(self._go_on("receive", receive.believe, lambda: log.exception("deliveries_failed")))
+        jobs.append(self._go_on("release", release.go_on, lambda: log.exception("releases_failed")))
         jobs += [self._every(BEAT_S, self._beat), self._keep_tidy()]
         jobs.append(self._every(TIDY_S, self._give_up))
         await asyncio.gather(*jobs)
@@ -115,7 +115,7 @@ class Worker:
         ]
 
     async def _tend(self, lane: Lane) -> None:
-        bell, tasks = self.ctx.bell.lane(), set[asyncio.Task[None]]()
+        bell, tasks = self.ctx.bell.lane(lane.name), set[asyncio.Task[None]]()
         while not self.stopping.is_set():
             bell.clear()
             room = lane.room(len(tasks))
@@ -164,14 +164,16 @@ class Worker:
         await outcomes.move(self.ctx, row, FAILED, self.id, failure=failure, attempts=row.attempts, **bill)
         log.error("row_set_aside", generation_id=row.id, attempts=row.attempts)
 
-    async def _go_on(self, step: Callable[[Context], Awaitable[int]], failed: Callable[[], None]) -> None:
+    async def _go_on(
+        self, lane: LaneName, step: Callable[[Context], Awaitable[int]], failed: Callable[[], None]
+    ) -> None:
         """Take a step as long as there is something to do, and again when there is; `failed` logs what went wrong."""
-        bell = self.ctx.bell.lane()
+        bell = self.ctx.bell.lane(lane)
         while not self.stopping.is_set():
             bell.clear()
             try:
                 if await step(self.ctx):
-                    self.ctx.wake()
+                    self.ctx.wake(*AFTER_AN_OUTCOME)
                     continue
             except Exception:
                 failed()

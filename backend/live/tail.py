@@ -110,7 +110,7 @@ class Tail:
         if self.stopped:
             self._end_all()
         elif self._running is None:
-            self._bell = self._bell or self._ctx.bell.lane()
+            self._bell = self._bell or self._ctx.bell.lane("stream")
             self._running = asyncio.create_task(self._run(self._bell))
             self._running.add_done_callback(self._report)
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from backend.context import Context
+from backend.context import AFTER_A_REQUEST, Context
 from backend.core.errors import Conflict, InvalidInput
 from backend.db import repeats
 from backend.db.connection import Tx
@@ -53,7 +53,7 @@ async def once(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], Aw
         return answer
 
     answer = await ctx.db.write(transaction)
-    ctx.wake()
+    ctx.wake(*AFTER_A_REQUEST)
     return answer
 
 

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from backend.config import is_loopback, is_public
-from backend.context import Context
+from backend.context import AFTER_AN_OUTCOME, AFTER_THE_END, Context
 from backend.core import billing
 from backend.core.errors import NotAMove, WrongStatus
 from backend.core.generation import (
     CANCELED,
     FAILED,
+    FINAL,
     IN_FLIGHT,
     MOVES,
     PROCESSING,
@@ -190,7 +191,7 @@ async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: An
         await ctx.db.write(lambda tx: generations.move(tx, row.id, to, now=ctx.now(), owner=worker, **fields))
     except WrongStatus:
         return False
-    ctx.wake()
+    ctx.wake(*(AFTER_THE_END if to in FINAL else AFTER_AN_OUTCOME))
     return True
 
 

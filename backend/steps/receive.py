@@ -52,7 +52,7 @@ async def keep(
         return await deliveries.insert(tx, delivery)
 
     fresh = await ctx.db.write(work, urgent=True)
-    ctx.wake()
+    ctx.wake("receive")
     return fresh
 
 

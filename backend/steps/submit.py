@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from backend.context import Context
+from backend.context import AFTER_AN_OUTCOME, Context
 from backend.core import billing
 from backend.core.errors import (
     InvalidInput,
@@ -120,7 +120,7 @@ async def _begin(ctx: Context, row: Generation, worker: str) -> Generation | Non
 async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
     """A webhook may have been faster and adopted it already: then this says nothing new."""
     told = await ctx.db.write(lambda tx: outcomes.learn(tx, ctx, row.id, outcome, answered=True))
-    ctx.wake()
+    ctx.wake(*AFTER_AN_OUTCOME)
     if told == "another prediction":
         await _stop_second(ctx, row, outcome.provider_id)
 
@@ -174,7 +174,7 @@ async def _move_back(ctx: Context, row: Generation, worker: str, wait_ms: int) -
 
     with contextlib.suppress(WrongStatus):  # a webhook adopted it: it was taken after all
         await ctx.db.write(work)
-    ctx.wake()
+    ctx.wake(*AFTER_AN_OUTCOME)
 
 
 async def _fail(ctx: Context, row: Generation, worker: str, refusal: ProviderRefused) -> None:

@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-from backend.context import Context
+from backend.context import AFTER_AN_OUTCOME, Context
 from backend.core import billing
 from backend.core.errors import ProviderRefused, ProviderUnavailable
 from backend.core.generation import FAILED, QUEUED, UNCLEAR, WAITING, Failure, Generation, Outcome
@@ -68,7 +68,7 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
         await outcomes.postpone(ctx, row, worker, AFTER_CANCEL_MS, tries=0, cancel_sent_at=ctx.now())
     else:
         await ctx.db.write(lambda tx: outcomes.learn(tx, ctx, row.id, outcome, owner=worker))
-        ctx.wake()
+        ctx.wake(*AFTER_AN_OUTCOME)
 
 
 async def _hear(provider: Provider, provider_id: str, stop: bool) -> tuple[Outcome, bool]:
@@ -174,7 +174,7 @@ async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None
     adopted = await ctx.db.write(work) if candidates else False
     overdue = row.deadline_at is not None and ctx.now() > row.deadline_at
     if adopted:
-        ctx.wake()
+        ctx.wake(*AFTER_AN_OUTCOME)
     elif overdue and (found is not None or outcomes.is_past(ctx, row.deadline_at or 0)):
         await _give_up_unclear(ctx, row, worker)
     else:
