@@ -19,12 +19,13 @@ from backend.core.webhooks import Outgoing
 from backend.db import claims, operations
 from backend.db.connection import Tx
 from backend.steps import announce, collect, outcomes, receive, release, submit, watch
-from backend.upkeep import tidy
+from backend.upkeep import due, tidy
 
 LEASE_MS = 30_000
 BEAT_S = 8.0
 AT_ONCE = 12  # rows taken up in one turn: more would hold up the event loop
-LOOK_S = 0.25  # how late a row can be noticed that another process made due
+LOOK_S = 0.2  # what time or another process made due is noticed so late at most, and
+PATIENCE_S = 0.05  # so much later when every reader of the database is at a long report
 TIDY_S = 20.0
 MOST_ATTEMPTS = 5
 GAP_MS = 60_000  # without a beat for so long: the machine slept, or its clock was put
@@ -78,7 +79,7 @@ class Worker:
         jobs = [self._tend(lane) for lane in self._lanes()]
         jobs.append(self._go_on("receive", receive.believe, lambda: log.exception("deliveries_failed")))
         jobs.append(self._go_on("release", release.go_on, lambda: log.exception("releases_failed")))
-        jobs += [self._every(BEAT_S, self._beat), self._keep_tidy()]
+        jobs += [self._look(), self._every(BEAT_S, self._beat), self._keep_tidy()]
         jobs.append(self._every(TIDY_S, self._give_up))
         await asyncio.gather(*jobs)
         with contextlib.suppress(Exception):
@@ -88,7 +89,7 @@ class Worker:
         """Take nothing new."""
         self._stopped_at = self._stopped_at or time.monotonic()
         self.stopping.set()
-        self.ctx.wake()
+        self.ctx.bell.ring()
 
     def stopping_s(self) -> float:
         """How long ago it was told to stop, in seconds."""
@@ -97,7 +98,7 @@ class Worker:
     def _lanes(self) -> list[Lane]:
         ctx, me = self.ctx, self.id
 
-        def due(status: str) -> Callable[[int], Awaitable[list[Generation]]]:
+        def of(status: str) -> Callable[[int], Awaitable[list[Generation]]]:
             return lambda limit: watch.claim(ctx, me, status, limit, LEASE_MS)
 
         return [
@@ -107,10 +108,10 @@ class Worker:
                 _each(lambda row: submit.send(ctx, row, me)),
                 64,
             ),
-            Lane("lost", due(SUBMITTING), _each(lambda row: watch.mark_lost(ctx, row, me)), 64),
-            Lane("unclear", due(UNCLEAR), lambda rows: watch.look_for(ctx, rows, me), 200, together=True),
-            Lane("poll", due(PROCESSING), _each(lambda row: watch.poll(ctx, row, me)), 32),
-            Lane("collect", due(STORING), _each(lambda row: collect.store(ctx, row, me)), 40),
+            Lane("lost", of(SUBMITTING), _each(lambda row: watch.mark_lost(ctx, row, me)), 64),
+            Lane("unclear", of(UNCLEAR), lambda rows: watch.look_for(ctx, rows, me), 200, together=True),
+            Lane("poll", of(PROCESSING), _each(lambda row: watch.poll(ctx, row, me)), 32),
+            Lane("collect", of(STORING), _each(lambda row: collect.store(ctx, row, me)), 40),
             Lane("tell", lambda limit: announce.claim(ctx, me, limit), _each(lambda row: announce.send(ctx, row)), 100),
         ]
 
@@ -127,7 +128,7 @@ class Worker:
                 task.add_done_callback(tasks.discard)
                 task.add_done_callback(lambda _: bell.set())
             if len(rows) < room or not room:
-                await _wait(bell, LOOK_S)
+                await bell.wait()
         if tasks:
             await asyncio.wait(tasks)
 
@@ -177,7 +178,23 @@ class Worker:
                     continue
             except Exception:
                 failed()
-            await _wait(bell, LOOK_S)
+            await bell.wait()
+
+    async def _look(self) -> None:
+        """Wake the lanes in which something has become due: one read for all, so that looking takes no write lock."""
+        while not self.stopping.is_set():
+            await _wait(self.stopping, LOOK_S)
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    lanes = await due.lanes(self.ctx, self.kinds)
+                if lanes:
+                    self.ctx.bell.ring(lanes)
+            except TimeoutError:
+                self.ctx.bell.ring()  # each lane looks for itself, where it claims
+            except Exception:
+                log.exception("claim_failed", lane="all")
+                self.ctx.bell.ring()
+                await _wait(self.stopping, 1.0)
 
     async def _every(self, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
         while not self.stopping.is_set():

@@ -42,6 +42,8 @@ CLAIM: dict[str, Any] = {"owner": "w", "now": 1, "until": 2, "limit": 5}
 ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "claim_due": lambda tx: claims.claim_due(tx, "storing", **CLAIM),
     "claim_queued": lambda tx: claims.claim_queued(tx, "replicate", kinds=("image", "video"), **CLAIM),
+    "any_due": lambda tx: claims.any_due(tx, "storing", 1),
+    "any_queued": lambda tx: claims.any_queued(tx, "replicate", ("image",), 1),
     "count_in_flight": lambda tx: claims.count_in_flight(tx, "replicate", 1),
     "release_leases": lambda tx: claims.release_leases(tx, 1),
     "pull_in": lambda tx: claims.pull_in(tx, 2, 1),

@@ -14,6 +14,38 @@ SUSPECT = 2  # in hand at so many ends of a process in a row: perhaps what ended
 GAP_MS, LONGEST_MS = 3_000, 60_000
 
 
+async def any_due(tx: Tx, status: str, now: int) -> bool:
+    """Whether a row of this status, beyond the queue, is due."""
+    row = await tx.one(
+        """
+        SELECT id FROM generations WHERE status = :status AND due_at <= :now
+        AND status IN ('submitting', 'unclear', 'processing', 'storing') LIMIT 1
+        """,
+        status=status,
+        now=now,
+    )
+    return row is not None
+
+
+async def any_queued(tx: Tx, provider: str, kinds: tuple[str, ...], now: int) -> bool:
+    """Whether a row that waits for this provider is due: one step of the index a client, however long the queue is."""
+    kind = "" if len(kinds) == 2 else " AND kind = :kind"
+    for client_id in await _clients_with_work(tx, provider):
+        row = await tx.one(
+            f"""
+            SELECT id FROM generations
+            WHERE status = 'queued' AND provider = :provider AND client_id = :client_id AND due_at <= :now{kind} LIMIT 1
+            """,  # noqa: S608
+            provider=provider,
+            client_id=client_id,
+            now=now,
+            **({"kind": kinds[0]} if kind else {}),
+        )
+        if row is not None:
+            return True
+    return False
+
+
 async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, limit: int) -> list[Generation]:
     """Take up to `limit` rows of this status that are due, soonest to expire first; the lease ends at `until`."""
     rows = await tx.all(

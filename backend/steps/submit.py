@@ -34,19 +34,14 @@ PAUSE_ON_REFUSAL_MS = 60_000  # no credit or bad credentials: the next one would
 
 async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, lease_ms: int) -> list[Generation]:
     """Rows to submit now, under a lease: none for a paused provider, none above its limit in flight."""
-
-    free = await ctx.free_bytes()
-    if free is not None and free < ctx.settings.min_free_mb * 1_000_000:
+    if await is_full(ctx):
         return []  # what is made could not be stored
 
     async def work(tx: Tx) -> list[Generation]:
         taken: list[Generation] = []
         now = ctx.now()
         for name in ctx.providers:
-            if await operations.paused(tx, name, now):
-                continue
-            room = ctx.settings.max_in_flight - await claims.count_in_flight(tx, name, now)
-            room = min(room, limit - len(taken))
+            room = min(await _room(tx, ctx, name, now), limit - len(taken))
             if room > 0:
                 taken += await claims.claim_queued(
                     tx,
@@ -61,6 +56,28 @@ async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, l
         return taken
 
     return await ctx.db.write(work)
+
+
+async def is_due(tx: Tx, ctx: Context, kinds: tuple[str, ...]) -> bool:
+    """Whether `claim` would find something, were there room on the disk."""
+    now = ctx.now()
+    for name in ctx.providers:
+        if await _room(tx, ctx, name, now) > 0 and await claims.any_queued(tx, name, kinds, now):
+            return True
+    return False
+
+
+async def is_full(ctx: Context) -> bool:
+    """Whether the disk is so full that nothing is sent."""
+    free = await ctx.free_bytes()
+    return free is not None and free < ctx.settings.min_free_mb * 1_000_000
+
+
+async def _room(tx: Tx, ctx: Context, provider: str, now: int) -> int:
+    """How many more this provider may get now: none while it is paused."""
+    if await operations.paused(tx, provider, now):
+        return 0
+    return ctx.settings.max_in_flight - await claims.count_in_flight(tx, provider, now)
 
 
 async def send(ctx: Context, row: Generation, worker: str) -> None:
