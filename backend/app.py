@@ -38,7 +38,7 @@ from backend.providers.replicate.api import Replicate
 from backend.storage import open_storage
 from backend.upkeep import tidy
 from backend.web.server import entry
-from backend.worker import Worker
+from backend.worker import Worker, attempt
 
 GRACE_S = 20
 LAST_WORDS_S = 2.0  # in which clients are told 503, and /readyz why
@@ -230,8 +230,17 @@ async def _keep_working(worker: Worker, stop: Callable[[], None]) -> None:
 
 
 async def _after_start(ctx: Context, alone: bool) -> None:
-    """Note the settings; ask for webhook secrets; start the processes that look into files; remove a crash's leaves."""
-    await _note_settings(ctx)
+    """What is done once. What breaks off by an error of ours keeps neither the rest nor the service from its work."""
+    await attempt("note_settings", lambda: _note_settings(ctx))
+    await attempt("open_providers", lambda: _open_providers(ctx))
+    if alone:
+        await attempt("sweep", lambda: _sweep(ctx))
+    with contextlib.suppress(MediaUnavailable):  # which was logged; each file tries again
+        await ctx.cage.warm()
+
+
+async def _open_providers(ctx: Context) -> None:
+    """Ask for webhook secrets."""
     if not ctx.providers:
         log.warning("no_provider", why="no provider has a key: nothing can be generated; see `reelhook doctor`")
     for provider in ctx.providers.values():
@@ -239,14 +248,15 @@ async def _after_start(ctx: Context, alone: bool) -> None:
             await provider.open()
         except ReelhookError as error:
             log.warning("provider_not_ready", provider=provider.name, why=error.message)
-    if alone:
-        swept = await tidy.sweep_orphans(ctx)
-        if swept.trusted:
-            log.info("storage_swept", removed=swept.removed, kept=swept.kept)
-        else:
-            log.error("storage_not_swept", unknown=swept.unknown, why="is DATABASE_URL the right one?")
-    with contextlib.suppress(MediaUnavailable):  # which was logged; each file tries again
-        await ctx.cage.warm()
+
+
+async def _sweep(ctx: Context) -> None:
+    """Remove the files that a crash left without a row."""
+    swept = await tidy.sweep_orphans(ctx)
+    if swept.trusted:
+        log.info("storage_swept", removed=swept.removed, kept=swept.kept)
+    else:
+        log.error("storage_not_swept", unknown=swept.unknown, why="is DATABASE_URL the right one?")
 
 
 async def _note_settings(ctx: Context) -> None:

@@ -31,6 +31,7 @@ MOST_ATTEMPTS = 5
 GAP_MS = 60_000  # without a beat for so long: the machine slept, or its clock was put
 
 FAILURES = Counter("reelhook_rows_failed", "Times that work on a row broke off by an error of ours", ("lane",))
+ROUTINES = Counter("reelhook_routines_failed", "Times that upkeep broke off by an error of ours", ("routine",))
 
 log = structlog.get_logger("backend.worker")
 
@@ -60,6 +61,15 @@ class Lane:
         return min(self.most - busy, AT_ONCE)
 
 
+async def attempt(routine: str, job: Callable[[], Awaitable[object]]) -> None:
+    """Do a piece of upkeep. An error of ours is logged and counted under its name, and ends nothing else."""
+    try:
+        await job()
+    except Exception:
+        ROUTINES.labels(routine).inc()
+        log.exception("routine_failed", routine=routine)
+
+
 @dataclass
 class Worker:
     """One worker: its name in leases, what it has in hand, and whether it is to stop."""
@@ -75,12 +85,12 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`; then finish what is in hand and leave."""
         self.id = self.id or self.ctx.new_id()
-        await self._routine(self._beat)
+        await attempt("beat", self._beat)
         jobs = [self._tend(lane) for lane in self._lanes()]
         jobs.append(self._go_on("receive", receive.believe, lambda: log.exception("deliveries_failed")))
         jobs.append(self._go_on("release", release.go_on, lambda: log.exception("releases_failed")))
-        jobs += [self._look(), self._every(BEAT_S, self._beat), self._keep_tidy()]
-        jobs.append(self._every(TIDY_S, self._give_up))
+        jobs += [self._look(), self._every(BEAT_S, "beat", self._beat), self._keep_tidy()]
+        jobs.append(self._every(TIDY_S, "give_up", self._give_up))
         await asyncio.gather(*jobs)
         with contextlib.suppress(Exception):
             await self.ctx.db.write(lambda tx: operations.retire(tx, self.id))
@@ -196,16 +206,10 @@ class Worker:
                 self.ctx.bell.ring()
                 await _wait(self.stopping, 1.0)
 
-    async def _every(self, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, seconds: float, routine: str, job: Callable[[], Awaitable[None]]) -> None:
         while not self.stopping.is_set():
             await _wait(self.stopping, seconds)
-            await self._routine(job)
-
-    async def _routine(self, job: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await job()
-        except Exception:
-            log.exception("routine_failed")
+            await attempt(routine, job)
 
     async def _beat(self) -> None:
         """Say that we live, and keep what is in hand."""
@@ -223,8 +227,8 @@ class Worker:
 
     async def _keep_tidy(self) -> None:
         """Now, since a crash may have cut off a deletion; and ever again."""
-        await self._routine(self._tidy)
-        await self._every(TIDY_S, self._tidy)
+        await attempt("tidy", self._tidy)
+        await self._every(TIDY_S, "tidy", self._tidy)
 
     async def _tidy(self) -> None:
         await watch.heed_the_clock(self.ctx)
