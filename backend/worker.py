@@ -18,6 +18,7 @@ from backend.core.generation import FAILED, PROCESSING, STORING, SUBMITTING, UNC
 from backend.core.webhooks import Outgoing
 from backend.db import claims, operations
 from backend.db.connection import Tx
+from backend.logs import times
 from backend.steps import announce, collect, outcomes, receive, release, submit, watch
 from backend.upkeep import due, tidy
 
@@ -35,6 +36,7 @@ ROUTINES = Counter("reelhook_routines_failed", "Times that upkeep broke off by a
 
 log = structlog.get_logger("backend.worker")
 
+_TIMES: dict[LaneName, times.By] = {"submit": times.SUBMIT, "collect": times.COLLECT}
 
 Row = Generation | Outgoing  # what is claimed, and worked on under a lease
 Work = Callable[[Any], Awaitable[None]]
@@ -55,10 +57,14 @@ class Lane:
     together: bool = False
 
     def room(self, busy: int) -> int:
-        """How many rows to take now, while so many are being worked on."""
+        """How many rows it would take in all, while so many are being worked on."""
         if self.together:
             return 0 if busy else self.most
-        return min(self.most - busy, AT_ONCE)
+        return self.most - busy
+
+    def next(self, busy: int) -> int:
+        """How many rows to take in this turn."""
+        return self.room(busy) if self.together else min(self.room(busy), AT_ONCE)
 
 
 async def attempt(routine: str, job: Callable[[], Awaitable[object]]) -> None:
@@ -127,9 +133,11 @@ class Worker:
 
     async def _tend(self, lane: Lane) -> None:
         bell, tasks = self.ctx.bell.lane(lane.name), set[asyncio.Task[None]]()
+        times.LANE_ROWS.labels(lane.name).set_function(lambda: len(tasks))
+        times.LANE_ROOM.labels(lane.name).set_function(lambda: lane.room(len(tasks)))
         while not self.stopping.is_set():
             bell.clear()
-            room = lane.room(len(tasks))
+            room = lane.next(len(tasks))
             rows = await self._claim(lane, room) if room else []
             work = lane.work(list(rows))
             for row in rows:
@@ -143,18 +151,23 @@ class Worker:
             await asyncio.wait(tasks)
 
     async def _claim(self, lane: Lane, room: int) -> Sequence[Row]:
+        began = time.perf_counter()
         try:
-            return await lane.claim(room)
+            rows = await lane.claim(room)
         except Exception:  # a database that is busy or full must not end the loop
             log.exception("claim_failed", lane=lane.name)
             await _wait(self.stopping, 1.0)
             return []
+        if rows:
+            times.CLAIM.observe(lane.name, time.perf_counter() - began)
+        return rows
 
     async def _do(self, lane: Lane, row: Row, work: Work) -> None:
         """One row. Whatever goes wrong, its lease ends by itself and it is tried again, five times at most.
 
         A webhook delivery has a lease that outlasts its attempt, and a schedule of its own.
         """
+        began = time.perf_counter()
         if isinstance(row, Generation):
             self.holding.add(row.id)
         try:
@@ -168,6 +181,7 @@ class Worker:
             log.exception("row_failed", lane=lane.name, generation_id=id, attempts=row.attempts)
         finally:
             self.holding.discard(row.id)
+            _observe(lane, row, time.perf_counter() - began)
 
     async def _set_aside(self, row: Generation) -> None:
         failure = Failure("provider_failed", "It could not be worked on, five times; see the log.", retryable=True)
@@ -242,6 +256,13 @@ class Worker:
 def _each(work: Work) -> Callable[[list[Any]], Work]:
     """The same is done with each row, whichever were taken with it."""
     return lambda _: work
+
+
+def _observe(lane: Lane, row: Row, seconds: float) -> None:
+    if isinstance(row, Outgoing):
+        times.ANNOUNCE.observe(seconds)
+    elif lane.name in _TIMES:
+        _TIMES[lane.name].observe(row.provider, seconds)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -23,6 +24,7 @@ import aiosqlite
 from backend.core.errors import SettingsError
 from backend.db import troubles
 from backend.disk import faults
+from backend.logs import times
 
 T = TypeVar("T")
 Row = Any  # a mapping by column name: sqlite3.Row here
@@ -205,7 +207,7 @@ def _run_batch(connection: sqlite3.Connection, works: list[Work[Any]]) -> list[R
 
 
 def _run_together(connection: sqlite3.Connection, works: list[Work[Any]], run: Runner) -> list[Ran]:
-    tx, answers = _SqliteTx(connection), list[Ran]()
+    tx, answers, began = _SqliteTx(connection), list[Ran](), time.perf_counter()
     with troubles.mapped(connection):
         connection.execute("BEGIN IMMEDIATE")
         before = connection.total_changes
@@ -214,6 +216,8 @@ def _run_together(connection: sqlite3.Connection, works: list[Work[Any]], run: R
             if connection.total_changes - before >= SHARED_ROWS:
                 break
         connection.execute("COMMIT")
+        if connection.total_changes != before:
+            times.COMMIT.observe(time.perf_counter() - began)
     return answers
 
 

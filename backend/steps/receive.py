@@ -13,6 +13,7 @@ from backend.core.generation import Delivery
 from backend.core.ids import is_id
 from backend.db import deliveries, generations
 from backend.db.connection import Tx
+from backend.logs import times
 from backend.steps import outcomes
 
 MOST_ATTEMPTS = 5
@@ -96,6 +97,8 @@ async def _believe_bite(ctx: Context, bite: list[Delivery]) -> None:
             await deliveries.mark_handled(tx, delivery.id, ctx.now(), note)
 
     await ctx.db.write(work)
+    for delivery in bite:
+        times.HEAR.observe(delivery.provider, (ctx.now() - delivery.received_at) / 1000)
 
 
 async def _learn(tx: Tx, ctx: Context, delivery: Delivery) -> str:

@@ -22,6 +22,7 @@ from backend.core.errors import (
 from backend.core.generation import CANCELED, FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation, Outcome
 from backend.db import claims, generations, operations
 from backend.db.connection import Tx
+from backend.logs import times
 from backend.providers.base import Submission
 from backend.steps import outcomes, references
 
@@ -55,7 +56,17 @@ async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, l
                 )
         return taken
 
-    return await ctx.db.write(work)
+    rows = await ctx.db.write(work)
+    for row in rows:
+        if _is_first_try(row):
+            times.QUEUE_WAIT.observe(row.provider, (ctx.now() - row.created_at) / 1000)
+    return rows
+
+
+def _is_first_try(row: Generation) -> bool:
+    """Whether it has waited for its turn alone: not for a provider that was away, nor for a generation it needs."""
+    needs_another = {"image_id", "video_id"} & {*row.source, *row.source.get("end_image", ())}
+    return row.attempts == 1 and row.polls == 0 and not needs_another
 
 
 async def is_due(tx: Tx, ctx: Context, kinds: tuple[str, ...]) -> bool:
