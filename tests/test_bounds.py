@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from api_service import Service, running
@@ -34,11 +35,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def row(status: str) -> Generation:
-    empty = dict.fromkeys(Generation.__dataclass_fields__)
-    fixed = {"kind": "image", "client_id": "c", "campaign_id": "k", "provider": "replicate", "model": "m"}
-    numbers = {"attempts": 0, "polls": 0, "created_at": 1, "due_at": 1, "possibly_charged": False}
-    known = {"id": new_id(1), "status": status, "nonce": "n", "source": {}, "params": {}, "metadata": {}, "outputs": []}
-    return Generation(**{**empty, **fixed, **numbers, **known})  # type: ignore[arg-type]
+    fixed: dict[str, Any] = {"kind": "image", "client_id": "c", "campaign_id": "k", "provider": "replicate"}
+    fixed |= {"model": "m", "nonce": "n", "source": {}, "params": {}, "metadata": {}, "created_at": 1, "due_at": 1}
+    return Generation(id=new_id(1), status=status, **fixed)
 
 
 async def release_all(db: SqliteDb) -> int:

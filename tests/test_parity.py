@@ -158,11 +158,10 @@ def id_of(n: int) -> str:
 
 
 def made(n: int, **more: Any) -> Generation:
-    empty = dict.fromkeys(Generation.__dataclass_fields__)
-    row = {"id": id_of(n), "kind": "image", "status": "queued", "client_id": "c1", "campaign_id": "k1"}
+    row: dict[str, Any] = {"id": id_of(n), "kind": "image", "status": "queued", "client_id": "c1", "campaign_id": "k1"}
     row |= {"provider": "p", "model": "m", "prompt": f"Übergrüße {n}", "source": {}, "params": {"seed": 1}}
-    row |= {"metadata": {"ä": "ö"}, "nonce": "n", "attempts": 0, "polls": 0, "outputs": []}
-    return Generation(**{**empty, **row, "possibly_charged": False, "created_at": 1, "due_at": 1, **more})
+    row |= {"metadata": {"ä": "ö"}, "nonce": "n", "created_at": 1, "due_at": 1}
+    return Generation(**(row | more))
 
 
 async def set_up(call: Watched) -> None:
@@ -242,6 +241,9 @@ async def list_all(call: Watched) -> None:
 
 async def work(call: Watched) -> None:
     lease = {"owner": "w", "now": 10, "until": 20}
+    await call(claims.any_queued, "p", ("image", "video"), 1)
+    await call(claims.any_queued, "p", ("image",), 10)
+    await call(claims.any_queued, "p", ("video",), 10)
     await call(claims.claim_queued, "nobody", kinds=("image", "video"), limit=4, **lease)
     await call(claims.claim_queued, "p", kinds=("image", "video"), limit=4, **lease)
     await call(claims.claim_queued, "p", kinds=("image",), limit=1, **lease)
@@ -258,6 +260,8 @@ async def work(call: Watched) -> None:
     await call(generations.note, id_of(0), status="processing", progress=0.5, polls=1)
     await call(generations.note, id_of(0), status="queued", polls=9)
     await call(submits.known_provider_id, "p", "x0")
+    await call(claims.any_due, "processing", 12)
+    await call(claims.any_due, "processing", 1)
     await call(claims.claim_due, "processing", limit=5, **{**lease, "now": 12})
     await call(generations.move, id_of(0), "storing", now=13, outputs=["http://x/ü"], outputs_expire_at=99)
     file = {"file_name": "f.png", "content_type": "image/png", "bytes": 5, "sha256": "s", "width": 1, "height": 2}

@@ -155,7 +155,7 @@ def is_problem(answer: Any, status: int, code: str | None = None) -> dict[str, A
         ("DELETE", f"/api/v2/things/{THING}", 403),
         ("GET", "/api/v2/broken", 500),
         ("GET", "/api/v2/refused", 422),
-        ("GET", f"/api/v2/file/{THING}?exp=1&sig=x", 401),
+        ("GET", f"/api/v2/file/{THING}?exp=1&sig=x", 403),
     ],
 )
 def test_every_refusal_has_the_same_shape(port: int, method: str, path: str, status: int) -> None:

@@ -21,7 +21,9 @@ from backend.core.people import ApiKey, Caller
 from backend.web.callers import limits
 from backend.web.callers.attempts import Attempts
 from backend.web.callers.keyring import Keyring
+from backend.web.calls import metrics
 from backend.web.calls.operation import OPERATIONS, Operation
+from backend.web.calls.recent import Recent
 from backend.web.calls.site import Site
 from backend.web.server import stack
 from backend.web.server.protocol import BoundedProtocol
@@ -80,7 +82,27 @@ def make_site(rows: Rows, **more: Any) -> Site:
     rates = {"write": "1000/minute"} | more.pop("rates", {"image": "3/minute", "video": "2/minute"})
     counters = limits.build(rates, more.pop("redis_url", None))
     keyring = Keyring(rows.find, lambda: time.time_ns() // 1_000_000, cost=4, attempts=attempts)
-    return Site(ctx=cast(Context, None), keyring=keyring, limits=counters, **more)
+    find = more.pop("readiness", _never_ready)
+    site = Site(ctx=cast(Context, Unconnected()), keyring=keyring, limits=counters, **more)
+    object.__setattr__(site, "recent_readiness", Recent(find, 0.0))
+    object.__setattr__(site, "recent_metrics", Recent(_counted, 0.0))
+    return site
+
+
+@dataclass(frozen=True)
+class Unconnected:
+    """The context of a site without a database: enough to turn away links that nobody signed."""
+
+    data_key: bytes = b"k" * 32
+    old_data_keys: tuple[bytes, ...] = ()
+
+
+async def _never_ready() -> Mapping[str, Any]:
+    return {"ready": {"ok": False, "why": "there is nothing to be ready"}}
+
+
+async def _counted() -> bytes:
+    return metrics.render()
 
 
 def make_rows() -> Rows:

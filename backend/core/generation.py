@@ -74,7 +74,7 @@ class Failure:
     retryable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """One row: the request, where it stands, and its result. Times are milliseconds since 1970 UTC."""
 
@@ -83,45 +83,45 @@ class Generation:
     status: str
     client_id: str
     campaign_id: str
-    key_id: str | None
-    batch_id: str | None
-    retry_of: str | None
+    key_id: str | None = None
+    batch_id: str | None = None
+    retry_of: str | None = None
     provider: str
     model: str
-    prompt: str | None
+    prompt: str | None = None
     source: dict[str, Any]
     params: dict[str, Any]
     metadata: dict[str, str]
-    webhook_url: str | None
+    webhook_url: str | None = None
     nonce: str
-    provider_id: str | None
-    attempts: int
-    polls: int
-    progress: float | None
-    outputs: list[str]
-    outputs_expire_at: int | None
-    cancel_requested_at: int | None
-    cancel_sent_at: int | None
-    possibly_charged: bool
-    file_name: str | None
-    poster_name: str | None
-    content_type: str | None
-    bytes: int | None
-    sha256: str | None
-    width: int | None
-    height: int | None
-    duration_s: float | None
-    cost_estimated_micros: int | None
-    cost_actual_micros: int | None
-    failure: Failure | None
+    provider_id: str | None = None
+    attempts: int = 0
+    polls: int = 0
+    progress: float | None = None
+    outputs: list[str] = field(default_factory=list)
+    outputs_expire_at: int | None = None
+    cancel_requested_at: int | None = None
+    cancel_sent_at: int | None = None
+    possibly_charged: bool = False
+    file_name: str | None = None
+    poster_name: str | None = None
+    content_type: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    cost_estimated_micros: int | None = None
+    cost_actual_micros: int | None = None
+    failure: Failure | None = None
     created_at: int
-    claimed_at: int | None
-    submitted_at: int | None
-    deadline_at: int | None
-    finished_at: int | None
+    claimed_at: int | None = None
+    submitted_at: int | None = None
+    deadline_at: int | None = None
+    finished_at: int | None = None
     due_at: int
-    lease_owner: str | None
-    held_at: int | None
+    lease_owner: str | None = None
+    held_at: int | None = None
     began_at: int | None = None
     bill_told: str | None = None
     media_state: Literal["read", "unread"] | None = None

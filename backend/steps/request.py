@@ -141,32 +141,24 @@ def _blank(
     params: dict[str, Any],
 ) -> Generation:
     now = ctx.now()
-    empty: dict[str, Any] = dict.fromkeys(Generation.__dataclass_fields__)
     return Generation(
-        **{
-            **empty,
-            "id": ctx.new_id(),
-            "kind": model.kind,
-            "status": QUEUED,
-            "client_id": campaign.client_id,
-            "campaign_id": campaign.id,
-            "key_id": caller.key_id,
-            "provider": model.provider,
-            "model": model.name,
-            "prompt": wanted.prompt,
-            "source": source,
-            "params": params,
-            "metadata": wanted.metadata,
-            "webhook_url": wanted.webhook_url,
-            "nonce": secrets.token_urlsafe(24),
-            "attempts": 0,
-            "polls": 0,
-            "outputs": [],
-            "possibly_charged": False,
-            "cost_estimated_micros": model.cost_micros(params),
-            "created_at": now,
-            "due_at": now,
-        }
+        id=ctx.new_id(),
+        kind=model.kind,
+        status=QUEUED,
+        client_id=campaign.client_id,
+        campaign_id=campaign.id,
+        key_id=caller.key_id,
+        provider=model.provider,
+        model=model.name,
+        prompt=wanted.prompt,
+        source=source,
+        params=params,
+        metadata=wanted.metadata,
+        webhook_url=wanted.webhook_url,
+        nonce=secrets.token_urlsafe(24),
+        cost_estimated_micros=model.cost_micros(params),
+        created_at=now,
+        due_at=now,
     )
 
 

@@ -126,11 +126,18 @@ def _anew(source: dict[str, Any], anew: dict[str, str]) -> dict[str, Any]:
 def _fresh(ctx: Context, caller: Caller, old: Generation, id: str, source: dict[str, Any]) -> Generation:
     """The old request without anything that came of it."""
     now = ctx.now()
-    kept = {name: getattr(old, name) for name in _REQUEST}
-    empty = dict.fromkeys(Generation.__dataclass_fields__)
-    state = {"attempts": 0, "polls": 0, "outputs": [], "possibly_charged": False, "created_at": now, "due_at": now}
-    ours = {"id": id, "status": QUEUED, "nonce": secrets.token_urlsafe(24), "key_id": caller.key_id}
-    return Generation(**{**empty, **kept, **state, **ours, "source": source, "retry_of": old.id})
+    kept: dict[str, Any] = {name: getattr(old, name) for name in _REQUEST}
+    return Generation(
+        **kept,
+        id=id,
+        status=QUEUED,
+        key_id=caller.key_id,
+        retry_of=old.id,
+        source=source,
+        nonce=secrets.token_urlsafe(24),
+        created_at=now,
+        due_at=now,
+    )
 
 
 async def _admit(tx: Tx, ctx: Context, rows: Sequence[Generation]) -> None:

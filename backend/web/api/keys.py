@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -91,8 +90,7 @@ async def create_key(call: Call) -> Response:
         row = await keys.add(tx, call.ctx, call.who, made)
         return Answer(201, views.key(row) | {"key": None})
 
-    answer = await replies.answer_once(call, work)
-    return replies.reply(answer if answer.replayed else replace(answer, body=answer.body | {"key": made.text}))
+    return await replies.once(call, work, {"key": made.text})
 
 
 @operation("DELETE", "/api/v2/keys/{id}", answers={204: None}, auth="admin", tags=["keys"])

@@ -19,7 +19,6 @@ from backend.live import links
 from backend.steps import browse
 from backend.web.calls.inputs import Query
 from backend.web.calls.operation import Call, operation
-from backend.web.calls.site import Site
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _ERRORS = (403, 404, 409, 410, 416)
@@ -51,14 +50,6 @@ class File:
 
 ACTIVE = frozenset({"image/svg+xml"})
 ANYONE = Caller("link", None, admin=True)  # a genuine link names one file: who follows it does not matter
-
-
-def check_signed(request: Request) -> None:
-    """Raise Forbidden or Gone unless the link is one of ours; an id that is none is not found."""
-    site: Site = request.app.state.site
-    noun, id, *rest = request.scope["path"].removeprefix("/api/v2/").split("/")
-    exp, sig, file = (request.query_params.get(name) for name in ("exp", "sig", "file"))
-    links.check(site.ctx, noun, id, rest[-1], exp or "", sig or "", file)
 
 
 @operation(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -153,9 +152,7 @@ async def rotate_client_secret(call: Call) -> Response:
         client_id, kept = await webhook_endpoints.rotate_secret(tx, call.ctx, call.who, call.query.client_id, fresh)
         return Answer(200, webhook_views.client_secret(client_id, kept, call.ctx.now(), None))
 
-    answer = await replies.answer_once(call, work)
-    shown = {"secret": fresh, "hint": None}
-    return replies.reply(answer if answer.replayed else replace(answer, body=answer.body | shown))
+    return await replies.once(call, work, {"secret": fresh, "hint": None})
 
 
 async def _with_secret(call: Call, status: int, change: Callable[[Tx, str], Awaitable[Endpoint]]) -> Response:
@@ -167,5 +164,4 @@ async def _with_secret(call: Call, status: int, change: Callable[[Tx, str], Awai
         shown = webhook_views.new_endpoint(row, call.ctx.now(), None)
         return Answer(status, shown, f"/api/v2/webhook-endpoints/{row.id}" if status == 201 else None)
 
-    answer = await replies.answer_once(call, work)
-    return replies.reply(answer if answer.replayed else replace(answer, body=answer.body | {"secret": fresh}))
+    return await replies.once(call, work, {"secret": fresh})

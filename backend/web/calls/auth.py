@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from backend.core.errors import Unauthorized
 from backend.core.people import ApiKey, Caller
+from backend.live import links
 from backend.web.callers import peers
 
 if TYPE_CHECKING:
@@ -72,3 +73,11 @@ def _bearer(value: str) -> str:
 def is_signed(request: Request) -> bool:
     """Whether the request claims a signed URL instead of a key."""
     return "sig" in request.query_params or "exp" in request.query_params
+
+
+def check_signed(request: Request) -> None:
+    """Raise Forbidden or Gone unless the signed URL is one of ours; an id that is none is not found."""
+    site: Site = request.app.state.site
+    parts = request.scope["path"].removeprefix("/api/v2/").split("/")
+    exp, sig, file = (request.query_params.get(name) for name in ("exp", "sig", "file"))
+    links.check(site.ctx, parts[0], parts[1], parts[-1], exp or "", sig or "", file)

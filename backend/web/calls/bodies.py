@@ -121,12 +121,9 @@ def require_json_type(request: Request) -> None:
         raise UnsupportedMedia("Send JSON with 'Content-Type: application/json'.")
 
 
-async def check(raw: bytes) -> None:
-    """Raise unless the bytes are plain, unambiguous JSON; large ones are looked at in a thread."""
-    if len(raw) > _THREAD_BYTES:
-        await asyncio.to_thread(parse, raw)
-    else:
-        parse(raw)
+async def check(raw: bytes) -> Any:
+    """The JSON value of a body, as `parse` has it and raises; a large one is read in a thread."""
+    return await asyncio.to_thread(parse, raw) if len(raw) > _THREAD_BYTES else parse(raw)
 
 
 def parse(raw: bytes) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from types import UnionType
-from typing import TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import pydantic
 from starlette.datastructures import QueryParams
@@ -25,19 +25,20 @@ class Query(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-async def read_body(request: Request, model: type[M], cap_bytes: int) -> tuple[M, bytes]:
-    """The validated body and its exact bytes, which an Idempotency-Key is compared by.
+async def read_body(request: Request, model: type[M], cap_bytes: int) -> tuple[M, Any]:
+    """The validated body and its JSON value as it was given, which an Idempotency-Key is compared by.
 
-    A model without fields may be left out; then, as for `{}`, there are no bytes.
+    A model without fields may be left out; then, as for `{}`, there is no value. The text is read twice: pydantic
+    does not see a key that comes twice, and says other words about a value that it did not read itself.
     """
     if model.model_fields:
         bodies.require_json_type(request)
     raw = await bodies.read(request, cap_bytes=cap_bytes)
     if not raw and not model.model_fields:
-        return model(), raw
-    await bodies.check(raw)
+        return model(), None
+    given = await bodies.check(raw)
     try:
-        return model.model_validate_json(raw), raw if model.model_fields else b""
+        return model.model_validate_json(raw), given if model.model_fields else None
     except pydantic.ValidationError as error:
         raise problems.from_validation(error, where="body") from None
 

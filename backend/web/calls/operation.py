@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, Unpack
 
 import pydantic
@@ -25,6 +25,7 @@ from backend.core.ids import is_id
 from backend.core.people import Caller
 from backend.http import origins
 from backend.web.callers import limits
+from backend.web.callers.limits import Limited
 from backend.web.calls import auth, bodies, inputs
 from backend.web.calls.site import Site
 
@@ -39,7 +40,8 @@ Answer = type[pydantic.BaseModel] | str | None
 class Call:
     """One request, checked: what a handler needs and nothing it has to check again.
 
-    `body` and `query` are instances of the operation's models, `raw` the exact bytes of the body.
+    `body` and `query` are instances of the operation's models, `given` is the JSON value of
+    the body as it came.
     """
 
     request: Request
@@ -48,7 +50,7 @@ class Call:
     path: dict[str, str]
     body: Any = None
     query: Any = None
-    raw: bytes = b""
+    given: Any = None
     idempotency_key: str | None = None
 
     @property
@@ -70,7 +72,7 @@ class Options(TypedDict, total=False):
     query: type[pydantic.BaseModel] | None
     auth: Auth
     tags: Sequence[str]
-    limit: limits.Limited | None
+    limit: Limited | None
     is_write: bool | None
     cap_bytes: int
     in_schema: bool
@@ -94,7 +96,7 @@ class Operation:
     query: type[pydantic.BaseModel] | None = None
     auth: Auth = "key"
     tags: Sequence[str] = ()
-    limit: limits.Limited | None = None
+    limit: Limited | None = None
     is_write: bool | None = None
     cap_bytes: int = bodies.CAP_BYTES
     in_schema: bool = True
@@ -102,13 +104,12 @@ class Operation:
     form: Mapping[str, Any] | None = None
     gives: Sequence[str] = ()
     errors: Sequence[int] = ()
+    limits: tuple[Limited, ...] = field(init=False)  # what a request counts for
 
-    @property
-    def limits(self) -> list[limits.Limited]:
-        """What a request of it counts for: whatever may change something, and what it asks for."""
+    def __post_init__(self) -> None:
         writes = self.method in WRITING if self.is_write is None else self.is_write
-        kinds: tuple[limits.Limited | None, ...] = ("write" if writes else None, self.limit)
-        return [kind for kind in kinds if kind is not None]
+        kinds: tuple[Limited | None, ...] = ("write" if writes else None, self.limit)
+        object.__setattr__(self, "limits", tuple(kind for kind in kinds if kind is not None))
 
     @property
     def name(self) -> str:
@@ -196,7 +197,7 @@ async def _admit(made: Operation, request: Request, site: Site) -> Caller | None
     if made.auth == "none":
         return None
     if made.auth == "media" and auth.is_signed(request):
-        site.check_signed(request)
+        auth.check_signed(request)
         return None
     caller = await auth.authenticate(request)
     if made.auth == "admin" and not caller.admin:
@@ -215,10 +216,10 @@ async def _read(made: Operation, request: Request, site: Site, caller: Caller | 
     model = made.query or (inputs.Query if made.auth != "none" else None)  # strangers may add what they like
     query = inputs.read_query(request.query_params, model) if model else None
     key = inputs.read_idempotency_key(request) if made.idempotent else None
-    body, raw = None, b""
+    body, given = None, None
     if made.body is not None and not _is_other_type(made, request):
-        body, raw = await inputs.read_body(request, made.body, made.cap_bytes)
-    return Call(request, site, caller, path, body, query, raw, key)
+        body, given = await inputs.read_body(request, made.body, made.cap_bytes)
+    return Call(request, site, caller, path, body, query, given, key)
 
 
 def _is_other_type(made: Operation, request: Request) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -36,21 +37,22 @@ def reply(answer: Answer) -> Response:
     return response
 
 
-async def once(call: Call, work: Callable[[Tx], Awaitable[Answer]]) -> Response:
-    """Do the work of a POST in one transaction, once for its Idempotency-Key."""
-    return reply(await answer_once(call, work))
+async def once(
+    call: Call, work: Callable[[Tx], Awaitable[Answer]], shown_once: Mapping[str, Any] | None = None
+) -> Response:
+    """Do the work of a POST in one transaction, once for its Idempotency-Key.
 
-
-async def answer_once(call: Call, work: Callable[[Tx], Awaitable[Answer]]) -> Answer:
-    """The same, for a route that has something to add to the answer."""
-    return await idempotency.once(call.ctx, name_of(call), work)
+    `shown_once` is a secret that is added to the first answer; it is not kept, so a repeated request does not show it.
+    """
+    answer = await idempotency.once(call.ctx, name_of(call), work)
+    return reply(answer if answer.replayed or not shown_once else replace(answer, body={**answer.body, **shown_once}))
 
 
 def name_of(call: Call, content: str = "") -> Idempotency | None:
     """What the request's Idempotency-Key stands for: this caller, this route, this body."""
     if call.idempotency_key is None:
         return None
-    body = json.dumps(json.loads(call.raw), sort_keys=True) if call.raw else content
+    body = content if call.given is None else json.dumps(call.given, sort_keys=True)
     text = f"{call.request.method}\n{call.request.scope['path']}\n{call.request.url.query}\n{body}"
     return Idempotency(scope_of(call.who), call.idempotency_key, hashlib.sha256(text.encode()).hexdigest())
 

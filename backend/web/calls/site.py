@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.requests import Request
-
 from backend.context import Context
-from backend.core.errors import Unauthorized
 from backend.core.people import Caller
 from backend.live.tail import Tail
-from backend.upkeep.readiness import Workload
+from backend.upkeep import readiness
 from backend.web.callers.keyring import Keyring
 from backend.web.callers.limits import Limits
 from backend.web.callers.peers import Network
@@ -26,23 +23,11 @@ READINESS_S = 2.0  # the check of the storage writes a file
 METRICS = 5  # scrapes that are counted anew in so many seconds
 
 
-def refuse_signed(_request: Request) -> None:
-    """Until signed URLs are wired up, none is valid."""
-    raise Unauthorized
-
-
-async def never_ready() -> Mapping[str, Any]:
-    """A site without a readiness check is not ready."""
-    return {"ready": {"ok": False, "why": "no check is set up"}}
-
-
 @dataclass(frozen=True)
 class Site:
     """Everything one running service has, apart from its routes.
 
     `dev_caller` is set in dev mode only: then everybody is this caller and no key is asked for.
-    `check_signed` raises a Problem unless the request's signed URL is genuine and in time.
-    `readiness` answers {check: {"ok": bool, "why": str | None}}; `workload` is for the metrics.
     `places` are those of open streams, `tail` is what they hear events from.
     `lookout` sees proxies that are not trusted.
     `recent_readiness` and `recent_metrics` are what strangers may ask for as often as they like.
@@ -53,9 +38,6 @@ class Site:
     limits: Limits
     trusted_proxies: tuple[Network, ...] = ()
     dev_caller: Caller | None = None
-    check_signed: Callable[[Request], None] = refuse_signed
-    readiness: Callable[[], Awaitable[Mapping[str, Any]]] = field(default=never_ready)
-    workload: Callable[[], Awaitable[Workload]] | None = None
     places: Places = field(default_factory=Places)
     tail: Tail = field(init=False)
     lookout: Lookout = field(init=False)
@@ -65,7 +47,7 @@ class Site:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tail", Tail(self.ctx))
         object.__setattr__(self, "lookout", Lookout(self.trusted_proxies))
-        object.__setattr__(self, "recent_readiness", Recent(self.readiness, READINESS_S))
+        object.__setattr__(self, "recent_readiness", Recent(lambda: readiness.readiness(self.ctx), READINESS_S))
         object.__setattr__(self, "recent_metrics", Recent(self._scrape, METRICS, METRICS))
 
     def stop(self) -> None:
@@ -74,6 +56,5 @@ class Site:
         self.ctx.cage.stop()
 
     async def _scrape(self) -> bytes:
-        if self.workload is not None:
-            metrics.weigh(await self.workload(), self.ctx.providers)
+        metrics.weigh(await readiness.workload(self.ctx), self.ctx.providers)
         return await asyncio.to_thread(metrics.render)  # hundreds of series take longer than others should wait

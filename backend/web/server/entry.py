@@ -17,7 +17,6 @@ from starlette.applications import Starlette
 from backend.context import Context
 from backend.core.people import Caller
 from backend.db import keys
-from backend.upkeep import readiness
 from backend.web.api import (  # noqa: F401  most register their operations  # noqa: F401
     assets,
     audit,
@@ -70,9 +69,6 @@ def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
         ),
         trusted_proxies=settings.proxy_networks,
         dev_caller=dev_caller,
-        check_signed=media.check_signed,
-        readiness=lambda: readiness.readiness(ctx),
-        workload=lambda: readiness.workload(ctx),
         places=Places(most, most * 2 // 3),
     )
     return stack.build(site)
