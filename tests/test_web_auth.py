@@ -19,6 +19,7 @@ from backend.web.callers import keyring as keyrings
 from backend.web.callers import peers
 from backend.web.callers.attempts import Attempts
 from backend.web.callers.keyring import Keyring
+from backend.web.calls import auth
 from backend.web.calls.operation import Call, Operation, operation
 
 OPERATIONS: list[Operation] = []
@@ -56,6 +57,15 @@ def test_a_key_is_taken_by_either_header(port: int, headers: dict[str, str]) -> 
         "client_id": "client-a",
         "admin": False,
     }
+
+
+def test_every_way_to_say_who_asks_is_described_and_taken(port: int) -> None:
+    schemes = ask(port, "GET", "/openapi.json").json()["components"]["securitySchemes"]
+    assert set(schemes) == {way.name for way in auth.WAYS} | {"signedUrl"}
+    for way in auth.WAYS:
+        scheme = schemes[way.name]
+        header = {scheme["name"]: KEY} if scheme["type"] == "apiKey" else {"Authorization": f"{scheme['scheme']} {KEY}"}
+        assert ask(port, "GET", "/api/v2/me", headers=header).status == 200
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
-"""The caller of a request, by its API key: `Authorization: Bearer sk_...` or `X-API-Key: sk_...`."""
+"""Who asks: the caller of a request by one of the ways in `WAYS`, a link that we signed, or a page of ours."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from backend.core.errors import Unauthorized
+from backend.core.errors import Forbidden, Unauthorized
 from backend.core.people import ApiKey, Caller
+from backend.http import origins
 from backend.live import links
 from backend.web.callers import peers
 
@@ -18,6 +20,18 @@ if TYPE_CHECKING:
     from backend.web.calls.site import Site
 
 _MAX_HEADER = 256
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to say who asks: its name and scheme in the API's description, and the keys that a request shows by it.
+
+    `keys` raises Unauthorized for a header that is nothing of the kind.
+    """
+
+    name: str
+    scheme: Mapping[str, str]
+    keys: Callable[[Headers], list[str]]
 
 
 async def authenticate(request: Request) -> Caller:
@@ -52,15 +66,19 @@ def caller_of(row: ApiKey) -> Caller:
 
 
 def read_key(headers: Headers) -> str:
-    """The one key a request shows; two that differ are as good as none."""
-    given = [_bearer(value) for value in headers.getlist("authorization")]
-    named = headers.getlist("x-api-key")
-    if len(given) > 1 or len(named) > 1 or len({*given, *named}) != 1:
+    """The one key a request shows, by whichever way; raises Unauthorized for none and for two that differ."""
+    shown = [way.keys(headers) for way in WAYS]
+    keys = {key for by_this_way in shown for key in by_this_way}
+    if any(len(by_this_way) > 1 for by_this_way in shown) or len(keys) != 1:
         raise Unauthorized
-    key = (given or named)[0]
+    (key,) = keys
     if len(key) > _MAX_HEADER:
         raise Unauthorized
     return key
+
+
+def _bearers(headers: Headers) -> list[str]:
+    return [_bearer(value) for value in headers.getlist("authorization")]
 
 
 def _bearer(value: str) -> str:
@@ -68,6 +86,27 @@ def _bearer(value: str) -> str:
     if scheme.lower() != "bearer" or len(value) > _MAX_HEADER:
         raise Unauthorized
     return key.strip(" ")
+
+
+def _named(headers: Headers) -> list[str]:
+    return headers.getlist("x-api-key")
+
+
+_KEY = "An API key: `sk_...`"
+WAYS = (
+    Way("bearer", {"type": "http", "scheme": "bearer", "description": _KEY}, _bearers),
+    Way("apiKey", {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": _KEY}, _named),
+)
+
+
+def require_own_page(headers: Headers) -> None:
+    """Raise Forbidden when a page of another address asks, by what browsers say; who is no browser says nothing.
+
+    For what answers without a key: any page can send a form or plain text to any port without asking first.
+    """
+    pages, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
+    if not origins.is_own_request(pages, sites, headers.get("host")):
+        raise Forbidden("A page of another address asks.", code="foreign_origin")
 
 
 def is_signed(request: Request) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from backend import __version__
 from backend.core.errors import Problem
+from backend.web.calls import auth
 from backend.web.calls.operation import Answer, Operation
 from backend.web.calls.problems import DIALECTS, OURS, Dialect, dialect
 from backend.web.calls.schemas import Model, Schema, Schemas
@@ -19,11 +20,10 @@ _ABOUT = (
     "Every error is application/problem+json; programs read its `code`."
 )
 _SECURITY_SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `sk_...`"},
-    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key: `sk_...`"},
+    **{way.name: way.scheme for way in auth.WAYS},
     "signedUrl": {"type": "apiKey", "in": "query", "name": "sig", "description": "A URL this service signed"},
 }
-_BY_KEY: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
+_BY_KEY: list[dict[str, list[str]]] = [{way.name: []} for way in auth.WAYS]
 _SECURITY: Mapping[str, list[dict[str, list[str]]]] = {
     "key": _BY_KEY,
     "admin": _BY_KEY,

@@ -23,7 +23,6 @@ from backend.context import Context
 from backend.core.errors import Forbidden, NotFound
 from backend.core.ids import is_id
 from backend.core.people import Caller
-from backend.http import origins
 from backend.web.callers import limits
 from backend.web.callers.limits import Limited
 from backend.web.calls import auth, bodies, inputs
@@ -203,9 +202,7 @@ async def _admit(made: Operation, request: Request, site: Site) -> Caller | None
     if made.auth == "admin" and not caller.admin:
         raise Forbidden("Only an admin key may do that.")
     if site.dev_caller is not None and "write" in made.limits:  # also a GET that changes something
-        pages, sites = (request.headers.getlist(name) for name in ("origin", "sec-fetch-site"))
-        if not origins.is_own_request(pages, sites, request.headers.get("host")):
-            raise Forbidden("A page of another address asks.", code="foreign_origin")
+        auth.require_own_page(request.headers)
     return caller
 
 

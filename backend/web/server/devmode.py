@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from backend.config import is_loopback
 from backend.core.errors import Forbidden
 from backend.http import origins
-from backend.web.calls import problems
+from backend.web.calls import auth, problems
 
 _FORWARDING = (
     "forwarded",
@@ -35,24 +35,28 @@ class DevGuard:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        dev = scope["type"] == "http" and scope["app"].state.site.dev_caller is not None
-        why = _objection(scope) if dev else None
-        if why is not None:
-            problem = Forbidden(f"Dev mode answers this machine only: {why}", code="dev_mode_local_only")
-        elif dev and _is_foreign_change(scope):
-            problem = Forbidden("A page of another address asks.", code="foreign_origin")
-        else:
-            await self.app(scope, receive, send)
-            return
-        await problems.render(problem, scope)(scope, receive, send)
+        if scope["type"] == "http" and scope["app"].state.site.dev_caller is not None:
+            try:
+                _check(scope)
+            except Forbidden as problem:
+                await problems.render(problem, scope)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
-def _objection(scope: Scope) -> str | None:
+def _check(scope: Scope) -> None:
+    """Raise Forbidden unless this machine asks; of its pages only our own may change something."""
     headers = Headers(scope=scope)
+    if why := _objection(headers, scope.get("client")):
+        raise Forbidden(f"Dev mode answers this machine only: {why}", code="dev_mode_local_only")
+    if scope["method"] not in origins.SAFE_METHODS:  # the type of a body proves nothing
+        auth.require_own_page(headers)
+
+
+def _objection(headers: Headers, client: tuple[str, int] | None) -> str | None:
     for name in headers:
         if name in _FORWARDING or name.startswith(_FORWARDING_STARTS):
             return f"the request came through a proxy ({name[:40]})."
-    client = scope.get("client")
     if client is not None and not is_loopback(client[0]):
         return "the request came from another machine."
     if not origins.names_this_machine(headers.get("host")):
@@ -62,14 +66,3 @@ def _objection(scope: Scope) -> str | None:
     if "cross-site" in headers.getlist("sec-fetch-site"):
         return "another site asks."
     return None
-
-
-def _is_foreign_change(scope: Scope) -> bool:
-    """Whether a page of another port of this machine would change something: only our own pages may.
-
-    Any page can send a form or plain text to any port without asking first, so the type of a body proves nothing.
-    """
-    headers = Headers(scope=scope)
-    pages, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
-    is_change = scope["method"] not in origins.SAFE_METHODS
-    return is_change and not origins.is_own_request(pages, sites, headers.get("host"))
