@@ -18,7 +18,7 @@ The rooms, from top to bottom; imports point down (tests/test_layers.py):
     app worker context config logs  the five modules everybody looks for
     cli        the commands, and `doctor`
     backup     a copy of everything, and back
-    web        server (protocol, middleware), api (/api/v2), openai (/v1), mcp (/mcp),
+    web        routes (every URL on one page), server (protocol, middleware), api (/api/v2), openai (/v1), mcp (/mcp),
                calls (one operation: body, answer, documentation), callers (keys, addresses, limits)
     upkeep     the sweeper, readiness, what follows a restore
     steps      the way of a generation; what steps share: outcomes, outputs, references

@@ -18,6 +18,7 @@ LAYERS: list[list[str]] = [
     ["backup"],
     ["app"],
     ["web.server", "worker", "emulator"],
+    ["web.routes"],
     ["web.openai", "web.mcp"],
     ["web.api"],
     ["web.calls"],

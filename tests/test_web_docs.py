@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from webserving import KEY, ask, make_app, make_rows, make_site, serve
 
+from backend.web.api import docs
 from backend.web.calls.operation import OPERATIONS
-from backend.web.server import docs
 
 SWAGGER = Path(docs.__file__).parent / "static" / "swagger"
 

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 
 from backend.context import Context
 from backend.core.people import ApiKey, Caller
+from backend.web.api import docs, health  # noqa: F401  both are served by every site
 from backend.web.callers import limits
 from backend.web.callers.attempts import Attempts
 from backend.web.callers.keyring import Keyring

@@ -153,7 +153,7 @@ def operation(
     return register
 
 
-def routes(operations: Sequence[Operation] = OPERATIONS) -> list[Route]:
+def routes(operations: Sequence[Operation]) -> list[Route]:
     """Flat routes, one a path, so that 405 names every method; fixed words before parameters."""
     by_path: dict[str, dict[str, Operation]] = {}
     for made in operations:

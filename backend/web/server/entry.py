@@ -17,26 +17,11 @@ from starlette.applications import Starlette
 from backend.context import Context
 from backend.core.people import Caller
 from backend.db import keys
-from backend.web.api import (  # noqa: F401  most register their operations  # noqa: F401
-    assets,
-    audit,
-    clients,
-    events,
-    generate,
-    generations,
-    media,
-    provider_webhooks,
-    usage,
-    webhook_deliveries,
-    webhook_endpoints,
-)
-from backend.web.api import keys as _  # noqa: F401
+from backend.web import routes
 from backend.web.callers import limits
 from backend.web.callers.keyring import Keyring
 from backend.web.calls.site import Site
 from backend.web.calls.streams import Places
-from backend.web.mcp import route  # noqa: F401  most register their operations
-from backend.web.openai import errors, images, models, videos  # noqa: F401  each registers what is its
 from backend.web.server import stack
 from backend.web.server.protocol import BoundedProtocol
 
@@ -71,7 +56,7 @@ def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
         dev_caller=dev_caller,
         places=Places(most, most * 2 // 3),
     )
-    return stack.build(site)
+    return stack.build(site, routes.operations())
 
 
 class Server(uvicorn.Server):
