@@ -30,7 +30,7 @@ def stored(scene: Scene, calls: str, n: int, *faults: dict[str, Any], images: in
         scene.ask(images)
         if videos:
             scene.ask(videos, "video")
-        until(lambda: strace.is_down(scene.service) or not scene.rows())
+        until(lambda: strace.is_down(scene.service) or not scene.rows(), 60)
 
     strace.killed_at(scene, calls, n, fetch)
 
@@ -59,7 +59,7 @@ def synced(scene: Scene) -> None:
 @case("K", "videos and their posters killed between two calls", rounds=6, here=TRACED)
 def videos(scene: Scene) -> None:
     scene.start()
-    calls = ("mkdir", "renameat", "unlink", "fsync", "renameat", "mkdir")[scene.round]
+    calls = ("chmod", "renameat", "fdatasync", "fsync", "renameat", "chmod")[scene.round]  # the cage makes folders too
     stored(scene, calls, 1 + scene.round // 3, images=1, videos=3)
 
 
