@@ -27,7 +27,7 @@ The rooms, from top to bottom; imports point down (tests/test_layers.py):
     providers  what a provider must do, and a folder for each
     emulator   a provider's wire protocol on this machine
     db         all SQL, one module a table or a question; the schema's migrations
-    storage    the files; http: every connection out; media: what a file is, and the cage for decoding
+    storage    the spool and the store of files; http: every connection out; media: what a file is, and the cage for it
     disk       durable writes, room, faults, the key file
     core       pure: generations, people, webhooks, events, errors, ids, requests, catalog, billing
 """

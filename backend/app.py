@@ -62,11 +62,13 @@ async def open_context(settings: Settings, *, beside: bool = False) -> AsyncIter
     db = await SqliteDb.open(path, checkpoints=not beside)
     try:
         known = catalog.load()
+        spool, store = open_storage(settings.storage_url)
         yield Context(
             settings=settings,
             db=db,
             http=http,
-            storage=open_storage(settings.storage_url),
+            spool=spool,
+            store=store,
             catalog=known,
             providers=offered(settings, http, known),
             data_key=await asyncio.to_thread(data_key.read, settings, path),
@@ -202,7 +204,7 @@ async def _background(
     A worker that ends by itself ends the service by `stop`, which would accept what nobody does. Raises ReelhookError.
     """
     if worker and alone:
-        await ctx.storage.sweep(0)  # before anybody writes there
+        await ctx.spool.sweep(0)  # before anybody writes there
         await ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now()))
         await ctx.db.write(lambda tx: webhook_claims.release_leases(tx, ctx.now()))
     tasks = [asyncio.create_task(_after_start(ctx, alone and worker is not None))]

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from backend.config import Settings
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from backend.db.connection import Db
     from backend.http import Http
     from backend.providers.base import Provider
-    from backend.storage import Storage
+    from backend.storage import Spool, Store
 
 
 def now_ms() -> int:
@@ -59,7 +58,8 @@ class Context:
     settings: Settings
     db: Db
     http: Http
-    storage: Storage
+    spool: Spool
+    store: Store
     catalog: Catalog
     providers: Mapping[str, Provider]
     data_key: bytes
@@ -76,15 +76,11 @@ class Context:
         """A fresh UUIDv7."""
         return new_id(self.now())
 
-    def new_spool(self) -> Path:
-        """A new temporary path on the storage's own disk."""
-        return self.storage.spool(self.new_id())
-
     async def free_bytes(self) -> int | None:
-        """Room left in the storage, as it was within the last second."""
+        """Room left on the disk of the spool, as it was within the last second."""
         looked_at, free = self._free
         if self.now() - looked_at > 1000:
-            free = await self.storage.free_bytes()
+            free = await self.spool.free_bytes()
             self._free = self.now(), free
         return free
 

@@ -112,14 +112,14 @@ class Service:
             pass
 
     async def _complete(self, id: str, content: bytes, poster: bytes | None) -> None:
-        ctx, spooled, small = self.ctx, self.ctx.storage.spool(id), self.ctx.storage.spool(f"{id}-poster.jpg")
+        ctx, spooled, small = self.ctx, self.ctx.spool.new(id), self.ctx.spool.new(f"{id}-poster.jpg")
         spooled.write_bytes(content)
         found = await ctx.cage.probe(spooled, place=media.OUTPUT)
         name, poster_name = id + media.extension(found.content_type), f"{id}-poster.jpg" if poster else None
-        await ctx.storage.keep(spooled, name)
+        await ctx.store.put(spooled, name)
         if poster:
             small.write_bytes(poster)
-            await ctx.storage.keep(small, f"{id}-poster.jpg")
+            await ctx.store.put(small, f"{id}-poster.jpg")
         digest = hashlib.sha256(content).hexdigest()
 
         async def work(tx: Tx) -> None:

@@ -772,9 +772,9 @@ def test_what_was_stored_after_the_backup_is_not_swept_when_only_the_database_is
         assert bench.run(tidy.sweep_orphans(bench.ctx)) == tidy.Swept(2, 0, kept=2)
         bench.ended(bench.ask(prompt="after")["id"], "completed")
         orphan = f"{bench.ctx.new_id()}.png"
-        spooled = bench.ctx.storage.spool(orphan)
+        spooled = bench.ctx.spool.new(orphan)
         spooled.write_bytes(b"of a crash")
-        bench.run(bench.ctx.storage.keep(spooled, orphan))
+        bench.run(bench.ctx.store.put(spooled, orphan))
         swept = bench.run(tidy.sweep_orphans(bench.ctx))
         assert swept == tidy.Swept(3, 1, kept=2) and swept.trusted
         left = list((again / "media").rglob(f"{paid}*"))

@@ -193,9 +193,9 @@ def test_the_frames_of_a_video_go_with_it(service: Service, who: Tenant, film: b
     brought = asset(service, who, film)
     for id in (video["id"], brought["id"]):
         for which in filing.FRAMES:
-            spooled = service.ctx.storage.spool(filing.frame(id, which))
+            spooled = service.ctx.spool.new(filing.frame(id, which))
             spooled.write_bytes(png(kind="JPEG"))
-            service.run(service.ctx.storage.keep(spooled, filing.frame(id, which)))
+            service.run(service.ctx.store.put(spooled, filing.frame(id, which)))
     assert len(stored(service, video["id"], brought["id"])) == 7
     path = {"generation": f"generations/{video['id']}", "campaign": f"campaigns/{who.campaign_id}"}
     if whole == "client":
@@ -357,9 +357,9 @@ def test_a_start_in_the_middle_of_a_large_deletion_is_not_taken_for_the_wrong_da
         kept = image(service, who)
         names = [f"{service.ctx.new_id()}.png" for _ in range(tidy.MOST_ORPHANS + 50)]
         for name in names:
-            spooled = service.ctx.storage.spool(name)
+            spooled = service.ctx.spool.new(name)
             spooled.write_bytes(b"x")
-            service.run(service.ctx.storage.keep(spooled, name))
+            service.run(service.ctx.store.put(spooled, name))
         write(service, lambda tx: operations.throw_away(tx, names, service.ctx.now()))
         assert service.run(tidy.sweep_orphans(service.ctx)) == tidy.Swept(0, 0)
         service.run(tidy.tidy(service.ctx))
@@ -374,9 +374,9 @@ def test_the_sweep_at_a_start_leaves_files_whose_row_may_yet_be_completed(
     with running(tmp_path) as service:
         nobodys, unfinished = service.ctx.new_id(), service.generate(service.tenant())["id"]
         for id in (unfinished, nobodys):
-            spooled = service.ctx.storage.spool(f"{id}.png")
+            spooled = service.ctx.spool.new(f"{id}.png")
             spooled.write_bytes(b"x")
-            service.run(service.ctx.storage.keep(spooled, f"{id}.png"))
+            service.run(service.ctx.store.put(spooled, f"{id}.png"))
         assert service.run(tidy.sweep_orphans(service.ctx)) == tidy.Swept(1, 1)
         assert stored(service, "") == [f"{unfinished}.png"]
 

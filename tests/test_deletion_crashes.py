@@ -17,7 +17,7 @@ from gateway import Gateway, gateway
 from backend.context import now_ms
 from backend.core import filing
 from backend.core.ids import new_id
-from backend.storage import open_storage
+from backend.storage import folder_of
 
 CLONES = 700
 
@@ -56,7 +56,7 @@ def filled(service: Gateway, count: int = CLONES) -> str:
 
 
 def _clone(service: Gateway, template: str, count: int) -> None:
-    storage = open_storage(f"file:{service.folder}/media")
+    media = service.folder / "media"
     with closing(sqlite3.connect(service.folder / "reelhook.db")) as connection, connection:
         connection.row_factory = sqlite3.Row
         row = dict(connection.execute("SELECT * FROM generations WHERE id = ?", (template,)).fetchone())
@@ -66,10 +66,9 @@ def _clone(service: Gateway, template: str, count: int) -> None:
             names = {name: row[name].replace(template, id) for name in ("file_name", "poster_name")}
             connection.execute(sql, tuple((row | names | {"id": id, "provider_id": None}).values()))
             frames = [filing.frame(id, which) for which in filing.FRAMES if row["kind"] == "video"]
-            source = storage.path(row["file_name"])
+            source = media / folder_of(row["file_name"]) / row["file_name"]
             for name in (*names.values(), *frames):
-                target = storage.path(name)
-                assert source and target
+                target = media / folder_of(name) / name
                 target.parent.mkdir(exist_ok=True)
                 target.hardlink_to(source)
         _count(connection, row, count)

@@ -13,7 +13,7 @@ from api_service import Service, running
 from webserving import until
 
 from backend.disk import faults
-from backend.storage.folder import Folder
+from backend.storage import Spool
 from backend.upkeep import readiness
 from backend.web.calls import metrics
 from backend.web.calls.recent import Recent
@@ -40,8 +40,8 @@ def test_a_flood_on_readyz_hardly_touches_the_disk_or_the_database(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written, asked = [], []
-    real_try, real_workload = Folder._try, readiness.workload
-    monkeypatch.setattr(Folder, "_try", lambda self: written.append(1) or real_try(self))
+    real_try, real_workload = Spool._try, readiness.workload
+    monkeypatch.setattr(Spool, "_try", lambda self: written.append(1) or real_try(self))
     monkeypatch.setattr(readiness, "workload", lambda ctx: asked.append(1) or real_workload(ctx))
     took_s = flood(service, "/readyz")
     assert 1 <= len(written) <= 1 + took_s / 2 + 1
@@ -58,6 +58,20 @@ def test_a_storage_that_cannot_be_written_to_is_noticed_all_the_same(service: Se
     until(lambda: storage().get("ok") is False)
     (tmp_path / "elsewhere").rename(tmp_path / "media" / "tmp")
     until(lambda: storage().get("ok"))
+
+
+def test_unfinished_files_are_counted_and_a_spool_that_is_gone_is_no_reason_to_measure_nothing(
+    service: Service, tmp_path: Path
+) -> None:
+    def counted() -> list[bytes]:
+        lines = service.ask("GET", "/metrics", key="").body.splitlines()
+        return [line for line in lines if line.startswith(b"reelhook_spool_")]
+
+    service.ctx.spool.new().write_bytes(b"four")
+    until(lambda: counted() == [b"reelhook_spool_files 1.0", b"reelhook_spool_bytes 4.0"])
+    (tmp_path / "media" / "tmp").rename(tmp_path / "elsewhere")
+    until(lambda: counted() == [b"reelhook_spool_files 0.0", b"reelhook_spool_bytes 0.0"])
+    (tmp_path / "elsewhere").rename(tmp_path / "media" / "tmp")
 
 
 def test_a_disk_that_failed_is_told_at_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

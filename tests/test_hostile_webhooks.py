@@ -293,15 +293,15 @@ def test_text_that_no_database_takes_ends_the_row_and_harms_nobody(
 def test_webhooks_are_answered_at_once_while_the_storage_is_slow(shop: Workshop, provider: Provider) -> None:
     """A slow disk holds up the file, not the answer, or the provider would send everything again."""
     provider.spoil(LOST)
-    storage: Any = shop.ctx.storage
-    keep_all, free, started = storage.keep_all, threading.Event(), []
+    store: Any = shop.ctx.store
+    put_all, free, started = store.put_all, threading.Event(), []
 
-    async def keep_slowly(files: Any) -> None:
+    async def put_slowly(files: Any) -> None:
         started.append(files)
         await asyncio.to_thread(free.wait, 20)
-        await keep_all(files)
+        await put_all(files)
 
-    storage.keep_all = keep_slowly
+    store.put_all = put_slowly
     id = shop.ask()["id"]
     shop.reach(id, "processing")
     told = provider.ended(shop.row(id).provider_id or "")

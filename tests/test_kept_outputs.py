@@ -556,8 +556,7 @@ def test_no_poster_of_a_try_that_broke_off_stays(bench: Workshop, provider: Prov
             with pytest.raises(ZeroDivisionError):
                 bench.look("storing")
             bench.forward(3600)
-    poster = bench.ctx.storage.path(filing.poster(id))
-    assert poster and poster.exists()
+    (poster,) = (bench.folder / "media").rglob(filing.poster(id))
     bench.look("storing")
     assert bench.get(id)["media"]["state"] == "unread" and not poster.exists()
 

@@ -234,7 +234,7 @@ def test_nothing_new_is_sent_while_its_result_could_not_be_stored(
 
     bench.ctx.settings.__dict__["min_free_mb"] = 200
     with monkeypatch.context() as patch:
-        patch.setattr(bench.ctx.storage, "free_bytes", nearly_full)
+        patch.setattr(bench.ctx.spool, "free_bytes", nearly_full)
         bench.clock.forward(2)
         assert bench.submit_next() == []
         assert bench.try_to_ask(prompt="a fox").status_code == 507

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from starlette.responses import JSONResponse, Response
 from webserving import KEY, ask, make_app, make_rows, make_site, serve
 
 from backend.core.requests import Strict
+from backend.storage import Spool
 from backend.web.calls import inputs, uploads
 from backend.web.calls.operation import Call, Operation, operation, routes
+
+SPOOL = Spool(Path(tempfile.mkdtemp(prefix="uploads-")))
 
 OPERATIONS: list[Operation] = []
 BAND = "019abcde-0000-7000-8000-00000000000a"
@@ -83,7 +87,7 @@ async def delete_band(call: Call) -> Response:
 )
 async def create_song(call: Call) -> Response:
     """Play a song."""
-    async with uploads.open_file(call.request, lambda: Path("/nowhere"), cap_bytes=1 << 20):
+    async with uploads.open_file(call.request, SPOOL, cap_bytes=1 << 20):
         pass
     return JSONResponse({"id": BAND, "name": "x"}, 202)
 

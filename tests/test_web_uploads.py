@@ -3,7 +3,6 @@ from __future__ import annotations
 import socket
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,16 +10,14 @@ import pytest
 from starlette.responses import JSONResponse, Response
 from webserving import KEY, ask, make_app, make_rows, make_site, serve, until
 
+from backend.storage import Spool
 from backend.web.calls import uploads
 from backend.web.calls.operation import Call, Operation, operation
 
 OPERATIONS: list[Operation] = []
 CAP = 3 << 20
-FOLDER = Path(tempfile.mkdtemp(prefix="uploads-"))  # where a storage would have its own
-
-
-def spool() -> Path:
-    return FOLDER / uuid.uuid4().hex
+FOLDER = Path(tempfile.mkdtemp(prefix="uploads-"))
+SPOOL = Spool(FOLDER)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +30,7 @@ def nothing_stays() -> Iterator[None]:
 @operation("POST", "/files", answers={201: None}, accepts=["multipart/form-data"], into=OPERATIONS)
 async def take_file(call: Call) -> Response:
     """Take a file."""
-    async with uploads.open_file(call.request, spool, cap_bytes=CAP, idle_s=1) as file:
+    async with uploads.open_file(call.request, SPOOL, cap_bytes=CAP, idle_s=1) as file:
         size = 0
         while chunk := await file.read(1 << 16):
             size += len(chunk)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 from auditor import audit
+from elsewhere import Elsewhere
 from emulating import Provider, until
 from face import Face
 from transactions import bounded
@@ -110,11 +111,19 @@ async def _work(ctx: Context, row: Generation) -> None:
 
 @contextmanager
 def working(
-    folder: Path, provider: Provider, *, worker: bool = True, webhooks: bool = True, ahead_s: float = 0, **more: Any
+    folder: Path,
+    provider: Provider,
+    *,
+    worker: bool = True,
+    webhooks: bool = True,
+    ahead_s: float = 0,
+    away: Elsewhere | None = None,
+    **more: Any,
 ) -> Iterator[Workshop]:
     """A service on a free port over the database and the storage in `folder`; audited when the story is over.
 
-    It is born `ahead_s` seconds later than now: what was there before has been left alone for so long.
+    With `away` files are stored there, and none in `folder`. It is born `ahead_s` seconds later than now: what was
+    there before has been left alone for so long.
     """
     listener = listen()
     origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -122,7 +131,7 @@ def working(
     started: list[Callable[[], None]] = []
     shop = Workshop(origin, folder=folder, clock=Clock(int(ahead_s * 1000)))
     thread = threading.Thread(
-        target=lambda: asyncio.run(_serve(shop, settings, listener, worker, started)), daemon=True
+        target=lambda: asyncio.run(_serve(shop, settings, listener, worker, started, away)), daemon=True
     )
     thread.start()
     stop = until(lambda: started and started[0])
@@ -136,6 +145,8 @@ def working(
             stop()
             thread.join(20)
             shop.close()
+    if away:
+        away.lay_out(folder / "media")
     audit(folder, provider.ledger, finished=shop.finished)
 
 
@@ -158,10 +169,17 @@ def _settings(folder: Path, provider: Provider, **more: Any) -> Settings:
 
 
 async def _serve(
-    shop: Workshop, settings: Settings, listener: socket.socket, worker: bool, started: list[Callable[[], None]]
+    shop: Workshop,
+    settings: Settings,
+    listener: socket.socket,
+    worker: bool,
+    started: list[Callable[[], None]],
+    away: Elsewhere | None,
 ) -> None:
     async with open_context(settings) as ctx:
         ctx.now = shop.clock
+        if away:
+            ctx.spool, ctx.store = away.spool, away
         shop.ctx, shop.loop = ctx, asyncio.get_running_loop()
         client = await ctx.db.write(lambda tx: clients.dev_client(tx, ctx))
         web = uvicorn.Server(entry.config(entry.build(ctx, Caller("dev", client.id, admin=True))))

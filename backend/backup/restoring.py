@@ -27,7 +27,7 @@ from backend.db.audit import Subject
 from backend.db.connection import sqlite_path
 from backend.disk import data_key, durable, room
 from backend.live.shown import time
-from backend.storage import Storage, check_name, open_storage
+from backend.storage import Spool, Store, check_name, open_storage
 from backend.upkeep import after_restore
 
 MOST_NOTED = 100  # admin keys that the audit log names
@@ -67,7 +67,7 @@ def restore(settings: Settings, source: Path, *, resume: bool = False, without_d
         storage = open_storage(settings.storage_url) if found.media else None
         _check_target(target, source)
         if storage:
-            asyncio.run(_check_storage(storage, source))
+            asyncio.run(_check_store(storage[1], source))
         damaged = _check_backup(source, found, without_damaged)
         try:
             with room.needed():
@@ -81,11 +81,11 @@ def _put_back(
     source: Path,
     found: Manifest,
     target: Path,
-    storage: Storage | None,
+    storage: tuple[Spool, Store] | None,
     resume: bool,
     damaged: set[str],
 ) -> Restored:
-    files, total = asyncio.run(_bring_media(storage, source, damaged)) if storage else (0, 0)
+    files, total = asyncio.run(_bring_media(*storage, source, damaged)) if storage else (0, 0)
     if found.data_key and not target.with_name(KEY).exists():
         _bring(source / KEY, target.with_name(KEY))
     rough = target.with_name(f"{target.name}.restoring")
@@ -128,7 +128,7 @@ async def _hold(ctx: Context, taken_ms: int, resume: bool) -> int:
     return 0 if resume else await after_restore.hold_unsent(ctx, taken_ms)
 
 
-async def _bring_media(storage: Storage, source: Path, damaged: set[str]) -> tuple[int, int]:
+async def _bring_media(spool: Spool, store: Store, source: Path, damaged: set[str]) -> tuple[int, int]:
     """Every whole file of the backup under its name, a few at a time; how many, and how many bytes.
 
     Those that are there were checked.
@@ -140,16 +140,16 @@ async def _bring_media(storage: Storage, source: Path, damaged: set[str]) -> tup
             continue
         name, file = path.rpartition("/")[2], source / path
         files, total = files + 1, total + file.stat().st_size
-        if await storage.size(name) is not None:
+        if await store.size(name) is not None:
             continue
-        spooled = storage.spool(name)
+        spooled = spool.new(name)
         if await asyncio.to_thread(disk.copy, file, spooled) != sha256:
             raise ReelhookError(f"the backup changed while it was read: {file}")
         batch.append((spooled, name))
         if len(batch) == AT_ONCE:
-            await storage.keep_all(batch)
+            await store.put_all(batch)
             batch = []
-    await storage.keep_all(batch)
+    await store.put_all(batch)
     return files, total
 
 
@@ -225,15 +225,16 @@ def _check_target(target: Path, source: Path) -> None:
         raise ReelhookError(f"{key} exists and is another key than that of the backup: move it away")
 
 
-async def _check_storage(storage: Storage, source: Path) -> None:
+async def _check_store(store: Store, source: Path) -> None:
     """What is in the storage is of this backup, brought by a restore that did not come to its end."""
-    there = {name async for name in storage.names()}
+    there = {name async for name in store.names()}
     if not there:
         return
     for written, sha256 in _media(source):
         name = written.rpartition("/")[2]
-        path = storage.path(name)
-        if name in there and path and await asyncio.to_thread(disk.digest, path) == sha256:
-            there.discard(name)
+        if name in there:
+            async with store.local(name) as path:
+                if await asyncio.to_thread(disk.digest, path) == sha256:
+                    there.discard(name)
     if there:
         raise ReelhookError(f"STORAGE_URL has files that are not of this backup, as {min(there)}: choose an empty one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import functools
@@ -21,11 +22,11 @@ from backend.backup import disk
 from backend.backup.manifest import DATABASE, KEY, MANIFEST, MEDIA, SUMS, Manifest
 from backend.config import Settings
 from backend.core import filing
-from backend.core.errors import ReelhookError, StorageFull
+from backend.core.errors import NotFound, ReelhookError, StorageFull
 from backend.db import snapshot
 from backend.db.connection import sqlite_path
 from backend.disk import durable, room
-from backend.storage import Storage, open_storage
+from backend.storage import Store, folder_of, open_storage
 
 
 def take(settings: Settings, target: Path, *, media: bool = True) -> Manifest:
@@ -38,12 +39,12 @@ def take(settings: Settings, target: Path, *, media: bool = True) -> Manifest:
     database = sqlite_path(settings.database_url)
     if not database.is_file():
         raise ReelhookError(f"there is no database at {database}")
-    storage = open_storage(settings.storage_url) if media else None
+    store = open_storage(settings.storage_url)[1] if media else None
     _check_target(target)
     with _partial(target) as partial:
         try:
             with room.needed():
-                made = _fill(partial, database, storage)
+                made = _fill(partial, database, store)
                 disk.sync_folders(partial)
                 os.rename(partial, target)
                 durable.sync(target.parent)
@@ -75,7 +76,7 @@ class _Progress:
         self.sums.write(f"{sha256}  {path}\n")
 
 
-def _fill(partial: Path, database: Path, storage: Storage | None) -> Manifest:
+def _fill(partial: Path, database: Path, store: Store | None) -> Manifest:
     """First the database: each of its rows has its files by then, unless they are deleted meanwhile."""
     begun_at = datetime.now(UTC)
     copy = partial / DATABASE
@@ -90,15 +91,15 @@ def _fill(partial: Path, database: Path, storage: Storage | None) -> Manifest:
         key = database.with_name(KEY)
         if has_key := key.is_file():
             progress.note(KEY, disk.copy(key, partial / KEY))
-        if storage:
-            _copy_media(storage, copy, partial, progress)
+        if store:
+            asyncio.run(_copy_media(store, copy, partial, progress))
         gone = set(progress.missing.values()) - snapshot.still_there(database, set(progress.missing.values()))
         made = Manifest(
             reelhook=__version__,
             created_at=begun_at,
             schema_version=snapshot.version(copy),
             counts=snapshot.counts(copy),
-            media=storage is not None,
+            media=store is not None,
             data_key=has_key,
             files=progress.files,
             bytes=progress.bytes,
@@ -112,29 +113,27 @@ def _fill(partial: Path, database: Path, storage: Storage | None) -> Manifest:
     return made
 
 
-def _copy_media(storage: Storage, copy: Path, partial: Path, progress: _Progress) -> None:
+async def _copy_media(store: Store, copy: Path, partial: Path, progress: _Progress) -> None:
     """Every file that a row of the copy names, under the same name and in the same sub-folder."""
     disk.make_folder(partial / MEDIA)
     for row in snapshot.kept(copy):
         for name, *_ in row.files:
-            _copy_file(storage, partial, name, progress, row)
+            await _copy_file(store, partial, name, progress, row)
         if row.poster_name:
-            _copy_file(storage, partial, row.poster_name, progress, row)
+            await _copy_file(store, partial, row.poster_name, progress, row)
         if row.kind == "video":
             for which in filing.FRAMES:
-                _copy_file(storage, partial, filing.frame(row.id, which), progress, row)
+                await _copy_file(store, partial, filing.frame(row.id, which), progress, row)
 
 
-def _copy_file(storage: Storage, partial: Path, name: str, progress: _Progress, row: snapshot.Kept) -> None:
+async def _copy_file(store: Store, partial: Path, name: str, progress: _Progress, row: snapshot.Kept) -> None:
     """One file, with the bytes its row tells of; a frame may be missing: it is made again when it is needed."""
-    source = storage.path(name)
-    target = partial / MEDIA / (source.parent.name if source else "") / name
+    target = partial / MEDIA / folder_of(name) / name
     try:
-        if source is None:
-            raise FileNotFoundError(name)
-        disk.make_folder(target.parent)
-        sha256 = disk.link_or_copy(source, target)
-    except (FileNotFoundError, NotADirectoryError):
+        async with store.local(name) as source:
+            disk.make_folder(target.parent)
+            sha256 = disk.link_or_copy(source, target)
+    except (NotFound, FileNotFoundError, NotADirectoryError):
         if name == row.poster_name or any(name == each for each, *_ in row.files):
             progress.missing[name] = row.id
         return

@@ -50,7 +50,7 @@ async def fetch(ctx: Context, client_id: str, url: str, room: int) -> Path:
 
     Raises InvalidInput, ClientFull when only the room is too small, TooManyRequests, Unavailable.
     """
-    target = ctx.storage.spool(ctx.new_id())
+    target = ctx.spool.new()
     cap_bytes = asset_bytes(ctx)
     try:
         async with _place(client_id):
@@ -104,7 +104,7 @@ async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None,
         found = await look(ctx.cage.probe(spooled, place=media.upload(client_id)))
         size, digest = await media.in_thread(_measure, spooled)
         file_name = id + media.extension(found.content_type)
-        await ctx.storage.keep(spooled, file_name)
+        await ctx.store.put(spooled, file_name)
     except InvalidMedia as error:
         raise InvalidInput.of("file", error.message, code="invalid_media") from error
     except MediaBusy as error:

@@ -40,7 +40,7 @@ async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool)
     """
     if known := await _known(ctx, row, index, with_poster):
         return known
-    spooled, poster = ctx.storage.spool(f"{row.id}-{index}"), ctx.storage.spool(filing.poster(row.id))
+    spooled, poster = ctx.spool.new(f"{row.id}-{index}"), ctx.spool.new(filing.poster(row.id))
     try:
         length, sha256 = await _recover(ctx, row, index, spooled) or await _fetch(ctx, row, row.outputs[index], spooled)
         seen, poster_bytes = await _look(ctx, row, index, spooled, poster if with_poster else None)
@@ -49,12 +49,12 @@ async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool)
         if poster_bytes:
             poster_name = filing.poster(row.id)
             files.append((poster, poster_name))
-        await ctx.storage.keep_all(files)
+        await ctx.store.put_all(files)
     except BaseException:
         await asyncio.to_thread(_remove, spooled, poster)  # a crash leaves them to the sweep
         raise
     if with_poster and not poster_name and row.attempts > 1:
-        await ctx.storage.delete(filing.poster(row.id))  # of a try that broke off
+        await ctx.store.delete(filing.poster(row.id))  # of a try that broke off
     return Kept(replace(seen, file_name=name, bytes=length, sha256=sha256), poster_name, poster_bytes)
 
 
@@ -72,9 +72,9 @@ async def _known(ctx: Context, row: Generation, index: int, with_poster: bool) -
     poster_name = row.poster_name if with_poster else None
     if one is None or (with_poster and one.width and not poster_name):
         return None
-    if await ctx.storage.size(one.file_name or "") != one.bytes:
+    if await ctx.store.size(one.file_name or "") != one.bytes:
         return None
-    return Kept(one, poster_name, (await ctx.storage.size(poster_name) or 0) if poster_name else 0)
+    return Kept(one, poster_name, (await ctx.store.size(poster_name) or 0) if poster_name else 0)
 
 
 async def _look(ctx: Context, row: Generation, index: int, spooled: Path, poster: Path | None) -> tuple[Output, int]:
@@ -123,8 +123,8 @@ async def _recover(ctx: Context, row: Generation, index: int, target: Path) -> t
         return None
     for suffix in dict.fromkeys(naming.SUFFIXES.values()):
         name = filing.result(row.id, suffix, index)
-        if await ctx.storage.size(name):
-            return await storage.spool(target, ctx.storage.open(name))
+        if await ctx.store.size(name):
+            return await storage.write(target, ctx.store.open(name))
     return None
 
 

@@ -1,12 +1,14 @@
 """What an asset, image or video becomes for a provider: a URL it can fetch.
 
-In this order: the provider's own output while it is fresh; a signed link of ours when the world can reach
-us; an upload to the provider's file store; a data URI when the file is small.
+In this order: the provider's own output while it is fresh; a link to the store when that is public; a signed link of
+ours when the world can reach us; an upload to the provider's file store; a data URI when the file is small.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +17,15 @@ from backend import media
 from backend.config import is_public
 from backend.context import Context
 from backend.core import filing
-from backend.core.errors import InvalidMedia, MediaUnavailable, NotSent, ProviderRefused, ProviderUnavailable
+from backend.core.errors import (
+    InvalidMedia,
+    MediaUnavailable,
+    NotFound,
+    NotSent,
+    ProviderRefused,
+    ProviderUnavailable,
+    TooLarge,
+)
 from backend.core.generation import COMPLETED, Generation
 from backend.core.people import Asset
 from backend.db import assets, generations, operations
@@ -91,17 +101,18 @@ async def _frame(ctx: Context, noun: str, video: Asset | Generation, file_name: 
     """One frame of a stored video, made once and kept beside it. It is made in its client's place."""
     which: Literal["first", "last"] = "first" if source.get("frame") == "first" else "last"
     name = filing.frame(video.id, which)
-    if await ctx.storage.size(name) is None:
-        spooled = ctx.storage.spool(name)
+    if await ctx.store.size(name) is None:
+        spooled = ctx.spool.new(name)
         try:
             place = media.upload(video.client_id)
-            await ctx.cage.frame(_local(ctx, file_name), spooled, which=which, place=place)
+            async with _local(ctx, file_name) as path:
+                await ctx.cage.frame(path, spooled, which=which, place=place)
         except MediaUnavailable as error:
             raise ProviderUnavailable(error.message) from error
         except InvalidMedia as error:
             why = f"No frame can be taken from the video. {error.message}"
             raise ProviderRefused(why, code="source_failed") from error
-        await ctx.storage.keep(spooled, name)
+        await ctx.store.put(spooled, name)
         await ctx.db.write(lambda tx: _leave_without_row(tx, ctx, name))
     return Stored(noun, video.id, which, name, "image/jpeg")
 
@@ -114,26 +125,41 @@ async def _leave_without_row(tx: Tx, ctx: Context, name: str) -> None:
 async def _url(ctx: Context, generation: Generation, stored: Stored) -> str:
     if stored.fresh_url:
         return stored.fresh_url
+    if url := await ctx.store.url(stored.file_name):
+        return url
     if is_public(ctx.settings.public_url):
         return links.link(ctx, stored.noun, stored.id, stored.variant, base=ctx.settings.public_url, life_s=LINK_LIFE_S)
-    path, facts = _local(ctx, stored.file_name), ctx.catalog.providers[generation.provider]
-    small = path.stat().st_size <= facts.data_uri_limit_kb * 1024
-    if path.stat().st_size > facts.file_limit_mb * 1_000_000:
-        raise ProviderRefused("A file it needs is larger than the provider takes.", code="source_failed")
+    limit = ctx.catalog.providers[generation.provider].file_limit_mb * 1_000_000
+    async with _local(ctx, stored.file_name, limit) as path:
+        return await _hand_over(ctx, generation.provider, path, stored)
+
+
+async def _hand_over(ctx: Context, provider: str, path: Path, stored: Stored) -> str:
+    """The file in the provider's own file store, or as text when that does not take it and it is small."""
     try:
-        return await ctx.providers[generation.provider].upload(path, stored.file_name, stored.content_type)
+        return await ctx.providers[provider].upload(path, stored.file_name, stored.content_type)
     except (ProviderRefused, NotSent):
-        if not small:
+        limit = ctx.catalog.providers[provider].data_uri_limit_kb * 1024
+        uri = await media.in_thread(_data_uri, path, stored.content_type, limit)
+        if uri is None:
             raise
-    return await media.in_thread(_data_uri, path, stored.content_type)
+        return uri
 
 
-def _data_uri(path: Path, content_type: str) -> str:
+def _data_uri(path: Path, content_type: str, most_bytes: int) -> str | None:
+    """The file as text, or None when it has more bytes."""
+    if path.stat().st_size > most_bytes:
+        return None
     return f"data:{content_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _local(ctx: Context, file_name: str) -> Path:
-    path = ctx.storage.path(file_name)
-    if path is None or not path.exists():
-        raise ProviderRefused("A file it needs is not in the storage.", code="source_failed")
-    return path
+@asynccontextmanager
+async def _local(ctx: Context, file_name: str, most_bytes: int | None = None) -> AsyncIterator[Path]:
+    """A stored file to read from. Raises ProviderRefused when it is gone or has too many bytes, StorageFull."""
+    try:
+        async with ctx.store.local(file_name, most_bytes=most_bytes) as path:
+            yield path
+    except NotFound:
+        raise ProviderRefused("A file it needs is not in the storage.", code="source_failed") from None
+    except TooLarge:
+        raise ProviderRefused("A file it needs is larger than the provider takes.", code="source_failed") from None

@@ -1,4 +1,7 @@
-"""Where results stay: bytes under flat names, durable once `keep` has returned. Knows no generations."""
+"""Where files stay: a spool on the local disk while they are written, and a store that keeps them.
+
+Knows no generations. Nobody outside asks where the store has its bytes: `Store.local` lends a path.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from backend.core.errors import SettingsError
-from backend.storage.base import Storage, StoredFile, check_name
-from backend.storage.folder import Folder
-from backend.storage.saving import save, spool
+from backend.storage.folder import SPOOL, Folder
+from backend.storage.spool import Spool, Usage, write
+from backend.storage.store import Store, check_name, folder_of
 
-__all__ = ["Storage", "StoredFile", "check_name", "open_storage", "save", "spool"]
+__all__ = ["Spool", "Store", "Usage", "check_name", "folder_of", "open_storage", "write"]
 
 
-def open_storage(url: str) -> Storage:
-    """The storage a STORAGE_URL names: `file:data/media` below the working directory, or `file:///srv/media`.
+def open_storage(url: str) -> tuple[Spool, Store]:
+    """The spool and the store of a STORAGE_URL: `file:data/media` below the working directory, or `file:///srv/media`.
 
     Raises SettingsError.
     """
@@ -26,7 +29,8 @@ def open_storage(url: str) -> Storage:
         raise SettingsError("STORAGE_URL must be file:FOLDER or file:///FOLDER; other storages are not known.")
     folder = Path(unquote(parts.path))
     try:
-        return Folder(folder)
+        store = Folder(folder)
+        return Spool(folder / SPOOL), store
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "no folder can have this name"
         raise SettingsError(f"STORAGE_URL: nothing can be stored in {folder}: {why}") from error

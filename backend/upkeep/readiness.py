@@ -64,12 +64,12 @@ async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
         load = await workload(ctx)
     except Unavailable as error:
         return {"database": {"ok": False, "why": error.message}}
-    free = await ctx.storage.free_bytes()
+    free = await ctx.spool.free_bytes()
     silent = beat is None or now - beat > WORKER_SILENT_MS
     full = free is not None and free < ctx.settings.min_free_mb * 1_000_000
     reasons = {
         "database": None,
-        "storage": await ctx.storage.trouble(),
+        "storage": await ctx.spool.trouble(),
         "worker": "no worker is alive: nothing that is accepted moves on" if silent else None,
         "queue": f"the oldest due row has waited {load.stuck_s} s"
         if load.stuck_s > OVERDUE_S and not load.paused

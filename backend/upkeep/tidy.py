@@ -55,7 +55,7 @@ async def tidy(ctx: Context) -> None:
         for _ in range(MOST_BITES):
             if not await forget(ctx):
                 break
-    await ctx.storage.sweep(SPOOL_S)
+    await ctx.spool.sweep(SPOOL_S)
 
 
 async def mark_campaigns(ctx: Context) -> int:
@@ -157,7 +157,7 @@ async def empty_trash(ctx: Context) -> int:
     """Remove files whose rows are gone: first the bytes, for good, then the note, so a crash leaves neither behind."""
     names = await ctx.db.read(lambda tx: operations.rubbish(tx, BITE))
     if names:
-        await ctx.storage.delete_all(names)
+        await ctx.store.delete_all(names)
         await ctx.db.write(lambda tx: operations.forget_rubbish(tx, names))
     return len(names)
 
@@ -186,7 +186,7 @@ async def sweep_orphans(ctx: Context) -> Swept:
     A crash leaves a few dozen. More, or nothing but such files, means another database: nothing is removed.
     What is older than the last restore is never removed: its row may be what the backup lacked, and it was paid.
     """
-    names = [name async for name in ctx.storage.names() if is_id(name[:36])]
+    names = [name async for name in ctx.store.names() if is_id(name[:36])]
     unknown: list[str] = []
     for start in range(0, len(names), BITE):
         bite = names[start : start + BITE]
@@ -199,5 +199,5 @@ async def sweep_orphans(ctx: Context) -> Swept:
     restored_at = await ctx.db.read(restores.last)
     oldest = floor_id(restored_at or 0)
     removed = [name for name in unknown if name >= oldest]
-    await ctx.storage.delete_all(removed)
+    await ctx.store.delete_all(removed)
     return Swept(len(unknown), len(removed), len(unknown) - len(removed))

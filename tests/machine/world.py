@@ -149,7 +149,8 @@ class World:
             settings=settings,
             db=Border(ctx.db, self.mains),  # type: ignore[arg-type]
             http=http,
-            storage=Border(ctx.storage, self.mains),  # type: ignore[arg-type]
+            spool=Border(ctx.spool, self.mains),  # type: ignore[arg-type]
+            store=Border(ctx.store, self.mains),  # type: ignore[arg-type]
             catalog=ctx.catalog,
             providers=providers,
             data_key=ctx.data_key,
@@ -158,7 +159,7 @@ class World:
         )
         client = await ctx.db.write(lambda tx: clients.dev_client(tx, self.ctx))
         self.house.service = entry.build(self.ctx, Caller("dev", client.id, admin=True))
-        await ctx.storage.sweep(0)
+        await ctx.spool.sweep(0)
         await ctx.db.write(lambda tx: claims.release_leases(tx, self.clock()))
 
     def cut(self) -> None:

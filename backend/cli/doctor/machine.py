@@ -92,12 +92,12 @@ async def storage(settings: Settings) -> list[Check]:
 
     name = f"doctor-{time.time_ns():x}.bin"
     try:
-        store = open_storage(settings.storage_url)
-        spooled = store.spool(name)
+        spool, store = open_storage(settings.storage_url)
+        spooled = spool.new(name)
         await asyncio.to_thread(spooled.write_bytes, b"doctor")
-        await store.keep(spooled, name)
+        await store.put(spooled, name)
         await store.delete(name)
-        free = await store.free_bytes()
+        free = await spool.free_bytes()
     except (ReelhookError, OSError) as error:
         why = str(error).removeprefix("STORAGE_URL: ")
         advice = why if why.startswith("nothing can be stored") else f"nothing can be stored: {why}"

@@ -86,7 +86,7 @@ async def create_asset(call: Call) -> Response:
 async def _take_upload(call: Call, owner: str, cap_bytes: int, left: int) -> Response:
     """Keep what comes, as long as it fits into the room that is left. Raises ClientFull, and as `open_file`."""
     try:
-        async with uploads.open_file(call.request, call.ctx.new_spool, cap_bytes=min(cap_bytes, left)) as file:
+        async with uploads.open_file(call.request, call.ctx.spool, cap_bytes=min(cap_bytes, left)) as file:
             spooled = uploads.spooled(file)
             name = replies.name_of(call, f"{file.filename}\n{spooled.sha256}")
             return await _keep(call, owner, name, lambda: _ready(spooled.path), file.filename)

@@ -157,7 +157,7 @@ async def send(call: Call, kind: str, variant: str) -> Response:
         file = await _find_asset(call.ctx, caller, id, variant)
     else:
         file = await _find_generation(call.ctx, caller, id, kind, variant, getattr(call.query, "file", None))
-    if await call.ctx.storage.size(file.name) is None:
+    if await call.ctx.store.size(file.name) is None:
         raise NotFound("The file is missing from the storage.", code="file_missing")
     headers = _headers(file)
     if _unchanged(call.request, file):
@@ -170,9 +170,7 @@ async def send(call: Call, kind: str, variant: str) -> Response:
     status = 206 if span else 200
     if call.request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.content_type)
-    return StreamingResponse(
-        call.ctx.storage.open(file.name, start, end), status, headers, media_type=file.content_type
-    )
+    return StreamingResponse(call.ctx.store.open(file.name, start, end), status, headers, media_type=file.content_type)
 
 
 async def _find_generation(ctx: Context, caller: Caller, id: str, kind: str, variant: str, index: int | None) -> File:
@@ -204,7 +202,7 @@ async def _find_asset(ctx: Context, caller: Caller, id: str, variant: str) -> Fi
 
 async def _beside(ctx: Context, name: str | None, tag: str, variant: str) -> File:
     """A picture made from the file: a poster or a frame."""
-    size = await ctx.storage.size(name) if name and variant in links.VARIANTS else None
+    size = await ctx.store.size(name) if name and variant in links.VARIANTS else None
     if name is None or size is None:
         raise NotFound(f"There is no {variant}.")
     return File(name, "image/jpeg", size, f"{tag}-{variant}", name)

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from backend.core.generation import ACTIVE
 from backend.logs import output
+from backend.storage import Usage
 from backend.upkeep.readiness import Workload
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -39,9 +40,11 @@ CHARGED = Gauge("reelhook_possibly_charged", "Failed generations that may have b
 ASIDE = Gauge("reelhook_set_aside", "Failed generations that nobody could work on")
 UNTOLD = Gauge("reelhook_webhooks_pending", "Webhook deliveries still to be made")
 DISABLED = Gauge("reelhook_webhook_endpoints_disabled", "Webhook endpoints that are told nothing more")
+SPOOLED = Gauge("reelhook_spool_files", "Temporary files: uploads, fetches and outputs on their way into the storage")
+SPOOLED_BYTES = Gauge("reelhook_spool_bytes", "Bytes of the temporary files")
 
 
-def weigh(load: Workload, providers: Iterable[str]) -> None:
+def weigh(load: Workload, providers: Iterable[str], spooled: Usage) -> None:
     """Take over how much there is to do now."""
     for stage in ACTIVE:
         UNFINISHED.labels(stage).set(load.unfinished.get(stage, 0))
@@ -52,6 +55,8 @@ def weigh(load: Workload, providers: Iterable[str]) -> None:
     ASIDE.set(load.set_aside)
     UNTOLD.set(load.untold)
     DISABLED.set(load.disabled_endpoints)
+    SPOOLED.set(spooled.files)
+    SPOOLED_BYTES.set(spooled.bytes)
 
 
 class _Dropped(Collector):

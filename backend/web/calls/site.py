@@ -56,5 +56,5 @@ class Site:
         self.ctx.cage.stop()
 
     async def _scrape(self) -> bytes:
-        metrics.weigh(await readiness.workload(self.ctx), self.ctx.providers)
+        metrics.weigh(await readiness.workload(self.ctx), self.ctx.providers, await self.ctx.spool.usage())
         return await asyncio.to_thread(metrics.render)  # hundreds of series take longer than others should wait

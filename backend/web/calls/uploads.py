@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -26,14 +26,13 @@ from backend.core.errors import (
 )
 from backend.core.places import Places
 from backend.disk import room
+from backend.storage import Spool
 from backend.web.calls import bodies
 
 IDLE_S = 30.0  # without a byte; and the time for the first ones
 FLOOR_BYTES = 50_000  # a second: what is slower after the first half minute is given up, however large it is
 of_clients = Places(8, 20.0)  # uploads at a time
 _FORM_BYTES = 64 << 10  # boundaries and part headers around the file
-
-Spool = Callable[[], Path]  # where the next file goes: a path on the storage's own disk
 
 
 class Spooled:
@@ -151,7 +150,7 @@ async def open_form(
 ) -> AsyncIterator[FormData]:
     """A form with one file at most, and its texts, which together have `text_bytes` at most: they are in memory.
 
-    The file is at `spool()` until the block ends. Raises TooLarge, RequestTimeout, StorageFull,
+    The file is in the spool until the block ends. Raises TooLarge, RequestTimeout, StorageFull,
     UnsupportedMedia for texts in another coding than UTF-8, and InvalidJson for a form that cannot be read.
     """
     _require_utf8(request)
@@ -189,7 +188,7 @@ class _Parser(MultiPartParser):
         super().on_headers_finished()
         if self._current_part.file is not None:
             self._current_part.file.file.close()
-            self._spooled.append(Spooled(self._spool()))
+            self._spooled.append(Spooled(self._spool.new()))
             self._current_part.file = _Sent(self._spooled[-1], self._current_part.file)
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from backend.core.errors import InvalidInput
 from backend.logs import redact
+from backend.storage import Spool
 from backend.web.calls import problems, uploads
 
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -23,7 +24,7 @@ _WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 
 @asynccontextmanager
 async def open_form(
-    request: Request, spool: uploads.Spool, *, cap_bytes: int, text_bytes: int, file: str
+    request: Request, spool: Spool, *, cap_bytes: int, text_bytes: int, file: str
 ) -> AsyncIterator[tuple[dict[str, Any], UploadFile | None]]:
     """The texts and the part named `file`, if it is one. Raises as uploads.open_form, and InvalidInput."""
     opened = uploads.open_form(request, spool, cap_bytes=cap_bytes, fields=MOST_FIELDS, text_bytes=text_bytes)

@@ -71,7 +71,7 @@ async def _answer(ctx: Context, rows: Sequence[Generation], *, as_urls: bool) ->
     if as_urls:
         return replies.json_reply(head | {"data": [_linked(ctx, row, one) for row, one in files]})
     for _, one in files:
-        if await ctx.storage.size(one.file_name or "") != one.bytes:
+        if await ctx.store.size(one.file_name or "") != one.bytes:
             raise NotFound("The file is missing from the storage.", code="file_missing")
     before = replies.json_text(head | {"data": []})[:-2]
     return StreamingResponse(_written(ctx, files, before), media_type="application/json")
@@ -87,7 +87,7 @@ async def _written(ctx: Context, files: Sequence[tuple[Generation, Output]], bef
     yield before
     for number, (row, one) in enumerate(files):
         yield f'{"," if number else ""}{{"id":"{row.id}","b64_json":"'.encode()
-        async for text in _as_base64(ctx.storage.open(one.file_name or "")):
+        async for text in _as_base64(ctx.store.open(one.file_name or "")):
             yield text
         yield b'"}'
     yield b"]}"

@@ -78,7 +78,7 @@ async def _ready(file: UploadFile) -> Path:
 
 
 async def _decode(ctx: Context, url: str) -> Path:
-    target = ctx.storage.spool(ctx.new_id())
+    target = ctx.spool.new()
     await asyncio.to_thread(_write, url, target)
     return target
 

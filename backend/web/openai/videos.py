@@ -97,7 +97,7 @@ async def _create_from_form(call: Call, left: int) -> Response:
     cap_bytes = assets.asset_bytes(call.ctx)
     sizes = {"cap_bytes": min(cap_bytes, left), "text_bytes": REFERENCE_BYTES}
     try:
-        async with forms.open_form(call.request, call.ctx.new_spool, **sizes, file="input_reference") as (values, file):
+        async with forms.open_form(call.request, call.ctx.spool, **sizes, file="input_reference") as (values, file):
             return await _create(call, forms.validated(VideoBody, values, _WHOLE), file)
     except TooLarge:
         if left < cap_bytes:

@@ -23,7 +23,7 @@ PLACES = {
     "ask": ("backend.providers.replicate.api", "Replicate", "ask"),
     "cancel": ("backend.providers.replicate.api", "Replicate", "cancel"),
     "store": ("backend.steps.collect", "", "store"),
-    "file": ("backend.storage.folder", "Folder", "keep_all"),
+    "file": ("backend.storage.folder", "Folder", "put_all"),
     "letter": ("backend.http.client", "Http", "send"),
     "word": ("backend.steps.receive", "", "_believe_bite"),
 }
