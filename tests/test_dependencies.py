@@ -26,7 +26,7 @@ FLOORS = {
     "h11": ("0.16", "CVE-2025-43859: chunk ends that are not checked let requests be smuggled"),
     "python-multipart": ("0.0.31", "CVE-2026-40347, -42561, -53537, -53538, -53540 in reading forms"),
     "pillow": ("12.3", "CVEs in its FITS, GD and PSD decoders, the last mended in 12.3"),
-    "httpx": ("0.28.1", "the version whose leaks and limits the one module that uses it is built around"),
+    "httpx": ("0.28.1", "the version that the Python client and the tests know"),
     "httpcore": ("1.0.9", "the first that asks for an h11 without CVE-2025-43859"),
     "aiosqlite": ("0.22.1", "the version whose threads and private way in db.connection is built around"),
     "limits": ("5.8", "a race in its asynchronous memory storage (seen in 5.2)"),

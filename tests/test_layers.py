@@ -49,7 +49,6 @@ HOMES: dict[str, set[str]] = {
     "slowapi": {"web"},
     "sse_starlette": {"web"},
     "httpx": {"http"},
-    "httpcore": {"http"},
     "sqlite3": {"db", "app", "cli.database"},  # the last two for the library's version
     "aiosqlite": {"db"},
     "asyncpg": {"db"},

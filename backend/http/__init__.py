@@ -1,8 +1,9 @@
 """The only way out of the process, guarded HTTP, and how requests come in.
 
 Read `client` first; `addresses` says who may be reached, `lines` keeps connections, `sockets` are the
-connections themselves with their deadlines, `requests` are written to go over them, `downloads` turns what
-arrives into files. `serving` is the protocol that uvicorn runs, `framing` says where a request begins and ends.
+connections themselves with their deadlines, `requests` are written to go over them, `exchanges` sends one and reads
+its answer, `downloads` turns what arrives into files. `serving` is the protocol that uvicorn runs, `framing` says
+where a request begins and ends.
 """
 
 from __future__ import annotations

@@ -1,43 +1,35 @@
 """The only way out: every HTTP request of the service, with deadlines, caps and checked addresses.
 
 `call` talks to addresses the operator chose; `fetch` and `send` to addresses anybody may have written.
-httpx builds the requests, its HTTP/1.1 connection carries them over our own sockets (`backend.http.lines`
-says why). Nothing is ever sent twice: no retry, no redirect of a `call`, no second try when a kept-alive
-connection proves dead.
+A request and its answer are one exchange over a connection of our own (`backend.http.exchanges`). Nothing is ever
+sent twice: no retry, no redirect of a `call`, no second try when a kept-alive connection proves dead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json as jsonlib
-import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urljoin
-
-import httpcore
-import httpx
 
 from backend.core.errors import AnswerTooLarge, BadAnswer, BlockedAddress, CutShort, NotSent, Unanswered
 from backend.core.places import Places
 from backend.http import requests
 from backend.http.addresses import MAX_URL_LENGTH, Network, check_url
 from backend.http.downloads import HEAD_S, Download, Fetched, encoding, is_framed, paced
-from backend.http.lines import Line, Lines, Origin
-from backend.http.requests import Files, Headers
-from backend.http.sockets import Resolver, Stream, resolve
-
-for _name in ("httpx", "httpcore"):  # their lines hold whole URLs, and URLs hold signatures
-    logging.getLogger(_name).setLevel(logging.WARNING)
+from backend.http.exchanges import Exchange, Header, NotHttp
+from backend.http.lines import Line, Lines
+from backend.http.requests import Files, Headers, Origin, Request
+from backend.http.sockets import Ended, LineError, Resolver, Stream, resolve
 
 CLOSING_S = 5.0
 LONGEST_FETCHED = 8000  # a signed URL holds its whole permission; servers take no more than this
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class Http:
                 body = {"json": json, "content": content, "files": requests.open_files(files, opened), "data": data}
                 request = requests.build(method, url, headers, **body)
                 async with (
-                    self._lines.pooled(requests.origin(request), deadline, connect_s) as line,
+                    self._lines.pooled(request.origin, deadline, connect_s) as line,
                     _answered(line, request, total_s) as answer,
                 ):
                     return Answer(answer.status, _lower(answer.headers), await _read(answer, cap_bytes))
@@ -111,15 +103,13 @@ class Http:
         request = requests.build("POST", _checked(url), headers, content=content)
         deadline = time.monotonic() + total_s
         async with (
-            self._lines.guarded(requests.origin(request), deadline, is_trusted=False) as line,
+            self._lines.guarded(request.origin, deadline, is_trusted=False) as line,
             _answered(line, request, total_s) as answer,
         ):
             body = bytearray()
-            with suppress(*FAILURES):
-                async for chunk in _chunks(answer):
-                    body += chunk
-                    if len(body) >= cap_bytes:
-                        break
+            with suppress(LineError):
+                while len(body) < cap_bytes and (piece := await answer.read()):
+                    body += piece
             return Answer(answer.status, _lower(answer.headers), bytes(body[:cap_bytes]))
 
     async def fetch(
@@ -151,15 +141,15 @@ class Http:
         deadline = time.monotonic() + total_s
         for left in range(hops, -1, -1):
             request = requests.build("GET", _checked(url, LONGEST_FETCHED), headers)
-            is_trusted = _admit(requests.origin(request), hosts, trusted)
+            is_trusted = _admit(request.origin, hosts, trusted)
             async with (
-                places.take(request.url.host.lower()) if places else nullcontext(),
-                self._lines.guarded(requests.origin(request), deadline, is_trusted=is_trusted, head_s=HEAD_S) as line,
+                places.take(request.origin[1]) if places else nullcontext(),
+                self._lines.guarded(request.origin, deadline, is_trusted=is_trusted, head_s=HEAD_S) as line,
                 _answered(line, request, idle_s) as answer,
             ):
                 location = _lower(answer.headers).get("location")
                 if not (left and location and answer.status in REDIRECTS):
-                    async with aclosing(paced(_chunks(answer), line.stream, deadline, floor)) as chunks:
+                    async with aclosing(paced(answer.read, line.stream, deadline, floor)) as chunks:
                         return await _store(answer, chunks, url, Download(target, cap_bytes), strict)
             url, headers = _redirected(url, location, headers)
         raise AssertionError("the last hop returns or raises")
@@ -192,20 +182,19 @@ def _admit(
 
 
 @asynccontextmanager
-async def _answered(line: Line, request: httpx.Request, idle_s: float) -> AsyncIterator[httpcore.Response]:
+async def _answered(line: Line, request: Request, idle_s: float) -> AsyncIterator[Exchange]:
     """The head of the answer, its body to be read inside; failures of the wire become ours."""
-    sent = requests.on_the_wire(request, idle_s)
-    with _mapped(line.stream, FAILURES):
-        with _mapped(line.stream, requests.UNWRITABLE):
-            answer = await line.http.handle_async_request(sent)
-        try:
-            yield answer
-        finally:
-            await answer.aclose()
+    exchange = Exchange(line.stream, idle_s)
+    with _mapped(line.stream, LineError):
+        with _mapped(line.stream, *requests.UNWRITABLE):
+            await exchange.ask(request)
+        yield exchange
+        if exchange.is_over:
+            line.keep()
 
 
 @contextmanager
-def _mapped(stream: Stream, failures: tuple[type[Exception], ...]) -> Iterator[None]:
+def _mapped(stream: Stream, *failures: type[Exception]) -> Iterator[None]:
     try:
         yield
     except failures as error:
@@ -215,22 +204,16 @@ def _mapped(stream: Stream, failures: tuple[type[Exception], ...]) -> Iterator[N
         raise NotSent(f"The request could not be sent ({kind}).") from error
 
 
-def _chunks(answer: httpcore.Response) -> AsyncIterable[bytes]:
-    return cast(AsyncIterable[bytes], answer.stream)
-
-
-async def _read(answer: httpcore.Response, cap_bytes: int) -> bytes:
+async def _read(answer: Exchange, cap_bytes: int) -> bytes:
     body = bytearray()
-    async for chunk in _chunks(answer):
-        body += chunk
+    while piece := await answer.read():
+        body += piece
         if len(body) > cap_bytes:
             raise AnswerTooLarge()
     return bytes(body)
 
 
-async def _store(
-    answer: httpcore.Response, chunks: AsyncIterable[bytes], url: str, download: Download, strict: bool
-) -> Fetched:
+async def _store(answer: Exchange, chunks: AsyncIterable[bytes], url: str, download: Download, strict: bool) -> Fetched:
     headers = _lower(answer.headers)
     if answer.status != 200:
         raise BadAnswer(f"The other side answered with status {answer.status}.", status=answer.status)
@@ -240,7 +223,7 @@ async def _store(
         raise BadAnswer("The answer does not say where it ends.", status=200)
     try:
         return await download.take(chunks, headers, url)
-    except (httpcore.RemoteProtocolError, httpcore.ReadError) as error:
+    except (NotHttp, Ended) as error:
         raise CutShort from error
 
 
@@ -257,7 +240,7 @@ def _redirected(url: str, location: str, headers: Headers | None) -> tuple[str, 
     return str(new), headers if is_same else None
 
 
-def _lower(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+def _lower(headers: Sequence[Header]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")

@@ -8,7 +8,7 @@ import hashlib
 import threading
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -76,12 +76,12 @@ def unzip(path: Path, cap_bytes: int) -> tuple[int, str] | None:
 
 
 async def paced(
-    chunks: AsyncIterable[bytes], stream: Stream, deadline: float, floor: int | None
+    read: Callable[[], Awaitable[bytes]], stream: Stream, deadline: float, floor: int | None
 ) -> AsyncGenerator[bytes, None]:
-    """The chunks, as long as they come before the deadline, and with a floor at that many bytes a second."""
+    """What is read, as long as it comes before the deadline, and with a floor at that many bytes a second."""
     began, size = time.monotonic(), 0
     stream.deadline = deadline if floor is None else min(deadline, began + HEAD_S)
-    async for chunk in chunks:
+    while chunk := await read():
         size += len(chunk)
         if floor is not None:
             stream.deadline = min(deadline, began + HEAD_S + size / floor)

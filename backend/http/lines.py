@@ -1,7 +1,8 @@
 """Connections for `backend.http`: kept alive for the operator's addresses, used once for everybody else's.
 
-httpx 0.28's own pool is not used: a cancelled request costs it a slot for good (encode/httpcore#1093), and
-each request polls every idle socket: with 50 at once it made 530 calls a second where this makes 2,800.
+No client library's pool is used. httpx 0.28 loses a slot for good when a request is cancelled (encode/httpcore#1093).
+aiohttp 3.14 takes what a server said while nobody asked for the answer to the next request, and sends some requests
+again when a kept-alive connection proves dead.
 """
 
 from __future__ import annotations
@@ -13,15 +14,13 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
-import httpcore
+import httpx
 
 from backend.core.errors import NotSent
 from backend.http.addresses import Network, check_addresses
+from backend.http.requests import Origin
 from backend.http.sockets import Resolver, Stream, connect
-
-Origin = tuple[str, str, int]  # scheme, host, port
 
 MAX_IN_FLIGHT = 200
 MAX_IDLE = 100
@@ -29,15 +28,24 @@ KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn and Node close: fewer re
 CONNECT_S = 10.0
 
 
-@dataclass(frozen=True)
 class Line:
-    """A connection and the HTTP/1.1 state on it."""
+    """A connection, used for one request after the other."""
 
-    stream: Stream
-    http: httpcore.AsyncHTTP11Connection
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._kept_until = 0.0
+
+    def start(self, deadline: float) -> None:
+        """Begin with a request. Until it is said to be over, the connection is of no use to another."""
+        self.stream.deadline, self.stream.sent = deadline, False
+        self._kept_until = 0.0
+
+    def keep(self) -> None:
+        """The request is over, the connection may be used again."""
+        self._kept_until = time.monotonic() + KEEP_ALIVE_S
 
     def is_usable(self) -> bool:
-        return self.http.is_idle() and not self.http.has_expired()
+        return time.monotonic() < self._kept_until and self.stream.is_quiet
 
 
 class Lines:
@@ -55,7 +63,7 @@ class Lines:
         await self._take_slot(deadline)
         try:
             line = await self._take_idle(origin) or await self._connect(origin, deadline, connect_s)
-            line.stream.deadline, line.stream.sent = deadline, False
+            line.start(deadline)
             try:
                 yield line
             finally:
@@ -72,16 +80,16 @@ class Lines:
         With `head_s` its first deadline is so many seconds away; whoever reads on puts it off.
         """
         line = await self._connect(origin, deadline, CONNECT_S, is_checked=not is_trusted)
-        line.stream.deadline = deadline if head_s is None else min(deadline, time.monotonic() + head_s)
+        line.start(deadline if head_s is None else min(deadline, time.monotonic() + head_s))
         try:
             yield line
         finally:
-            await line.http.aclose()
+            await line.stream.aclose()
 
     async def close(self) -> None:
         for lines in self._idle.values():
             for line in lines:
-                await line.http.aclose()
+                await line.stream.aclose()
         self._idle.clear()
 
     async def _take_slot(self, deadline: float) -> None:
@@ -97,7 +105,7 @@ class Lines:
             line = lines.pop()  # the youngest: the least likely to be closing
             if line.is_usable():
                 return line
-            await line.http.aclose()
+            await line.stream.aclose()
         return None
 
     async def _give_back(self, origin: Origin, line: Line) -> None:
@@ -105,9 +113,9 @@ class Lines:
         if line.is_usable() and len(lines) < MAX_IDLE:
             lines.append(line)
         else:
-            await line.http.aclose()
+            await line.stream.aclose()
         if lines and not lines[0].is_usable():
-            await lines.popleft().http.aclose()
+            await lines.popleft().stream.aclose()
 
     async def _connect(self, origin: Origin, deadline: float, connect_s: float, *, is_checked: bool = False) -> Line:
         scheme, host, port = origin
@@ -117,9 +125,7 @@ class Lines:
         addresses = await self._addresses(host, port, ends_at)
         if is_checked:
             check_addresses(addresses, port, self._networks)
-        stream = await connect(addresses, port, tls, host, ends_at)
-        wire_origin = httpcore.Origin(scheme.encode(), host.encode(), port)
-        return Line(stream, httpcore.AsyncHTTP11Connection(wire_origin, stream, KEEP_ALIVE_S))
+        return Line(await connect(addresses, port, tls, host, ends_at))
 
     async def _addresses(self, host: str, port: int, ends_at: float) -> Sequence[str]:
         try:
@@ -139,6 +145,7 @@ async def _tls() -> ssl.SSLContext:
 @functools.cache
 def tls_context() -> ssl.SSLContext:
     """The one TLS context, with the system's roots and certifi's. It takes 30 ms: make it in a thread."""
-    context = httpcore.default_ssl_context()
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
     context.set_alpn_protocols(["http/1.1"])
     return context

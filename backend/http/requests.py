@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+import json as jsonlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
-import h11
-import httpcore
 import httpx
 
 from backend.core.errors import NotSent
-from backend.http.lines import Origin
 
 Files = Mapping[str, tuple[str, Path | IO[bytes], str]]  # field: name, content, content type
 Headers = Mapping[str, str]
+Origin = tuple[str, str, int]  # scheme, host, port
 
-OWN_HEADERS = {"user-agent": "reelhook", "accept": "*/*", "accept-encoding": "identity"}
+OWN_HEADERS = {"User-Agent": "reelhook", "Accept": "*/*", "Accept-Encoding": "identity"}
+PORTS = {"http": 80, "https": 443}
 # What is raised for a header, a body, a file or a URL that cannot be written.
-UNWRITABLE = (httpx.InvalidURL, h11.ProtocolError, ValueError, TypeError, ArithmeticError, RecursionError, OSError)
+UNWRITABLE = (httpx.InvalidURL, ValueError, TypeError, ArithmeticError, RecursionError, OSError)
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
+_TARGET = re.compile(rb"[!-~]+")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent: `start` at once, then `rest`, whose `length` is None when it is not known before."""
+
+    method: str
+    origin: Origin
+    start: bytes
+    rest: AsyncIterable[bytes] | None
+    length: int | None
 
 
 @contextmanager
@@ -32,14 +49,34 @@ def _unsent() -> Iterator[None]:
 
 
 @_unsent()
-def build(method: str, address: str, headers: Headers | None, **body: Any) -> httpx.Request:
+def build(
+    method: str,
+    address: str,
+    headers: Headers | None,
+    *,
+    json: Any = None,
+    content: bytes | AsyncIterable[bytes] | None = None,
+    files: Mapping[str, tuple[str, IO[bytes], str]] | None = None,
+    data: Mapping[str, str] | None = None,
+) -> Request:
     """The request with its headers and its body. Raises `NotSent`."""
-    return httpx.Request(method, url(address), headers={**OWN_HEADERS, **(headers or {})}, **body)
+    where = url(address)
+    if files or data:
+        form = httpx.Request(method, where, files=files, data=data)
+        length = form.headers.get("content-length")
+        kind, body = form.headers["content-type"], cast(AsyncIterable[bytes], form.stream)
+        return _written(method, where, {"Content-Type": kind}, headers, body, None if length is None else int(length))
+    if content is not None:
+        return _written(method, where, {}, headers, content, len(content) if isinstance(content, bytes) else None)
+    if json is None:
+        return _written(method, where, {}, headers, b"", 0)
+    text = jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _written(method, where, {"Content-Type": "application/json"}, headers, text, len(text))
 
 
 @_unsent()
 def open_files(files: Files | None, opened: ExitStack) -> dict[str, tuple[str, IO[bytes], str]] | None:
-    """Files given as paths, opened: httpx reads them piece by piece while it sends. Raises `NotSent`."""
+    """Files given as paths, opened: httpx reads them piece by piece while they are sent. Raises `NotSent`."""
     if not files:
         return None
     return {
@@ -52,26 +89,58 @@ def open_files(files: Files | None, opened: ExitStack) -> dict[str, tuple[str, I
     }
 
 
-@_unsent()
-def on_the_wire(request: httpx.Request, idle_s: float) -> httpcore.Request:
-    """The same for the connection below httpx. Raises `NotSent`."""
-    parts = request.url
-    return httpcore.Request(
-        request.method,
-        httpcore.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path),
-        headers=request.headers.raw,
-        content=request.stream,
-        extensions={"timeout": {"read": idle_s, "write": idle_s}},
-    )
-
-
-def origin(request: httpx.Request) -> Origin:
-    """Where it goes."""
-    parts = request.url
-    return parts.scheme, parts.raw_host.decode(), parts.port or (443 if parts.scheme == "https" else 80)
+async def framed(body: AsyncIterable[bytes], length: int | None) -> AsyncGenerator[bytes, None]:
+    """The body as it is sent. Raises ValueError when it is not as long as was said."""
+    sent = 0
+    async for piece in body:
+        sent += len(piece)
+        if length is not None and sent > length:
+            raise ValueError("the body is longer than was said")
+        if piece:
+            yield piece if length is not None else b"%x\r\n%b\r\n" % (len(piece), piece)
+    if length is None:
+        yield b"0\r\n\r\n"
+    elif sent != length:
+        raise ValueError("the body is shorter than was said")
 
 
 @functools.lru_cache(maxsize=512)
 def url(text: str) -> httpx.URL:
     """The URL, read once."""
     return httpx.URL(text)
+
+
+def _written(
+    method: str,
+    where: httpx.URL,
+    kind: Headers,
+    headers: Headers | None,
+    body: bytes | AsyncIterable[bytes],
+    length: int | None,
+) -> Request:
+    fields = {name.lower(): (name, value) for name, value in {**OWN_HEADERS, **kind}.items()}
+    fields |= {name.lower(): (name, value) for name, value in (headers or {}).items()}
+    if length is None:
+        fields["transfer-encoding"] = "Transfer-Encoding", "chunked"
+    elif length or method in ("POST", "PUT", "PATCH"):
+        fields["content-length"] = "Content-Length", str(length)
+    lines = [_line(name, value) for name, value in fields.values()]
+    if not (_NAME.fullmatch(method) and _TARGET.fullmatch(where.raw_path)):
+        raise ValueError("the request line cannot be written")
+    first = f"{method} {where.raw_path.decode()} HTTP/1.1", f"Host: {where.netloc.decode()}"
+    head = "\r\n".join((*first, *lines, "", "")).encode("ascii")
+    if isinstance(body, bytes):
+        return Request(method, _origin(where), head + body, None, length)
+    return Request(method, _origin(where), head, body, length)
+
+
+def _line(name: str, value: str) -> str:
+    if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+        raise ValueError("the header cannot be written")
+    return f"{name}: {value}"
+
+
+def _origin(where: httpx.URL) -> Origin:
+    if where.scheme not in PORTS or not where.raw_host:
+        raise ValueError("there is no such address")
+    return where.scheme, where.raw_host.decode(), where.port or PORTS[where.scheme]

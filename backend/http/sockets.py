@@ -13,8 +13,6 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, cast
 
-import httpcore
-
 from backend.core.errors import NotSent
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -25,7 +23,19 @@ MOST_LOOKUPS = 1000  # names asked for at once, most of them of those who wait f
 _lookups = threading.BoundedSemaphore(MOST_LOOKUPS)
 
 
-class Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
+class LineError(Exception):
+    """A connection failed, for the reason that its kind says."""
+
+
+class Ended(LineError):
+    """The other side has closed the connection."""
+
+
+class Silent(LineError):
+    """The other side sent nothing in time, or took nothing."""
+
+
+class Stream(asyncio.Protocol):
     """A connection whose reads and writes all end at `deadline` (monotonic seconds), however slowly it drips.
 
     `sent` tells whether a byte of the present request was handed to the socket. Timeouts end a read without
@@ -69,12 +79,17 @@ class Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     def resume_writing(self) -> None:
         _wake(self._writable)
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """The next bytes as they came, be they more than `max_bytes`; empty at the end."""
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the other side neither sent what nobody has read nor closed the connection."""
+        return not self._chunks and not self._ended
+
+    async def read(self, limit_s: float) -> bytes:
+        """The next bytes as they came; nothing at the end. Raises `Silent` after `limit_s`."""
         if not self._chunks and not self._ended:
             self._readable = asyncio.get_running_loop().create_future()
-            if not await self._wait(self._readable, timeout):
-                raise httpcore.ReadTimeout
+            if not await self._wait(self._readable, limit_s):
+                raise Silent
         if not self._chunks:
             return b""
         chunk = self._chunks.popleft()
@@ -84,15 +99,14 @@ class Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             self._transport.resume_reading()
         return chunk
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    async def write(self, buffer: bytes, limit_s: float) -> None:
+        """Hand the bytes on. Raises `Ended`, and `Silent` when they are not taken within `limit_s`."""
         if self._ended or not self._transport or self._transport.is_closing():
-            raise httpcore.WriteError
-        if not buffer:
-            return
+            raise Ended
         self.sent = True
         self._transport.write(buffer)
-        if self._writable and not self._writable.done() and not await self._wait(self._writable, timeout):
-            raise httpcore.WriteTimeout
+        if self._writable and not self._writable.done() and not await self._wait(self._writable, limit_s):
+            raise Silent
 
     async def aclose(self) -> None:
         """Close at once; what the peer has not taken by now it will not get."""
@@ -100,14 +114,9 @@ class Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             self._transport.abort()
             await asyncio.sleep(0)  # the loop closes the socket in its next turn
 
-    def get_extra_info(self, info: str) -> Any:
-        # httpcore asks an idle connection this to see that the server has closed it.
-        return bool(self._chunks) or self._ended if info == "is_readable" else None
-
-    async def _wait(self, waiter: asyncio.Future[None], limit_s: float | None) -> bool:
+    async def _wait(self, waiter: asyncio.Future[None], limit_s: float) -> bool:
         """Wait for the peer; False when the time is over first."""
-        left_s = self.deadline - time.monotonic()
-        left_s = left_s if limit_s is None else min(left_s, limit_s)
+        left_s = min(self.deadline - time.monotonic(), limit_s)
         if left_s <= 0:
             return False
         expired = False
