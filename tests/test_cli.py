@@ -71,7 +71,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    heavy = r"\| +(httpx|starlette|uvicorn|pydantic|av|PIL|asyncpg|aiosqlite|bcrypt|limits)$"
+    heavy = r"\| +(httpx|starlette|uvicorn|pydantic|av|PIL|asyncpg|sqlite3|bcrypt|limits)$"
     assert re.findall(heavy, done.stderr, re.MULTILINE) == []
 
 

@@ -6,8 +6,11 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from threading import Event, Semaphore
+from typing import Any
 
 import pytest
 
@@ -15,7 +18,7 @@ from backend.core.errors import OutOfSpace, SettingsError, Unavailable
 from backend.core.ids import new_id
 from backend.core.people import Client
 from backend.db import clients
-from backend.db.connection import SHARED_COMMIT, SqliteDb, Tx, sqlite_path
+from backend.db.connection import READERS, SHARED_COMMIT, SHARED_ROWS, SqliteDb, Tx, sqlite_path
 from backend.db.migrate import migrate
 
 
@@ -40,11 +43,17 @@ async def names(db: SqliteDb) -> list[str]:
     return [row.name for row in await db.read(lambda tx: clients.page(tx, None, None, 1000))]
 
 
+async def ask_writer(db: SqliteDb, pragma: str) -> Any:
+    """One statement on the writing connection itself, outside every transaction."""
+    return (await db._writer.run(lambda connection: connection.execute(f"PRAGMA {pragma}").fetchone()) or [None])[0]
+
+
 async def listen(db: SqliteDb) -> list[str]:
     """What the writer is told from now on, transaction statements only."""
     said: list[str] = []
     keep = ("BEGIN", "COMMIT", "ROLLBACK")
-    await db._writer.set_trace_callback(lambda sql: said.append(sql) if sql.startswith(keep) else None)
+    trace = lambda sql: said.append(sql) if sql.startswith(keep) else None  # noqa: E731
+    await db._writer.run(lambda connection: connection.set_trace_callback(trace))
     return said
 
 
@@ -116,6 +125,61 @@ async def test_a_caller_cancelled_while_reading_leaves_the_reader_usable(db: Sql
     assert [await names(db) for _ in range(3)] == [["seen"]] * 3
 
 
+async def test_a_slow_report_delays_no_other_read(db: SqliteDb) -> None:
+    """Two of three readers are busy for as long as the test likes: every read finds the third one."""
+    go_on, begun = Event(), Semaphore(0)
+
+    async def report(tx: Tx) -> str:
+        begun.release()
+        assert go_on.wait(30)
+        return "done"
+
+    reports = [asyncio.create_task(db.read(report)) for _ in range(READERS - 1)]
+    try:
+        for _ in reports:
+            assert await asyncio.to_thread(begun.acquire, timeout=30)
+        for _ in range(3 * READERS):
+            assert await asyncio.wait_for(names(db), 5) == []
+    finally:
+        go_on.set()
+    assert await asyncio.gather(*reports) == ["done"] * len(reports)
+
+
+async def test_what_is_urgent_goes_first_in_the_order_it_came_and_the_rest_keeps_its_own(db: SqliteDb) -> None:
+    order: list[str] = []
+
+    def noted(name: str, urgent: bool) -> asyncio.Task[None]:
+        async def work(tx: Tx) -> None:
+            order.append(name)
+
+        return asyncio.create_task(db.write(work, urgent=urgent))
+
+    many = 2 * SHARED_COMMIT
+    await asyncio.gather(*(noted(f"{kind}{n}", kind == "urgent") for n in range(many) for kind in ("usual", "urgent")))
+    assert order == [f"{kind}{n}" for kind in ("urgent", "usual") for n in range(many)]
+
+
+async def test_what_did_not_fit_into_a_commit_goes_first_into_the_next(db: SqliteDb) -> None:
+    order: list[int] = []
+
+    def large(number: int):
+        async def work(tx: Tx) -> None:
+            order.append(number)
+            for _ in range(SHARED_ROWS):
+                await tx.run("UPDATE event_clock SET last_id = last_id")
+
+        return work
+
+    await asyncio.gather(*(db.write(large(number)) for number in range(5)))
+    assert order == list(range(5))
+
+
+async def test_a_file_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        await SqliteDb.open(tmp_path / "nowhere" / "test.db")
+    assert [thread for thread in threading.enumerate() if thread.name == "sqlite"] == []
+
+
 async def test_a_reader_sees_one_moment_however_long_it_looks(db: SqliteDb, path: Path) -> None:
     def elsewhere() -> None:
         with sqlite3.connect(path, isolation_level=None) as other:
@@ -138,20 +202,19 @@ async def test_a_reader_cannot_write(db: SqliteDb) -> None:
 
 
 async def test_a_full_disk_is_out_of_space_for_all_that_waited_and_ends_when_there_is_room(db: SqliteDb) -> None:
-    writer = db._writer._conn
-    pages = (await db._writer.execute_fetchall("PRAGMA page_count"))[0][0]
-    await db._writer.execute_fetchall(f"PRAGMA max_page_count = {pages}")
+    pages = await ask_writer(db, "page_count")
+    await ask_writer(db, f"max_page_count = {pages}")
     works = [db.write(insert("x" * 200_000)) for _ in range(3)]
     answers = await asyncio.gather(*works, return_exceptions=True)
     assert [type(answer) for answer in answers] == [OutOfSpace] * 3
-    assert not writer.in_transaction
-    await db._writer.execute_fetchall("PRAGMA max_page_count = 100000")
+    assert not await db._writer.run(lambda connection: connection.in_transaction)
+    await ask_writer(db, "max_page_count = 100000")
     await db.write(insert("room"))
     assert await names(db) == ["room"]
 
 
 async def test_a_database_that_somebody_else_holds_is_unavailable_and_then_fine(db: SqliteDb, path: Path) -> None:
-    await db._writer.execute_fetchall("PRAGMA busy_timeout = 50")
+    await ask_writer(db, "busy_timeout = 50")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable) as raised:
@@ -170,7 +233,7 @@ async def test_foreign_keys_hold_and_power_loss_is_reckoned_with(db: SqliteDb) -
     with pytest.raises(sqlite3.IntegrityError):
         await db.write(orphan)
     for pragma, value in (("foreign_keys", 1), ("synchronous", 2), ("journal_mode", "wal")):
-        assert (await db._writer.execute_fetchall(f"PRAGMA {pragma}"))[0][0] == value
+        assert await ask_writer(db, pragma) == value
 
 
 async def test_closing_finishes_what_was_begun(path: Path) -> None:

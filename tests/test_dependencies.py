@@ -28,14 +28,13 @@ FLOORS = {
     "pillow": ("12.3", "CVEs in its FITS, GD and PSD decoders, the last mended in 12.3"),
     "httpx": ("0.28.1", "the version that the Python client and the tests know"),
     "httpcore": ("1.0.9", "the first that asks for an h11 without CVE-2025-43859"),
-    "aiosqlite": ("0.22.1", "the version whose threads and private way in db.connection is built around"),
     "limits": ("5.8", "a race in its asynchronous memory storage (seen in 5.2)"),
     "slowapi": ("0.1.10", "the version whose traps (mounts, middleware, headers, Redis) the tests know"),
     "bcrypt": ("5.0", "before it, what goes beyond 72 bytes is cut off in silence"),
     "standardwebhooks": ("1.1", "the version whose errors over junk the wrapper knows"),
 }
 # Below 1.0, or built around by hand: a next version may be another thing.
-CEILINGS = ("aiosqlite", "asyncpg", "bcrypt", "httpx", "limits", "slowapi", "standardwebhooks", "starlette", "uvicorn")
+CEILINGS = ("asyncpg", "bcrypt", "httpx", "limits", "slowapi", "standardwebhooks", "starlette", "uvicorn")
 
 
 def project() -> dict[str, Any]:

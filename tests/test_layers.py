@@ -50,7 +50,6 @@ HOMES: dict[str, set[str]] = {
     "sse_starlette": {"web"},
     "httpx": {"http"},
     "sqlite3": {"db", "app", "cli.database"},  # the last two for the library's version
-    "aiosqlite": {"db"},
     "asyncpg": {"db"},
     "obstore": {"storage"},
     "PIL": {"media", "emulator"},
@@ -71,6 +70,7 @@ BROAD_EXCEPT_HOMES = {
     "worker",  # the loop outlives whatever one step does
     "web.server.middleware",  # a bug becomes a 500 that says nothing and a log line that says all
     "db.connection",  # several writes share a commit: each failure is handed to the one who asked
+    "db.threads",  # a thread hands over what went wrong and does the next job
 }
 
 MODULE_LINES = 300

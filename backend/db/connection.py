@@ -4,7 +4,8 @@ A transaction is an async function that awaits nothing but the `Tx` it is given:
 
     await db.write(lambda tx: generations.move(tx, ...))
 
-It may be run twice, so it leaves nothing behind outside the database but its result. On SQLite it runs
+It sees no other transaction, and it may be run again: so it changes nothing outside the database, and what it learns is
+its result (`tests/rules.py` looks for the former, and every story in `tests` runs each work twice). On SQLite it runs
 from BEGIN to COMMIT inside the writer's thread, so no network call can ever sit in a transaction, a
 cancelled request cannot leave one open, and writes that wait together share one commit.
 """
@@ -14,15 +15,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import aiosqlite
-
 from backend.core.errors import SettingsError
 from backend.db import troubles
+from backend.db.threads import Connections
 from backend.disk import faults
 from backend.logs import times
 
@@ -73,7 +75,8 @@ class Db(Protocol):
     async def write(self, work: Work[T], *, urgent: bool = False) -> T:
         """Run `work` in one transaction; its result when that is durable. Raises Unavailable, OutOfSpace.
 
-        What is `urgent` goes before what waits: somebody outside waits for the answer and may give up.
+        What is `urgent` goes before what is not: somebody outside waits for the answer and may give up. What is
+        equally urgent goes in the order in which it came.
         """
         ...
 
@@ -103,14 +106,17 @@ class _SqliteTx:
         return self._connection.execute(sql, params).rowcount
 
 
+Waiting = tuple[bool, int, Work[Any], asyncio.Future[Any]]  # sorted by the first two: not urgent, number
+
+
 class SqliteDb:
     """One writing connection and a few reading ones on one file."""
 
-    def __init__(self, writer: aiosqlite.Connection, readers: list[aiosqlite.Connection]) -> None:
+    def __init__(self, writer: Connections, readers: Connections) -> None:
         self._writer = writer
         self._readers = readers
-        self._next = 0
-        self._waiting: deque[tuple[Work[Any], asyncio.Future[Any]]] = deque()
+        self._numbers = count()
+        self._waiting: list[Waiting] = []  # a heap
         self._flushing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -121,16 +127,17 @@ class SqliteDb:
         write it back could damage the file.
         """
         settings = _SETTINGS if checkpoints else (*_SETTINGS, "PRAGMA wal_autocheckpoint = 0")
-        writer = await _connect(path, settings)
-        readers = [await _connect(path, (*_EVERY, "PRAGMA query_only = ON")) for _ in range(READERS)]
+        writer = await Connections.open(partial(_connect, path, settings), 1)
+        try:
+            readers = await Connections.open(partial(_connect, path, (*_EVERY, "PRAGMA query_only = ON")), READERS)
+        except BaseException:
+            await writer.close()
+            raise
         return cls(writer, readers)
 
     async def write(self, work: Work[T], *, urgent: bool = False) -> T:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if urgent:
-            self._waiting.appendleft((work, done))
-        else:
-            self._waiting.append((work, done))
+        heappush(self._waiting, (not urgent, next(self._numbers), work, done))
         if self._flushing is None:
             # A task of its own: a caller that is cancelled leaves the transaction to its end.
             self._flushing = asyncio.create_task(self._flush())
@@ -140,18 +147,19 @@ class SqliteDb:
         try:
             while self._waiting:
                 share = min(len(self._waiting), SHARED_COMMIT)
-                await self._commit([self._waiting.popleft() for _ in range(share)])
+                await self._commit([heappop(self._waiting) for _ in range(share)])
         finally:
             self._flushing = None
 
-    async def _commit(self, batch: list[tuple[Work[Any], asyncio.Future[Any]]]) -> None:
+    async def _commit(self, batch: list[Waiting]) -> None:
         try:
             faults.refuse()
-            answers = await _in_thread(self._writer, _run_batch, [work for work, _ in batch])
+            answers = await self._writer.run(partial(_run_batch, works=[work for _, _, work, _ in batch]))
         except BaseException as error:
             answers = [(None, error)] * len(batch)
-        self._waiting.extendleft(reversed(batch[len(answers) :]))  # those that were too many at once
-        for (_, done), (result, failed) in zip(batch, answers, strict=False):
+        for too_many in batch[len(answers) :]:
+            heappush(self._waiting, too_many)
+        for (*_, done), (result, failed) in zip(batch, answers, strict=False):
             if done.cancelled():
                 continue
             if failed is None:
@@ -160,14 +168,13 @@ class SqliteDb:
                 done.set_exception(failed)
 
     async def read(self, work: Work[T]) -> T:
-        self._next = (self._next + 1) % len(self._readers)
-        return await _in_thread(self._readers[self._next], _run_read, work)
+        return await self._readers.run(partial(_run_read, work=work))
 
     async def close(self) -> None:
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
-        for connection in (*self._readers, self._writer):
-            await connection.close()
+        await self._readers.close()
+        await self._writer.close()
 
 
 def sqlite_path(url: str) -> Path:
@@ -178,21 +185,12 @@ def sqlite_path(url: str) -> Path:
     return Path(rest[1:].split("?")[0])
 
 
-async def _connect(path: Path, settings: tuple[str, ...]) -> aiosqlite.Connection:
-    connection = await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
+def _connect(path: Path, settings: tuple[str, ...]) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, cached_statements=256)
     connection.row_factory = sqlite3.Row
     for setting in settings:
-        await connection.execute_fetchall(setting)
+        connection.execute(setting).fetchall()
     return connection
-
-
-async def _in_thread(connection: aiosqlite.Connection, fn: Callable[..., T], *args: Any) -> T:
-    """One hop to the connection's thread for a whole transaction (measured: 3x faster than a hop a statement).
-
-    `_execute` is aiosqlite's private way in; the version is pinned below 0.23 for it.
-    """
-    result: T = await connection._execute(fn, connection._conn, *args)  # type: ignore[no-untyped-call]
-    return result
 
 
 def _run_batch(connection: sqlite3.Connection, works: list[Work[Any]]) -> list[Ran]:

@@ -37,7 +37,7 @@ class Trapped(Exception):
 
 
 def spring(place: str, side: str, given: tuple[Any, ...]) -> None:
-    if place == "commit" and all(work.__module__ in HOUSEHOLD for work, _ in given[1]):
+    if place == "commit" and all(work.__module__ in HOUSEHOLD for *_, work, _ in given[1]):
         return
     try:
         text = TRAP.read_text("utf-8")
