@@ -278,7 +278,8 @@ CREATE TABLE balances (         -- of a client or a campaign: changed in the tra
   owner_id TEXT PRIMARY KEY,
   reserved_micros BIGINT NOT NULL,  -- the estimates of what is unfinished
   settled_micros BIGINT NOT NULL,   -- what the finished cost, and the estimates of what may have been charged
-  warned_micros BIGINT          -- the budget that a warning was given for
+  warned_micros BIGINT,         -- the budget that a warning was given for
+  unfinished BIGINT NOT NULL DEFAULT 0  -- generations that have not ended
 );
 
 CREATE TABLE holdings (         -- what is kept for a client: changed in the transaction that changes it; a test recounts it

@@ -68,7 +68,6 @@ class Context:
     bell: Bell = field(default_factory=Bell)
     awake_since: int = 0  # since when the worker of this process has been at work without a gap
     cage: Cage = field(default_factory=Cage)
-    room_left: dict[str, int] = field(default_factory=dict)  # by client: what it may surely still ask for
     reserved_bytes: dict[str, int] = field(default_factory=dict)  # by client: for files that are on their way
     _free: tuple[int, int | None] = (0, None)
 

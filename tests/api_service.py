@@ -18,7 +18,7 @@ import structlog
 import uvicorn
 import uvloop
 from PIL import Image
-from transactions import bounded
+from transactions import bounded, twice
 from webserving import Answer, ask, until
 
 from backend import media
@@ -158,7 +158,7 @@ def running(folder: Path, **more: Any) -> Iterator[Service]:
     thread.start()
     service = until(lambda: started and stop and stop[0].started and started[0])
     service.admin, _ = service.key(None)
-    with bounded():
+    with bounded(), twice():
         try:
             yield service
         finally:

@@ -201,7 +201,8 @@ def of_holdings(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 def of_money(connection: sqlite3.Connection) -> Iterator[Finding]:
     """Every balance and every day is what the rows add up to; what was deleted is spent all the same."""
-    reserved, spent, days = Counter[str](), Counter[str](), defaultdict(lambda: [0, 0, 0, 0, 0])
+    reserved, spent, unfinished = Counter[str](), Counter[str](), Counter[str]()
+    days: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
     for row in connection.execute("SELECT * FROM generations"):
         estimated, charged = row["cost_estimated_micros"] or 0, _charged(row)
         for owner in (row["client_id"], row["campaign_id"]):
@@ -209,6 +210,7 @@ def of_money(connection: sqlite3.Connection) -> Iterator[Finding]:
                 spent[owner] += charged
             else:
                 reserved[owner] += estimated
+                unfinished[owner] += 1
         if row["status"] in FINAL:
             where = (row["client_id"], row["campaign_id"], row["created_at"] // 86_400_000, row["kind"])
             where += (row["provider"], row["model"], row["key_id"] or "", row["status"])
@@ -222,11 +224,12 @@ def of_money(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(MISCOUNTED, f"{where} is {kept.get(where)} and adds up to {days.get(where)}")
     for row in connection.execute("SELECT * FROM usage_days WHERE deleted = 1"):
         spent.update({row["client_id"]: row["actual_micros"], row["campaign_id"]: row["actual_micros"]})
-    for owner, *balance in connection.execute("SELECT owner_id, reserved_micros, settled_micros FROM balances"):
-        if balance != [reserved.pop(owner, 0), spent.pop(owner, 0)]:
+    kept_balances = connection.execute("SELECT owner_id, reserved_micros, settled_micros, unfinished FROM balances")
+    for owner, *balance in kept_balances:
+        if balance != [reserved.pop(owner, 0), spent.pop(owner, 0), unfinished.pop(owner, 0)]:
             yield Finding(MISCOUNTED, f"the balance of {owner} is {balance}: not what its rows add up to")
     there = {row["id"] for row in connection.execute("SELECT id FROM campaigns UNION ALL SELECT id FROM clients")}
-    for owner in (reserved.keys() | spent.keys()) & there:  # who is gone has no balance any more
+    for owner in (reserved.keys() | spent.keys() | unfinished.keys()) & there:  # who is gone has no balance any more
         yield Finding(MISCOUNTED, f"{owner} has no balance")
 
 

@@ -203,6 +203,57 @@ def tells_a_type(test: ast.expr) -> bool:
     return isinstance(test, ast.Call) and name_of(test.func) in {"isinstance", "issubclass"}
 
 
+# What changes the thing it is called on, or tells others. `add(tx, ...)` is a statement of ours.
+CHANGES = {
+    "add",
+    "append",
+    "appendleft",
+    "clear",
+    "discard",
+    "extend",
+    "extendleft",
+    "insert",
+    "pop",
+    "popitem",
+    "popleft",
+}
+CHANGES |= {"put_nowait", "remove", "set", "setdefault", "update", "wake", "ring", "inc", "dec", "observe"}
+
+
+def works_with_side_effects(tree: ast.Module) -> Iterator[Finding]:
+    """What is given a transaction may be run again, so it changes nothing but the database and names of its own."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef | ast.Lambda) and is_given_a_transaction(
+            function
+        ):
+            inner = [node for node in ast.walk(function) if node is not function]
+            own = {node.id for node in inner if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+            yield from ((node.lineno, ast.unparse(node)) for node in inner if is_changed_outside(node, own))
+
+
+def is_given_a_transaction(function: ast.AsyncFunctionDef | ast.FunctionDef | ast.Lambda) -> bool:
+    return any(given.arg == "tx" for given in (*function.args.args, *function.args.kwonlyargs))
+
+
+def is_changed_outside(node: ast.AST, own: set[str]) -> bool:
+    match node:
+        case ast.Nonlocal() | ast.Global():
+            return True
+        case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
+            return root_of(node) not in own
+        case ast.Call(func=ast.Attribute(attr=name), args=given):
+            is_statement = bool(given) and ast.unparse(given[0]) == "tx"
+            return name in CHANGES and not is_statement and root_of(node) not in own
+    return False
+
+
+def root_of(node: ast.AST) -> str:
+    """The first name of `a.b[c].d()`."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 RULES: list[Callable[[ast.Module], Iterator[Finding]]] = [
     secret_comparisons,
     values_in_statements,
@@ -211,6 +262,7 @@ RULES: list[Callable[[ast.Module], Iterator[Finding]]] = [
     unsafe_code,
     swallowed_errors,
     asserts_that_decide,
+    works_with_side_effects,
 ]
 
 

@@ -216,8 +216,8 @@ async def look(call: Watched) -> None:
     await call(clients.has_unfinished, "c1")
     await call(clients.has_unfinished, "c2", "k2")
     await call(clients.has_unfinished, "c2", "k1")
-    await call(clients.count_unfinished, "c1", 100)
-    await call(clients.count_unfinished, "c1", 2)
+    for client in ("c1", "c2", "nobody"):
+        await call(balances.unfinished, client)
 
 
 async def list_all(call: Watched) -> None:

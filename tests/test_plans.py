@@ -60,7 +60,7 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "set_aside": operations.set_aside,
     "unfinished of a campaign": lambda tx: clients.has_unfinished(tx, "x", "y"),
     "unfinished of a client": lambda tx: clients.has_unfinished(tx, "x"),
-    "count_unfinished": lambda tx: clients.count_unfinished(tx, "x", 10),
+    "unfinished": lambda tx: balances.unfinished(tx, "x"),
     "a campaign by its name": lambda tx: clients.campaign_named(tx, "x", "y"),
     "deleted_with_rows": lambda tx: clients.deleted_with_rows(tx, 10),
     "of_deleted_clients": lambda tx: assets.of_deleted_clients(tx, 10),

@@ -52,6 +52,15 @@ WRONG = {
         "with suppress(Exception):\n    work()",
         "with contextlib.suppress(KeyError, Exception):\n    work()",
     ],
+    rules.works_with_side_effects: [
+        "async def admit(tx, ctx, client_id, more):\n    ctx.room_left[client_id] = more",
+        "async def f(ctx):\n    found = []\n    async def work(tx):\n        found.append(await get(tx))",
+        "async def f(ctx):\n    n = 0\n    async def work(tx):\n        nonlocal n\n        n += 1",
+        "async def work(tx, ctx):\n    await move(tx)\n    ctx.wake('submit')",
+        "async def work(tx, row):\n    row.status = 'queued'",
+        "db.write(lambda tx: seen.add(tx.one('x')))",
+        "async def work(tx):\n    FAILURES.labels('lane').inc()",
+    ],
     rules.asserts_that_decide: [
         "assert caller.admin",
         "assert row.client_id == caller.client_id",
@@ -79,6 +88,12 @@ RIGHT = {
         "try:\n    work()\nexcept KeyError:\n    pass  # why",
         "try:\n    work()\nexcept Exception:\n    log.exception('work_failed')",
         "with suppress(FileNotFoundError):\n    work()",
+    ],
+    rules.works_with_side_effects: [
+        "async def work(tx):\n    taken = []\n    taken.append(await get(tx))\n    taken[0] = 1\n    return taken",
+        "async def work(tx, row):\n    await holdings.add(tx, row.client_id)",
+        "async def work(tx, **fields):\n    fields = {**fields}\n    fields.pop('failure')",
+        "async def f(ctx):\n    await ctx.db.write(lambda tx: move(tx))\n    ctx.wake('submit')\n    ctx.n[1] = 2",
     ],
     rules.asserts_that_decide: ["assert caller is not None", "assert isinstance(row, dict) and name is not None"],
 }

@@ -1,10 +1,10 @@
-"""How much each transaction of the product changes, in every story that is told."""
+"""What each transaction of the product keeps to in every story that is told: its size, and that it may run again."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,39 @@ def bounded() -> Iterator[list[int]]:
 
         return watching
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("_run_bare", "_run_saved"):
-            patch.setattr(connection, name, watched(getattr(connection, name)))
+    with _around_works(watched):
         yield found
     assert not large, "\n".join(large)
+
+
+@contextmanager
+def twice() -> Iterator[list[str]]:
+    """Run each work once for nothing and then again, as where another transaction came between; which there were.
+
+    Whatever a first run leaves outside the database shows in what the story expects of the second.
+    """
+    found: list[str] = []
+
+    def doubled(run: Callable[..., Any]) -> Callable[..., Any]:
+        def doubling(at: sqlite3.Connection, tx: Any, work: Any) -> Any:
+            found.append(f"{work.__module__}.{work.__qualname__}")
+            at.execute("SAVEPOINT twice")
+            with suppress(Exception):  # it will happen again, to the one who asked
+                connection._drive(work(tx))
+            if at.in_transaction:  # a disk that is full ends it all
+                at.execute("ROLLBACK TO twice")
+                at.execute("RELEASE twice")
+            return run(at, tx, work)
+
+        return doubling
+
+    with _around_works(doubled):
+        yield found
+
+
+@contextmanager
+def _around_works(wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_run_bare", "_run_saved"):
+            patch.setattr(connection, name, wrap(getattr(connection, name)))
+        yield

@@ -16,7 +16,7 @@ from auditor import audit
 from elsewhere import Elsewhere
 from emulating import Provider, until
 from face import Face
-from transactions import bounded
+from transactions import bounded, twice
 from webserving import listen
 
 from backend.app import open_context
@@ -136,7 +136,7 @@ def working(
     thread.start()
     stop = until(lambda: started and started[0])
     shop.begin()
-    with bounded() as shop.changed:
+    with bounded() as shop.changed, twice():
         try:
             yield shop
             if worker and shop.finished:

@@ -1,4 +1,4 @@
-"""What clients and campaigns have reserved and spent: changed in the transaction that changes a generation.
+"""What clients and campaigns have reserved, spent and unfinished: changed in the transaction that changes a generation.
 
 A client's row is always taken before its campaign's. So of two transactions on PostgreSQL that change the money of
 one client, in whichever campaigns, the second waits for the first to end, and neither waits for the other.
@@ -57,9 +57,15 @@ async def admit(tx: Tx, client_id: str, campaign_id: str, micros: int, *, of_cli
         raise _refusal(row["scope"], row["budget"], row["used"], wanted)
 
 
+async def unfinished(tx: Tx, client_id: str) -> int:
+    """How many generations of the client have not ended."""
+    row = await tx.one("SELECT unfinished FROM balances WHERE owner_id = :client_id", client_id=client_id)
+    return int(row["unfinished"]) if row else 0
+
+
 async def reserve(tx: Tx, row: Generation) -> None:
     """Keep the estimate of a new generation for it. Raises BudgetExceeded: then the transaction has to be undone."""
-    for owner, found in await _change(tx, row, row.reserved_micros, 0):
+    for owner, found in await _change(tx, row, row.reserved_micros, 0, 1):
         if found["budget"] is not None and found["used"] > found["budget"]:
             used = found["used"] - row.reserved_micros
             raise _refusal(owner.scope, found["budget"], used, row.reserved_micros)
@@ -68,19 +74,19 @@ async def reserve(tx: Tx, row: Generation) -> None:
 
 async def settle(tx: Tx, row: Generation, now: int) -> None:
     """It has ended: what was reserved is free, what it cost is spent."""
-    for owner, found in await _change(tx, row, -row.reserved_micros, row.spent_micros):
+    for owner, found in await _change(tx, row, -row.reserved_micros, row.spent_micros, -1):
         await _warn(tx, owner, found, now)
 
 
 async def correct(tx: Tx, old: Generation, new: Generation, now: int) -> None:
     """What it cost is known better than when it ended."""
-    for owner, found in await _change(tx, new, 0, new.spent_micros - old.spent_micros):
+    for owner, found in await _change(tx, new, 0, new.spent_micros - old.spent_micros, 0):
         await _warn(tx, owner, found, now)
 
 
 async def release(tx: Tx, row: Generation) -> None:
     """An unfinished one is gone: what was reserved is free."""
-    await _change(tx, row, -row.reserved_micros, 0)
+    await _change(tx, row, -row.reserved_micros, 0, -1)
 
 
 async def begin_anew(tx: Tx, client_id: str, campaign_id: str | None, now: int) -> None:
@@ -99,18 +105,19 @@ async def begin_anew(tx: Tx, client_id: str, campaign_id: str | None, now: int) 
         await _warn(tx, owner, found, now)
 
 
-async def _change(tx: Tx, row: Generation, reserved: int, settled: int) -> list[tuple[_Owner, Row]]:
+async def _change(tx: Tx, row: Generation, reserved: int, settled: int, unfinished: int) -> list[tuple[_Owner, Row]]:
     """Add to the client's and the campaign's: what is used now, the budget, and the budget that was warned of.
 
     A warning is forgotten when there is room again. One statement, since every accepted request waits for it.
     """
     found = await tx.all(
         """
-        INSERT INTO balances (owner_id, reserved_micros, settled_micros)
-        VALUES (:client_id, :reserved, :settled), (:campaign_id, :reserved, :settled)
+        INSERT INTO balances (owner_id, reserved_micros, settled_micros, unfinished)
+        VALUES (:client_id, :reserved, :settled, :unfinished), (:campaign_id, :reserved, :settled, :unfinished)
         ON CONFLICT (owner_id) DO UPDATE SET
           reserved_micros = balances.reserved_micros + excluded.reserved_micros,
           settled_micros = balances.settled_micros + excluded.settled_micros,
+          unfinished = balances.unfinished + excluded.unfinished,
           warned_micros = CASE
             WHEN (balances.reserved_micros + balances.settled_micros + excluded.reserved_micros
               + excluded.settled_micros) * 100 < balances.warned_micros * :percent
@@ -123,6 +130,7 @@ async def _change(tx: Tx, row: Generation, reserved: int, settled: int) -> list[
         campaign_id=row.campaign_id,
         reserved=reserved,
         settled=settled,
+        unfinished=unfinished,
         percent=WARN_PERCENT,
     )
     client, campaign = _Owner("client", row.client_id), _Owner("campaign", row.client_id, row.campaign_id)

@@ -187,21 +187,6 @@ async def has_unfinished(tx: Tx, client_id: str, campaign_id: str | None = None)
     return row is not None
 
 
-async def count_unfinished(tx: Tx, client_id: str, most: int) -> int:
-    """How many generations of the client are still being made; counting stops at `most`."""
-    row = await tx.one(
-        """
-        SELECT COUNT(*) AS n FROM (
-          SELECT id FROM generations WHERE client_id = :client_id
-          AND status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing') LIMIT :most
-        ) AS found
-        """,
-        client_id=client_id,
-        most=most,
-    )
-    return int(row["n"]) if row else 0
-
-
 async def deleted_with_rows(tx: Tx, limit: int) -> list[str]:
     """Ids of finished generations whose campaign is deleted: the next bite for the sweeper."""
     rows = await tx.all(
