@@ -143,6 +143,7 @@ CREATE INDEX generations_by_campaign ON generations (campaign_id, id);
 CREATE INDEX generations_by_campaign_kind ON generations (campaign_id, kind, id);
 CREATE INDEX generations_due ON generations (status, due_at)
   WHERE status IN ('submitting', 'unclear', 'processing', 'storing');
+CREATE INDEX generations_storing ON generations (COALESCE(outputs_expire_at, 0), due_at) WHERE status = 'storing';
 CREATE INDEX generations_queued ON generations (provider, client_id, due_at)
   WHERE status = 'queued';
 CREATE INDEX generations_in_flight ON generations (provider, client_id)

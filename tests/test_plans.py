@@ -128,6 +128,7 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
 }
 PARTIAL = (
     "generations_due",
+    "generations_storing",
     "generations_queued",
     "generations_waiting",
     "generations_in_flight",
@@ -177,6 +178,18 @@ async def test_no_question_walks_through_what_is_finished(tmp_path: Path, name: 
     )
     if name.startswith(("unfinished", "usage")):
         assert not any("generations_by_c" in plan for plan in tx.plans), tx.plans
+
+
+@pytest.mark.parametrize("status", ["submitting", "unclear", "processing", "storing"])
+async def test_what_is_due_is_read_in_the_order_it_is_taken_and_not_sorted(tmp_path: Path, status: str) -> None:
+    migrate(tmp_path / "plans.db")
+    with closing(sqlite3.connect(tmp_path / "plans.db")) as connection:
+        connection.row_factory = sqlite3.Row
+        tx = Explaining(connection)
+        await claims.claim_due(tx, status, **CLAIM)
+    assert [plan for plan in tx.plans if "TEMP B-TREE" in plan] == [], tx.plans
+    index = "generations_storing" if status == "storing" else "generations_due"
+    assert [plan for plan in tx.plans if index in plan], tx.plans
 
 
 async def test_what_is_counted_and_asked_of_a_queue_costs_no_more_when_it_is_long(tmp_path: Path) -> None:

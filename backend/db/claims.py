@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from backend.core.generation import Generation
+from backend.core.generation import STORING, Generation
 from backend.db.connection import Tx
 from backend.db.generations import COLUMNS, begin, read
 
@@ -12,6 +12,10 @@ NEVER = 1 << 62
 BITE = 200
 SUSPECT = 2  # in hand at so many ends of a process in a row: perhaps what ended it
 GAP_MS, LONGEST_MS = 3_000, 60_000
+# Both are read off an index in this order, up to the limit: generations_storing, and generations_due, which SQLite
+# takes only for a statement that has the index's own condition.
+_EXPIRING = "status = 'storing' AND due_at <= :now ORDER BY COALESCE(outputs_expire_at, 0), due_at"
+_BEGUN = "status IN ('submitting', 'unclear', 'processing', 'storing') AND due_at <= :now ORDER BY due_at"
 
 
 async def any_due(tx: Tx, status: str, now: int) -> bool:
@@ -48,14 +52,11 @@ async def any_queued(tx: Tx, provider: str, kinds: tuple[str, ...], now: int) ->
 
 async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, limit: int) -> list[Generation]:
     """Take up to `limit` rows of this status that are due, soonest to expire first; the lease ends at `until`."""
+    those = _EXPIRING if status == STORING else f"status = '{status}' AND {_BEGUN}"
     rows = await tx.all(
         f"""
         UPDATE generations SET lease_owner = :owner, due_at = :until, attempts = attempts + 1
-        WHERE id IN (
-          SELECT id FROM generations WHERE status = '{status}' AND due_at <= :now
-          AND status IN ('submitting', 'unclear', 'processing', 'storing')  -- as in the index, or it is not used
-          ORDER BY COALESCE(outputs_expire_at, 0), due_at LIMIT :limit
-        ) AND status = '{status}' AND due_at <= :now
+        WHERE id IN (SELECT id FROM generations WHERE {those} LIMIT :limit) AND status = '{status}' AND due_at <= :now
         RETURNING {COLUMNS}
         """,  # noqa: S608
         owner=owner,
