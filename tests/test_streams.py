@@ -422,6 +422,32 @@ def test_a_waiter_hardly_asks_the_database(service: Service, who: Tenant, monkey
     assert all(later - sooner > 0.5 for sooner, later in itertools.pairwise(asked[:3]))
 
 
+def test_hundreds_who_wait_share_one_look(service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each looks once for itself; from then on there is one look a second for all of them."""
+    batches = [service.generate(who, copies=4)["items"] for _ in range(75)]
+    ids = [one["id"] for batch in batches for one in batch]
+    tail, reads, read = server_tail(service), list[float](), service.ctx.db.read
+
+    async def counting(work: Any) -> Any:
+        reads.append(time.monotonic())
+        return await read(work)
+
+    monkeypatch.setattr(service.ctx.db, "read", counting)
+    waiting = [asyncio.run_coroutine_threadsafe(tail.wait_for([id], 60), service.loop) for id in ids]
+    until(lambda: len(reads) >= len(ids))
+    begun = time.monotonic()
+    until(lambda: time.monotonic() - begun > 3)
+    assert len([at for at in reads if begun < at < begun + 3]) < 30
+    for id in ids[:2]:
+        service.submitted(id)
+        service.failed(id)
+    assert [one.result(20)[0].status for one in waiting[:2]] == ["failed"] * 2
+    assert not any(one.done() for one in waiting[2:])
+    for id in ids[2:]:
+        service.failed(id)
+    assert [one.result(20)[0].status for one in waiting] == ["failed"] * len(ids)
+
+
 def test_listeners_who_missed_something_take_turns(
     service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,8 +29,8 @@ from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.live import shown
 from backend.live.listener import PAGE, Listener, Told
+from backend.live.waits import LOOK_S, Waits
 
-LOOK_S = 1.0  # another process may have committed: its bell is not heard here
 REST_S = 0.03  # between two looks, however often the bell rings
 MOST_STANDINGS = 5_000
 CATCHING_UP = 2  # who reads what was missed at a time, and one of a topic: the database is everybody's
@@ -46,6 +46,7 @@ class Tail:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._by_topic: dict[Topic, set[Listener]] = {}
+        self._waits = Waits(ctx.db)
         self._bell: asyncio.Event | None = None
         self._running: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()  # whatever is committed from now on is handed out
@@ -74,15 +75,17 @@ class Tail:
         stop waits no longer. Raises Unavailable.
         """
         loop = asyncio.get_running_loop()
-        end, bell = loop.time() + within_s, asyncio.Event()
-        with self._listening([_Waker(Topic("generation", id), "", self._page, bell) for id in dict.fromkeys(ids)]):
-            while True:
-                bell.clear()
-                rows = {row.id: row for row in await self._ctx.db.read(lambda tx: feed.named(tx, ids))}
-                left_s = end - loop.time()
-                if self.stopped or left_s <= 0 or all(row.status in FINAL for row in rows.values()):
-                    return [rows[id] for id in ids if id in rows]
-                await _wait(bell, min(left_s, LOOK_S))
+        end = loop.time() + within_s
+        with self._waits.of(ids) as wait:
+            self._keep_running()
+            await self._waits.look_for(wait)
+            while not wait.is_over and not self.stopped and (left_s := end - loop.time()) > 0:
+                self._keep_running()
+                await _wait(wait.bell, min(left_s, LOOK_S))
+                wait.bell.clear()
+            if not wait.is_over:
+                await self._waits.look_for(wait)
+            return wait.rows
 
     def stop(self) -> None:
         """End every listener at once, and each that comes later."""
@@ -117,6 +120,7 @@ class Tail:
     def _end_all(self) -> None:
         for listener in [one for there in self._by_topic.values() for one in there]:
             listener.end()
+        self._waits.wake()
 
     def _report(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -124,7 +128,7 @@ class Tail:
 
     async def _run(self, bell: asyncio.Event) -> None:
         try:
-            while self._by_topic and not self.stopped:
+            while (self._by_topic or self._waits) and not self.stopped:
                 bell.clear()
                 if not await self._look_at_all():
                     await asyncio.sleep(REST_S)
@@ -143,6 +147,7 @@ class Tail:
                 self._last = await self._ctx.db.read(events.last_id)
                 self._ready.set()
             more = await self._look_at_events()
+            await self._waits.look()
             if time.monotonic() - self._progress_at >= LOOK_S:
                 self._progress_at = time.monotonic()
                 await self._look_at_progress()
@@ -156,6 +161,8 @@ class Tail:
         for event, row in found:
             if listeners := self._listeners_to(event.generation_id, event.campaign_id, event.client_id):
                 _tell(listeners, self._render(event, row))
+            if row and event.type in FINAL_TYPES:
+                self._waits.tell(row)
             self._last = event.id
         return len(found) == PAGE
 
@@ -196,19 +203,6 @@ class Tail:
     def _render_progress(self, row: Generation) -> Told:
         data, now = shown.generation(self._ctx, row), shown.time(self._ctx.now())
         return Told(None, PROGRESS, _line({"type": PROGRESS, "created_at": now, "data": data}))
-
-
-class _Waker(Listener):
-    """Waits for the row and not for what is told of it."""
-
-    def __init__(self, topic: Topic, seen: str, read: object, bell: asyncio.Event) -> None:
-        super().__init__(topic, seen, read)  # type: ignore[arg-type]
-        self._bell = bell
-
-    def tell(self, message: Told) -> None:
-        """The row is worth a look when it has ended."""
-        if message.type in FINAL_TYPES:
-            self._bell.set()
 
 
 def _tell(listeners: list[Listener], message: Told) -> None:
