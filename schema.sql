@@ -88,7 +88,7 @@ CREATE TABLE generations (
   webhook_url TEXT,             -- where the client wants to be told
 
   nonce TEXT NOT NULL,          -- in the webhook URL: proves that a submit of ours made the prediction
-  provider_id TEXT,             -- theirs
+  provider_id TEXT,             -- theirs; a prediction belongs to one generation
   attempts INTEGER NOT NULL DEFAULT 0,  -- counted before the work, so a row that kills workers is noticed; 0 after it, unless it was set aside
   polls INTEGER NOT NULL DEFAULT 0,
   progress DOUBLE PRECISION,
@@ -149,7 +149,7 @@ CREATE INDEX generations_queued ON generations (provider, client_id, due_at)
 CREATE INDEX generations_in_flight ON generations (provider, client_id)
   WHERE status IN ('submitting', 'unclear', 'processing') AND held_at IS NULL;
 CREATE INDEX generations_waiting ON generations (id) WHERE status = 'waiting';
-CREATE INDEX generations_by_provider_id ON generations (provider, provider_id)
+CREATE UNIQUE INDEX generations_by_provider_id ON generations (provider, provider_id)
   WHERE provider_id IS NOT NULL;
 CREATE INDEX generations_leased ON generations (lease_owner)
   WHERE lease_owner IS NOT NULL;

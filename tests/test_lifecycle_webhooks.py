@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,11 +12,14 @@ import httpx
 import pytest
 from auditor import creates_of
 from emulating import Provider, until
-from workshop import Workshop
+from workshop import ME, Workshop
 
+from backend.core.generation import Outcome
+from backend.db import generations
 from backend.emulator.options import WEBHOOK_SECRET
 from backend.providers import signatures
-from backend.steps import outcomes
+from backend.steps import outcomes, submit
+from backend.worker import LEASE_MS
 
 SECRET = signatures.read_secret(WEBHOOK_SECRET)
 LOST = {"kind": "webhook_lost"}
@@ -143,6 +147,31 @@ def test_a_signed_webhook_about_another_prediction_changes_nothing(bench: Worksh
     believe(bench)
     assert bench.stage(id) == "processing"
     assert [row["note"] for row in deliveries(bench, id)] == ["another prediction"]
+    bench.finished = False
+
+
+@pytest.mark.hazard(17)
+def test_one_prediction_for_two_rows_is_the_firsts_and_the_batch_goes_on(bench: Workshop, provider: Provider) -> None:
+    """Two answers name it, then a batch of webhooks: the second row never gets it, and it is not stopped for that."""
+    provider.spoil(LOST)
+    submitted(bench, provider, prompt="so that the webhooks' secret is known")
+    ids = [bench.ask(prompt=prompt)["id"] for prompt in ("one", "two", "three")]
+    rows = bench.run(submit.claim(bench.ctx, ME, ("image",), 64, LEASE_MS))
+    outcome = Outcome("theirs", "running")
+    for row in rows[:2]:
+        bench.run(submit._keep(bench.ctx, row, outcome))
+    assert [bench.row(id).provider_id for id in ids] == ["theirs", None, None]
+    for number, id in enumerate(ids):
+        assert tell(bench, id, {"id": "theirs", "status": "processing"}, webhook_id=f"of_{number}").status_code == 200
+    assert believe(bench) == 3
+    assert [bench.stage(id) for id in ids] == ["processing", "submitting", "submitting"]
+    notes = [[row["note"] for row in deliveries(bench, id)] for id in ids]
+    assert notes == [["running"], ["another prediction"], ["another prediction"]]
+    assert provider.ledger["cancels"] == []
+    with pytest.raises(sqlite3.IntegrityError):  # and whoever forgets to ask is told by the database
+        bench.run(
+            bench.ctx.db.write(lambda tx: generations.note(tx, ids[1], status="submitting", provider_id="theirs"))
+        )
     bench.finished = False
 
 

@@ -125,6 +125,21 @@ def test_a_migration_that_fails_is_undone_whole_and_told(old: Path) -> None:
     migrate(old, migrations=[*known()[:1], SECOND])
 
 
+def test_two_rows_of_one_prediction_are_told_apart_before_it_may_have_only_one(tmp_path: Path) -> None:
+    path, before = tmp_path / "twins.db", [one for one in known() if one.name != "one_prediction"]
+    migrate(path, migrations=before[:15], schema="\n".join(one.sql for one in before[:15]))
+    query(path, "INSERT INTO clients (id, name, created_at) VALUES ('c', 'c', 1)")
+    query(path, "INSERT INTO campaigns (id, client_id, name, created_at) VALUES ('k', 'c', 'k', 1)")
+    columns = "id, provider, provider_id, kind, status, client_id, campaign_id, model, nonce, created_at, due_at"
+    columns += ", source, params, metadata"
+    for names in ("'a', 'p', 'x'", "'b', 'p', 'x'", "'c', 'p', 'x'", "'d', 'q', 'x'", "'e', 'p', NULL"):
+        rest = "'image', 'queued', 'c', 'k', 'm', 'n', 1, 1, '{}', '{}', '{}'"
+        query(path, f"INSERT INTO generations ({columns}) VALUES ({names}, {rest})")  # noqa: S608
+    migrate(path)
+    found = query(path, "SELECT id, provider_id FROM generations ORDER BY id")
+    assert found == [("a", "x"), ("b", "x#b"), ("c", "x#c"), ("d", "x"), ("e", None)]
+
+
 def test_the_migrations_before_one_that_fails_stay(old: Path) -> None:
     third = replace(BROKEN, version=3, sql=BROKEN.sql.replace("note", "remark"))
     with pytest.raises(MigrationError, match="0003_broken"):

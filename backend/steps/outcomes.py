@@ -41,14 +41,14 @@ async def learn(
 
     Safe to call any number of times, from anywhere, in any order: what is old or of another prediction is
     left alone. With `owner`, that worker's lease ends with it. `answered`: it is the answer to this row's own
-    create, so it cannot be about another's prediction.
+    create, so it need not name the row; the prediction of another row it is not all the same.
     """
     generation = await generations.get(tx, id)
     if generation is None:
         return "unknown"
     if generation.provider_id not in (None, outcome.provider_id):
         return "another prediction"
-    if generation.provider_id is None and not answered and await _is_anothers(tx, generation, outcome):
+    if generation.provider_id is None and await _is_anothers(tx, generation, outcome, answered):
         return "another prediction"
     if generation.status not in IN_FLIGHT:
         return await _correct_bill(tx, ctx, generation, outcome)
@@ -58,9 +58,9 @@ async def learn(
         return "late"  # it was in flight a statement ago: a database with several writers lets others in between
 
 
-async def _is_anothers(tx: Tx, generation: Generation, outcome: Outcome) -> bool:
+async def _is_anothers(tx: Tx, generation: Generation, outcome: Outcome, answered: bool) -> bool:
     """The signature is the whole account's: a prediction belongs to the one it reports to, and to one alone."""
-    if outcome.webhook is not None and f"/{generation.id}/{generation.nonce}" not in outcome.webhook:
+    if not answered and outcome.webhook is not None and f"/{generation.id}/{generation.nonce}" not in outcome.webhook:
         return True
     return await submits.known_provider_id(tx, generation.provider, outcome.provider_id)
 

@@ -20,7 +20,7 @@ from backend.core.errors import (
     WrongStatus,
 )
 from backend.core.generation import CANCELED, FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation, Outcome
-from backend.db import claims, generations, operations
+from backend.db import claims, generations, operations, submits
 from backend.db.connection import Tx
 from backend.logs import times
 from backend.providers.base import Submission
@@ -146,10 +146,20 @@ async def _begin(ctx: Context, row: Generation, worker: str) -> Generation | Non
 
 
 async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
-    """A webhook may have been faster and adopted it already: then this says nothing new."""
-    told = await ctx.db.write(lambda tx: outcomes.learn(tx, ctx, row.id, outcome, answered=True))
+    """A webhook may have been faster and adopted it already: then this says nothing new.
+
+    When the prediction is another row's, this one's create is as unclear as if nothing had been answered.
+    """
+
+    async def work(tx: Tx) -> bool:
+        told = await outcomes.learn(tx, ctx, row.id, outcome, answered=True)
+        if told != "another prediction":
+            return False
+        return not await submits.known_provider_id(tx, row.provider, outcome.provider_id)
+
+    is_second = await ctx.db.write(work)
     ctx.wake(*AFTER_AN_OUTCOME)
-    if told == "another prediction":
+    if is_second:
         await _stop_second(ctx, row, outcome.provider_id)
 
 
