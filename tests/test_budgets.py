@@ -18,7 +18,8 @@ import pytest
 from api_service import Service, Tenant, png, running
 from auditor import of_money
 from emulating import Provider
-from test_parity import SERVER, PostgresTx, made, postgres
+from postgresql import SERVER, PostgresTx, postgres
+from test_parity import made
 from webserving import Answer
 from workshop import Workshop, working
 

@@ -13,6 +13,7 @@ from threading import Event, Semaphore
 from typing import Any
 
 import pytest
+from transactions import twice
 
 from backend.core.errors import OutOfSpace, SettingsError, Unavailable
 from backend.core.ids import new_id
@@ -172,6 +173,22 @@ async def test_what_did_not_fit_into_a_commit_goes_first_into_the_next(db: Sqlit
 
     await asyncio.gather(*(db.write(large(number)) for number in range(5)))
     assert order == list(range(5))
+
+
+async def test_a_story_runs_each_work_twice_and_keeps_the_second_run(db: SqliteDb) -> None:
+    """So a work that leaves something behind outside the database shows."""
+    runs: list[str] = []
+
+    async def work(tx: Tx) -> int:
+        runs.append("x")
+        await insert("".join(runs))(tx)
+        return len(runs)
+
+    with twice() as seen:
+        assert await db.write(work) == 2
+        with pytest.raises(KeyError):
+            await db.write(lambda tx: {}["nothing"])
+    assert (len(seen), await names(db)) == (2, ["xx"])
 
 
 async def test_a_file_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import pkgutil
 import re
 import sqlite3
-import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from postgresql import PostgresTx, postgres
 
 import backend.db
 from backend.core import ids
@@ -59,52 +57,6 @@ from backend.db.lists import Filters
 from backend.db.migrate import known, migrate, schema_file
 from backend.db.webhook_claims import Target
 from backend.db.webhook_deliveries import Wanted
-
-SERVER = {"host": "127.0.0.1", "port": 5432, "user": "postgres", "database": "test"}
-
-
-class PostgresTx:
-    """The statements as they are, with `:name` written as `$n`."""
-
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
-
-    async def one(self, sql: str, **params: Any) -> Any:
-        rows = await self.all(sql, **params)
-        return rows[0] if rows else None
-
-    async def all(self, sql: str, **params: Any) -> list[Any]:
-        text, values = numbered(sql, params)
-        return await self._connection.fetch(text, *values)
-
-    async def run(self, sql: str, **params: Any) -> int:
-        text, values = numbered(sql, params)
-        return int((await self._connection.execute(text, *values)).rpartition(" ")[2])
-
-
-def numbered(sql: str, params: dict[str, Any]) -> tuple[str, list[Any]]:
-    names = list(dict.fromkeys(re.findall(r"(?<!:):([a-z_0-9]+)", sql)))
-    assert set(names) == set(params), "a parameter is given and not used, or used and not given"
-    text = re.sub(r"(?<!:):([a-z_0-9]+)", lambda found: f"${names.index(found[1]) + 1}", sql)
-    return text, [params[name] for name in names]
-
-
-@asynccontextmanager
-async def postgres() -> AsyncIterator[asyncpg.Connection]:
-    """A connection whose tables are in a schema of its own, gone afterwards."""
-    try:
-        connection = await asyncpg.connect(**SERVER, timeout=5)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        if os.environ.get("REQUIRE_SERVICES") == "1":
-            raise
-        pytest.skip(f"no PostgreSQL at {SERVER['host']}:{SERVER['port']}: {error}")
-    own = f"reelhook_{uuid.uuid4().hex}"
-    try:
-        await connection.execute(f"CREATE SCHEMA {own}; SET search_path = {own}")
-        yield connection
-    finally:
-        await connection.execute(f"DROP SCHEMA IF EXISTS {own} CASCADE")
-        await connection.close()
 
 
 async def shape(connection: asyncpg.Connection) -> dict[str, list[tuple[Any, ...]]]:

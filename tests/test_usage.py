@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from api_service import Service, Tenant, png, running
 from auditor import of_money
-from test_parity import PostgresTx, postgres
+from postgresql import PostgresTx, postgres
 
 from backend.core.catalog import load, parse
 from backend.core.ids import new_id
