@@ -146,6 +146,28 @@ async def test_a_slow_report_delays_no_other_read(db: SqliteDb) -> None:
     assert await asyncio.gather(*reports) == ["done"] * len(reports)
 
 
+async def test_a_read_nobody_waits_for_any_more_is_not_begun(db: SqliteDb) -> None:
+    go_on, begun, ran = Event(), Semaphore(0), []
+
+    async def report(tx: Tx) -> None:
+        begun.release()
+        assert go_on.wait(30)
+
+    async def late(tx: Tx) -> None:
+        ran.append("late")
+
+    reports = [asyncio.create_task(db.read(report)) for _ in range(READERS)]
+    try:
+        for _ in reports:
+            assert await asyncio.to_thread(begun.acquire, timeout=30)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(db.read(late), 0.01)
+    finally:
+        go_on.set()
+    await asyncio.gather(*reports)
+    assert (await names(db), ran) == ([], [])
+
+
 async def test_what_is_urgent_goes_first_in_the_order_it_came_and_the_rest_keeps_its_own(db: SqliteDb) -> None:
     order: list[str] = []
 

@@ -22,7 +22,7 @@ _Job = tuple[asyncio.Future[Any], Callable[[sqlite3.Connection], Any]]
 class Connections:
     """Some connections to the same file, behind one queue: so a slow job delays no other while a connection is idle.
 
-    A job that has begun comes to its end, also when nobody waits for it any more.
+    A job that has begun comes to its end, also when nobody waits for it any more; one that has not is left out then.
     """
 
     def __init__(self) -> None:
@@ -77,6 +77,8 @@ def _serve(
 
 
 def _do(connection: sqlite3.Connection, done: asyncio.Future[Any], job: Callable[[sqlite3.Connection], Any]) -> None:
+    if done.cancelled():
+        return
     try:
         result = job(connection)
     except BaseException as error:
