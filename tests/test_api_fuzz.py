@@ -47,6 +47,7 @@ def schemathesis(service: Service, key: str, folder: Path) -> subprocess.Complet
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LONGEST_S, env=environment)
 
 
+@pytest.mark.story
 @pytest.mark.timeout(LONGEST_S + 30)
 @pytest.mark.parametrize("role", ["admin", "client"])
 def test_schemathesis_finds_nothing(service: Service, tmp_path: Path, role: str) -> None:

@@ -33,6 +33,8 @@ from backend.db.migrate import known, migrate
 from backend.steps import watch
 from backend.upkeep import after_restore, tidy
 
+pytestmark = pytest.mark.story
+
 Done = subprocess.CompletedProcess[str]
 UNSENT = ("queued", "waiting", "submitting")
 

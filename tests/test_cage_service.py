@@ -29,6 +29,7 @@ from backend.media.threads import fill
 from backend.web.calls import problems
 
 pytestmark = [
+    pytest.mark.story,
     pytest.mark.hazard(54),
     pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at as Linux shows them"),
 ]

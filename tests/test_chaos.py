@@ -12,6 +12,8 @@ from storms.storm import Plan, run
 from backend.emulator.faults import parse
 from backend.emulator.kinds import KINDS
 
+pytestmark = pytest.mark.story
+
 
 @pytest.mark.timeout(400)
 def test_customers_faults_and_kills_at_once_lose_double_and_damage_nothing() -> None:

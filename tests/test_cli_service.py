@@ -20,6 +20,8 @@ from PIL import Image
 from backend.cli.demo import Stage, on_stage
 from backend.cli.processes import answer_of, environment
 
+pytestmark = pytest.mark.story
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -217,6 +217,7 @@ def test_a_key_of_the_callers_own_gives_the_same_generation_again(client: Any, s
     client.wait(first, timeout=60)
 
 
+@pytest.mark.story
 def test_a_wait_outlives_the_service_being_killed(client: Any, service: Gateway, provider: Provider) -> None:
     slow(provider)
     image = client.generate_image(campaign_id=service.campaign_id, prompt="a fox")
@@ -228,6 +229,7 @@ def test_a_wait_outlives_the_service_being_killed(client: Any, service: Gateway,
     assert len(provider.ledger["predictions"]) == 1
 
 
+@pytest.mark.story
 def test_a_wait_that_began_while_nobody_was_there_finds_its_end(client: Any, service: Gateway) -> None:
     image = client.generate_image(campaign_id=service.campaign_id, prompt="a fox")
     service.reach(image.id, "processing", "storing", "completed")  # a submit that is cut off is unclear for long
@@ -237,6 +239,7 @@ def test_a_wait_that_began_while_nobody_was_there_finds_its_end(client: Any, ser
     assert answer().status == "completed"
 
 
+@pytest.mark.story
 def test_events_go_on_after_kills_and_cut_lines_without_a_gap_or_a_double(
     client: Any, service: Gateway, line: GoBetween
 ) -> None:

@@ -9,6 +9,8 @@ from crashes.case import Case
 from crashes.play import play
 from crashes.stories import CASES, LEFT_OUT
 
+pytestmark = pytest.mark.story
+
 POINTS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TOLD = "W"  # of what clients are told: one case for the events, one for webhooks, one for streams
 FIRST = {(case.point, case.story.__module__ if case.point == TOLD else ""): case for case in reversed(CASES)}

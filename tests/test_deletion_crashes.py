@@ -19,6 +19,8 @@ from backend.core import filing
 from backend.core.ids import new_id
 from backend.storage import folder_of
 
+pytestmark = pytest.mark.story
+
 CLONES = 700
 
 

@@ -20,6 +20,8 @@ from backend.cli.demo import new_folder
 from backend.cli.following import tell_failures
 from backend.cli.processes import Interrupts, environment
 
+pytestmark = pytest.mark.story
+
 NAMES = {"image", "start-image", "video-from-prompt", "video-from-image"}
 
 

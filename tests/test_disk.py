@@ -32,6 +32,8 @@ from backend.db.migrate import migrate
 from backend.disk import faults, room
 from backend.storage import folder as storage_folder
 
+pytestmark = pytest.mark.story
+
 ENDS_WITHIN_S = 6
 
 

@@ -31,6 +31,8 @@ from backend.cli.processes import answer_of, environment, free_port
 from backend.web.calls.operation import OPERATIONS
 from backend.web.server import entry  # noqa: F401  registers every operation
 
+pytestmark = pytest.mark.story
+
 ROOT = Path(__file__).parent.parent
 
 

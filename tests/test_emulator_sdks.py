@@ -14,6 +14,8 @@ from emulating import TOKEN, Provider, emulating, png, receiving, saved, until
 
 from backend.emulator import EmulatorOptions
 
+pytestmark = pytest.mark.story
+
 SDK_1 = """
 import sys, replicate
 from replicate.client import Client

@@ -32,6 +32,8 @@ from backend.manage import webhook_endpoints
 from backend.steps import release
 from backend.upkeep import tidy
 
+pytestmark = pytest.mark.story
+
 INSIDE = {"webhook_allow_cidrs": "127.0.0.0/8"}
 NOWHERE = "http://127.0.0.1:9/hook"
 

@@ -49,6 +49,7 @@ def test_who_plays_many_proxies_fills_no_log() -> None:
     assert len(lines) == MOST_PEERS
 
 
+@pytest.mark.story
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", ""])
 def test_serve_and_the_doctor_warn_of_a_proxy_that_is_not_named(tmp_path: Path, proxy: str) -> None:
     """Also where the proxy in front keeps the metrics to itself: then the service is asked where it runs."""

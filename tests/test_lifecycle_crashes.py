@@ -17,6 +17,8 @@ from emulating import TINY, Provider, emulating, png, until
 from face import FINAL
 from gateway import Gateway, gateway
 
+pytestmark = pytest.mark.story
+
 PATIENT = replace(TINY, webhook_delays_s=(0.2,) * 40)  # a restart takes a second or two
 
 

@@ -19,6 +19,8 @@ from machine.world import UNRELEASED, Hold, House, World, housing
 
 from backend.upkeep import tidy
 
+pytestmark = pytest.mark.story
+
 SECONDS = float(os.environ.get("MACHINE_S", "60"))
 SEED = int(os.environ.get("MACHINE_SEED", "1"))
 ALIVE = 8  # generations in one life, about: more would hardly ever meet

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from emulating import emulating
 from test_api_fuzz import LEFT_OUT
 from workshop import working
+
+pytestmark = pytest.mark.story
 
 
 def test_schemathesis_finds_nothing_where_everything_is_made(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from openai_face import OpenAIFace, losing_answers, openai_face
 
 from backend.emulator import EmulatorOptions
 
+pytestmark = pytest.mark.story
+
 OLD = "openai==2.8.1"
 
 BEGIN = """

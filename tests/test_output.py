@@ -28,7 +28,7 @@ from backend.logs.output import MOST_LINES, Outlet
 MANY = MOST_LINES + 1500
 GRACE_S = 20.0
 
-pytestmark = [pytest.mark.hazard(60), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.story, pytest.mark.hazard(60), pytest.mark.timeout(240)]
 
 
 @dataclass

@@ -47,6 +47,17 @@ def test_the_scripts_are_short_and_can_be_run() -> None:
             assert script.name == "install" or os.access(script, os.X_OK), script
 
 
+def test_every_test_is_run_by_one_of_two_commands_and_ci_calls_both() -> None:
+    test, stories = ((ROOT / "scripts" / name).read_text().splitlines()[1:] for name in ("test", "stories"))
+    assert [line.replace('"not story"', "story") for line in test[1:]] == stories[1:] != test[1:]
+    ci = (ROOT / ".ci/run").read_text()
+    assert all(
+        re.search(rf"^timeout .* scripts/{name} \|\| second_look$", ci, re.MULTILINE) for name in ("test", "stories")
+    )
+    for page in ("README.md", "docs/architecture.md"):
+        assert all(f"`scripts/{name}`" in (ROOT / page).read_text() for name in ("test", "stories")), page
+
+
 def test_a_python_that_is_too_old_gets_a_clear_sentence(tmp_path: Path) -> None:
     old = tmp_path / "python3.8"
     old.write_text("#!/bin/sh\nexit 1\n")
@@ -73,6 +84,7 @@ def reached_the_index(output: str) -> bool:
     )
 
 
+@pytest.mark.story
 @pytest.mark.timeout(300)
 def test_a_fresh_checkout_is_set_up_once_by_two_at_once_and_again_after_it_moved(tmp_path: Path) -> None:
     checkout = tmp_path / "a checkout"

@@ -20,7 +20,7 @@ from backend.manage.keys import fingerprint
 from backend.web.callers import keyring as keyrings
 from backend.web.callers.attempts import LIMIT
 
-pytestmark = [pytest.mark.hazard(58), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.story, pytest.mark.hazard(58), pytest.mark.timeout(180)]
 
 STORM = 200
 _addresses = count(1)

@@ -24,6 +24,8 @@ from backend.db import events
 from backend.db.connection import SqliteDb
 from backend.web.server.protocol import QUIET_S
 
+pytestmark = pytest.mark.story
+
 TOLD = [case for case in CASES if case.story.__module__ == tell.__name__]
 
 

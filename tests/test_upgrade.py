@@ -22,6 +22,8 @@ from backend.cli.processes import COMMAND, environment
 from backend.core.generation import ACTIVE, FINAL
 from backend.db.migrate import Migration, MigrationError, known, migrate
 
+pytestmark = pytest.mark.story
+
 ROOT = Path(__file__).parent.parent
 FIRST = known()[:1]
 WITHOUT_WORKER = (

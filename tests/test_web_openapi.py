@@ -158,6 +158,7 @@ def test_routes_are_flat() -> None:
     assert all(type(route).__name__ == "Route" for route in routes(OPERATIONS))
 
 
+@pytest.mark.story
 def test_schemathesis_finds_nothing(port: int, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("schemathesis")
     ran = subprocess.run(
