@@ -18,14 +18,14 @@ from backend.app import open_context
 from backend.config import Settings
 from backend.context import Context
 from backend.core.errors import BudgetExceeded, Conflict, TooManyRequests
-from backend.core.generation import PROCESSING, SUBMITTING, Delivery
+from backend.core.generation import PROCESSING, SUBMITTING, ProviderWebhook
 from backend.core.people import Caller, Campaign, Client
 from backend.core.requests import ImageRequest
-from backend.db import clients, deliveries, generations
+from backend.db import clients, generations, provider_webhooks
 from backend.db.connection import Tx
 from backend.manage import clients as people
 from backend.manage import idempotency, quota
-from backend.manage.idempotency import Answer, Idempotency
+from backend.manage.idempotency import Idempotency, Reply
 from backend.steps import receive, request, submit, watch
 
 ENGINES: tuple[Isolation | None, ...] = (None, "one lock", "serializable")
@@ -57,9 +57,9 @@ async def set_up(tx: Tx) -> None:
         await clients.insert_campaign(tx, Campaign(f"k{number}", "c1", "k", 1))
 
 
-async def accept(tx: Tx, ctx: Context, campaign_id: str = "k0") -> Answer:
+async def accept(tx: Tx, ctx: Context, campaign_id: str = "k0") -> Reply:
     rows = await request.accept(tx, ctx, WHO, "image", ImageRequest(prompt="a fox", campaign_id=campaign_id))
-    return Answer(202, {"id": rows[0].id})
+    return Reply(202, {"id": rows[0].id})
 
 
 async def at_once(count: int, work: Callable[[int], Awaitable[Any]]) -> Counter[Any]:
@@ -115,14 +115,14 @@ async def test_batches_of_webhooks_all_end_and_move_each_row_once(ctx: Context) 
     assert await number(ctx, "(SELECT SUM(reserved_micros + unfinished) FROM balances)") == 0
 
 
-def word(ctx: Context, id: str, number: int) -> Delivery:
+def word(ctx: Context, id: str, number: int) -> ProviderWebhook:
     told = {"id": f"p-{id}", "status": "failed", "error": "It broke."}
-    return Delivery(ctx.new_id(), "replicate", id, f"w{number}", json.dumps(told).encode(), 3)
+    return ProviderWebhook(ctx.new_id(), "replicate", id, f"w{number}", json.dumps(told).encode(), 3)
 
 
-async def keep(tx: Tx, bite: list[Delivery]) -> None:
+async def keep(tx: Tx, bite: list[ProviderWebhook]) -> None:
     for delivery in bite:
-        assert await deliveries.insert(tx, delivery)
+        assert await provider_webhooks.insert(tx, delivery)
 
 
 async def test_no_budget_is_overrun(ctx: Context) -> None:

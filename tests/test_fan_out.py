@@ -19,11 +19,19 @@ from receivers import endpoint, receiving, status, tell
 from transactions import MOST_ROWS
 from workshop import Workshop, working
 
-from backend.core.generation import Delivery, Event, Generation
+from backend.core.generation import Event, Generation, ProviderWebhook
 from backend.core.ids import new_id
 from backend.core.people import Campaign, Client
 from backend.core.webhooks import SHORT_ANSWER, Attempt, Endpoint
-from backend.db import clients, deliveries, dependencies, generations, holdings, webhook_attempts, webhook_deliveries
+from backend.db import (
+    clients,
+    dependencies,
+    generations,
+    holdings,
+    provider_webhooks,
+    webhook_attempts,
+    webhook_deliveries,
+)
 from backend.db import connection as module
 from backend.db import webhook_endpoints as endpoints
 from backend.db.connection import SqliteDb, Tx
@@ -284,8 +292,8 @@ def test_of_a_providers_long_word_the_beginning_stays_once_it_was_acted_on(shop:
     id = shop.ask()["id"]
     shop.ended(id, "completed")
     word = b'{"logs": "' + b"x" * 500_000 + b'"}'
-    delivery = Delivery(shop.ctx.new_id(), "replicate", id, "long", word, shop.ctx.now())
-    shop.run(shop.ctx.db.write(lambda tx: deliveries.insert(tx, delivery)))
+    delivery = ProviderWebhook(shop.ctx.new_id(), "replicate", id, "long", word, shop.ctx.now())
+    shop.run(shop.ctx.db.write(lambda tx: provider_webhooks.insert(tx, delivery)))
     shop.loop.call_soon_threadsafe(shop.ctx.wake)
 
     def kept() -> int:
@@ -293,4 +301,4 @@ def test_of_a_providers_long_word_the_beginning_stays_once_it_was_acted_on(shop:
             (length,) = connection.execute("SELECT LENGTH(body) FROM deliveries WHERE webhook_id = 'long'").fetchone()
         return int(length)
 
-    until(lambda: kept() == deliveries.KEPT_CHARACTERS)
+    until(lambda: kept() == provider_webhooks.KEPT_CHARACTERS)

@@ -19,7 +19,7 @@ from postgresql import PostgresTx, postgres
 import backend.db
 from backend.core import ids
 from backend.core.errors import BudgetExceeded, WrongStatus
-from backend.core.generation import Delivery, Event, Failure, Generation
+from backend.core.generation import Event, Failure, Generation, ProviderWebhook
 from backend.core.ids import floor_id
 from backend.core.people import ApiKey, Asset, Caller, Campaign, Client
 from backend.core.webhooks import Attempt, Endpoint
@@ -29,7 +29,6 @@ from backend.db import (
     balances,
     claims,
     clients,
-    deliveries,
     dependencies,
     events,
     feed,
@@ -38,6 +37,7 @@ from backend.db import (
     keys,
     lists,
     operations,
+    provider_webhooks,
     repeats,
     restores,
     sources,
@@ -56,7 +56,7 @@ from backend.db.holdings import Held
 from backend.db.lists import Filters
 from backend.db.migrate import known, migrate, schema_file
 from backend.db.webhook_claims import Target
-from backend.db.webhook_deliveries import Wanted
+from backend.db.webhook_deliveries import DeliveryFilter
 
 
 async def shape(connection: asyncpg.Connection) -> dict[str, list[tuple[Any, ...]]]:
@@ -268,20 +268,20 @@ async def work(call: Watched) -> None:
 
 
 async def keep_going(call: Watched) -> None:
-    word = Delivery("d1", "p", id_of(1), "w1", '{"ü": 1}'.encode(), 5)
+    word = ProviderWebhook("d1", "p", id_of(1), "w1", '{"ü": 1}'.encode(), 5)
     for delivery in (word, replace(word, id="d2"), replace(word, id="d3", webhook_id="w2")):
-        await call(deliveries.insert, delivery)
-    await call(deliveries.held, id_of(1))
-    await call(deliveries.held, id_of(2))
+        await call(provider_webhooks.insert, delivery)
+    await call(provider_webhooks.held, id_of(1))
+    await call(provider_webhooks.held, id_of(2))
     await call(holdings.get, "c2")
     await call(holdings.add_heard, id_of(0), 7)
     await call(holdings.give_back, [("c1", Held(text_bytes=7, heard=1)), ("c1", Held()), ("c0", Held(told=1))])
     await call(holdings.add, "c0", Held(told=1))
-    await call(deliveries.count_attempt, "d1")
-    await call(deliveries.count_attempts, "d2")
-    await call(deliveries.unhandled, 10)
-    await call(deliveries.mark_handled, "d1", 6, "late")
-    await call(deliveries.mark_handled, "d1", 7, "late")
+    await call(provider_webhooks.count_attempt, "d1")
+    await call(provider_webhooks.count_attempts, "d2")
+    await call(provider_webhooks.unhandled, 10)
+    await call(provider_webhooks.mark_handled, "d1", 6, "late")
+    await call(provider_webhooks.mark_handled, "d1", 7, "late")
     for until in (50, 40, 60):
         await call(operations.pause, "p", until, f"until {until}")
     await call(operations.paused, "p", 55)
@@ -316,7 +316,7 @@ async def keep_going(call: Watched) -> None:
     await call(repeats.prune, 2, 3, 10)
     await call(repeats.put, "client:c1", "k", "h", 1, running_until=5)
     await call(repeats.prune, 2, 3, 10)
-    for part in (deliveries, events):
+    for part in (provider_webhooks, events):
         await call(part.prune, 2_000_000, 1)
         await call(part.prune, 1, 100)
 
@@ -389,18 +389,18 @@ async def remember(call: Watched) -> None:
         await call(audit.record, caller, action, Subject("key", f"o{now}", "c1"), at, old=old, new=new)
         await call(audit.record, caller, action, Subject("key", f"o{now}", "c1"), at, old=old, new=old)
     for wanted in (
-        audit.Wanted(),
-        audit.Wanted("key.created"),
-        audit.Wanted(client_id="c1", key_id="key", action="restore"),
-        audit.Wanted(object_id="o1", created_after=1_000_001, created_before=1_000_002),
-        audit.Wanted(created_after=1_000_003),
+        audit.AuditFilter(),
+        audit.AuditFilter("key.created"),
+        audit.AuditFilter(client_id="c1", key_id="key", action="restore"),
+        audit.AuditFilter(object_id="o1", created_after=1_000_001, created_before=1_000_002),
+        audit.AuditFilter(created_after=1_000_003),
     ):
         await call(audit.page, wanted, None, 2)
         await call(audit.page, wanted, id_of(0), 2)
     await call(keys.admins, 1)
     await call(keys.admins, 9)
     await call(audit.prune, 1_000_001, 5)
-    await call(audit.page, audit.Wanted(), None, 9)
+    await call(audit.page, audit.AuditFilter(), None, 9)
 
 
 async def tell(call: Watched) -> None:
@@ -440,9 +440,13 @@ async def tell(call: Watched) -> None:
     await call(webhook_attempts.of, [claimed.id, id_of(41)], 3)
     await call(webhook_attempts.of, [], 3)
     await call(webhook_claims.release_leases, 14)
-    for wanted in (Wanted(), Wanted("c2", status="pending"), Wanted("c2", id_of(22), None, None, "budget.warning")):
+    for wanted in (
+        DeliveryFilter(),
+        DeliveryFilter("c2", status="pending"),
+        DeliveryFilter("c2", id_of(22), None, None, "budget.warning"),
+    ):
         await call(webhook_deliveries.page, wanted, None, 2)
-    await call(webhook_deliveries.page, Wanted("c1", None, id_of(1)), None, 9)
+    await call(webhook_deliveries.page, DeliveryFilter("c1", None, id_of(1)), None, 9)
     await call(webhook_deliveries.fail_pending, id_of(22), 15, 1)
     await call(webhook_deliveries.prune, 2_000_000, 1)
     for _ in range(2):

@@ -17,13 +17,13 @@ from backend.db import (
     balances,
     claims,
     clients,
-    deliveries,
     dependencies,
     events,
     feed,
     generations,
     holdings,
     operations,
+    provider_webhooks,
     repeats,
     sources,
     submits,
@@ -36,7 +36,7 @@ from backend.db import (
 from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.db.migrate import migrate
-from backend.db.webhook_deliveries import Wanted
+from backend.db.webhook_deliveries import DeliveryFilter
 
 CLAIM: dict[str, Any] = {"owner": "w", "now": 1, "until": 2, "limit": 5}
 ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
@@ -76,7 +76,7 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "named": lambda tx: feed.named(tx, ["x", "y"]),
     "standings": lambda tx: feed.standings(tx, 10),
     "prune events": lambda tx: events.prune(tx, 1, 10),
-    "prune deliveries": lambda tx: deliveries.prune(tx, 1, 10),
+    "prune deliveries": lambda tx: provider_webhooks.prune(tx, 1, 10),
     "prune answers": lambda tx: repeats.prune(tx, 1, 1, 10),
     "forget_of_deleted": lambda tx: repeats.forget_of_deleted(tx, 10),
     "rubbish": lambda tx: operations.rubbish(tx, 10),
@@ -92,14 +92,16 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "count_pending": webhook_deliveries.count_pending,
     "count_attempts": lambda tx: webhook_attempts.count(tx, "x"),
     "attempts_of": lambda tx: webhook_attempts.of(tx, ["x", "y"], 10),
-    "webhooks of a client": lambda tx: webhook_deliveries.page(tx, Wanted(client_id="x", status="failed"), None, 10),
-    "webhooks of an endpoint": lambda tx: webhook_deliveries.page(tx, Wanted("x", endpoint_id="y"), "z", 10),
-    "webhooks of a generation": lambda tx: webhook_deliveries.page(tx, Wanted("x", generation_id="y"), "z", 10),
+    "webhooks of a client": lambda tx: webhook_deliveries.page(
+        tx, DeliveryFilter(client_id="x", status="failed"), None, 10
+    ),
+    "webhooks of an endpoint": lambda tx: webhook_deliveries.page(tx, DeliveryFilter("x", endpoint_id="y"), "z", 10),
+    "webhooks of a generation": lambda tx: webhook_deliveries.page(tx, DeliveryFilter("x", generation_id="y"), "z", 10),
     "was_tried": lambda tx: webhook_attempts.was_tried(tx, "x", 1, "y"),
     "held of a client": lambda tx: holdings.get(tx, "x"),
     "more is held": lambda tx: holdings.add(tx, "x", holdings.Held(assets=1)),
     "more is heard": lambda tx: holdings.add_heard(tx, "x", 1),
-    "held of a generation": lambda tx: deliveries.held(tx, "x"),
+    "held of a generation": lambda tx: provider_webhooks.held(tx, "x"),
     "webhooks held of a generation": lambda tx: webhook_deliveries.held(tx, "x"),
     "forget webhooks of a generation": lambda tx: webhook_deliveries.forget_of_generation(tx, "x", 10),
     "keep an attempt": lambda tx: webhook_attempts.keep(tx, Attempt("x", 1, 1, 1, 200, "y" * 3000, None)),
@@ -109,13 +111,13 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "prune webhooks": lambda tx: webhook_deliveries.prune(tx, 1, 10),
     "forget webhooks of deleted": lambda tx: webhook_deliveries.forget_of_deleted(tx, 10),
     "forget endpoints": lambda tx: webhook_endpoints.forget_deleted(tx, 10),
-    "who did it, of all": lambda tx: audit.page(tx, audit.Wanted(), None, 10),
-    "who did it, by time": lambda tx: audit.page(tx, audit.Wanted(created_after=1, created_before=2), "x", 10),
-    "who did this": lambda tx: audit.page(tx, audit.Wanted(action="key.created"), None, 10),
-    "who did it to a client": lambda tx: audit.page(tx, audit.Wanted(client_id="x"), None, 10),
-    "what a key did": lambda tx: audit.page(tx, audit.Wanted(key_id="x"), None, 10),
-    "who did it to a thing": lambda tx: audit.page(tx, audit.Wanted(object_id="x"), None, 10),
-    "who did this to a client": lambda tx: audit.page(tx, audit.Wanted("key.created", "x", "y"), "z", 10),
+    "who did it, of all": lambda tx: audit.page(tx, audit.AuditFilter(), None, 10),
+    "who did it, by time": lambda tx: audit.page(tx, audit.AuditFilter(created_after=1, created_before=2), "x", 10),
+    "who did this": lambda tx: audit.page(tx, audit.AuditFilter(action="key.created"), None, 10),
+    "who did it to a client": lambda tx: audit.page(tx, audit.AuditFilter(client_id="x"), None, 10),
+    "what a key did": lambda tx: audit.page(tx, audit.AuditFilter(key_id="x"), None, 10),
+    "who did it to a thing": lambda tx: audit.page(tx, audit.AuditFilter(object_id="x"), None, 10),
+    "who did this to a client": lambda tx: audit.page(tx, audit.AuditFilter("key.created", "x", "y"), "z", 10),
     "prune the audit log": lambda tx: audit.prune(tx, 1, 10),
     "a client's page": lambda tx: clients.page(tx, None, "x", 10),
     "a client's campaigns": lambda tx: clients.page_of_campaigns(tx, "x", "x", 10),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backend.core.errors import BadAnswer, ProviderRefused, ProviderUnavailable, SettingsError, Unauthorized
-from backend.http import Answer
+from backend.http import HttpAnswer
 from backend.providers import signatures
 from backend.providers.replicate import answers
 
@@ -19,9 +19,9 @@ NOW_S = 1_795_000_000  # fixed: it is in the names of tests, which every process
 BODY = b'{"id": "p1"}'
 
 
-def answered(status: int, body: Any = None, **headers: str) -> Answer:
+def answered(status: int, body: Any = None, **headers: str) -> HttpAnswer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(status, named, b"" if body is None else json.dumps(body).encode())
+    return HttpAnswer(status, named, b"" if body is None else json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def answered(status: int, body: Any = None, **headers: str) -> Answer:
         (answered(429), None),
     ],
 )
-def test_a_throttled_create_says_how_long_to_wait(answer: Answer, wait_s: float | None) -> None:
+def test_a_throttled_create_says_how_long_to_wait(answer: HttpAnswer, wait_s: float | None) -> None:
     refusal = answers.refusal(answer)
     assert isinstance(refusal, ProviderUnavailable) and refusal.retry_after_s == wait_s
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backend.core.errors import ProviderError, ProviderRefused, ProviderUnavailable, ProviderUnclear
-from backend.http import Answer
+from backend.http import HttpAnswer
 from backend.providers.replicate import answers, words
 
 STATUSES = range(100, 1000)
@@ -33,7 +33,7 @@ def meaning(status: int) -> type[ProviderError]:
 @pytest.mark.parametrize("body", BODIES, ids=repr)
 def test_each_status_to_a_create_is_refused_throttled_or_unclear(body: bytes) -> None:
     for status in STATUSES:
-        found = answers.refusal(Answer(status, {}, body), NOW_MS)
+        found = answers.refusal(HttpAnswer(status, {}, body), NOW_MS)
         assert type(found) is meaning(status), status
         if isinstance(found, ProviderRefused):
             assert found.retryable is (status in REFUSED_NOW), status
@@ -42,13 +42,13 @@ def test_each_status_to_a_create_is_refused_throttled_or_unclear(body: bytes) ->
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 530, 599, 499, 444, 999])
 def test_what_a_proxy_says_for_itself_leaves_open_whether_the_create_was_taken(status: int) -> None:
-    assert type(answers.refusal(Answer(status, {"retry-after": "5"}, PAGE), NOW_MS)) is ProviderUnclear
+    assert type(answers.refusal(HttpAnswer(status, {"retry-after": "5"}, PAGE), NOW_MS)) is ProviderUnclear
 
 
 @pytest.mark.parametrize("body", BODIES, ids=repr)
 def test_nothing_about_an_upload_is_unclear(body: bytes) -> None:
     for status in STATUSES:
-        found = answers.upload_refusal(Answer(status, {}, body), NOW_MS)
+        found = answers.upload_refusal(HttpAnswer(status, {}, body), NOW_MS)
         assert type(found) in (ProviderUnavailable, ProviderRefused), status
         if status >= 500 or status in (408, 423, 425, 429):
             assert type(found) is ProviderUnavailable, status
@@ -83,7 +83,7 @@ FOREIGN_403 = [
 def test_a_403_of_the_providers_own_is_about_the_account_unless_it_names_the_request(
     problem: dict[str, Any], everybody: bool
 ) -> None:
-    found = answers.refusal(Answer(403, {}, json.dumps(problem).encode()), NOW_MS)
+    found = answers.refusal(HttpAnswer(403, {}, json.dumps(problem).encode()), NOW_MS)
     assert isinstance(found, ProviderRefused) and found.everybody is everybody
     assert everybody or problem["detail"] in found.message
 
@@ -91,7 +91,7 @@ def test_a_403_of_the_providers_own_is_about_the_account_unless_it_names_the_req
 @pytest.mark.hazard(58)
 @pytest.mark.parametrize("body", FOREIGN_403, ids=repr)
 def test_a_403_that_is_not_the_providers_own_is_about_this_request_alone(body: bytes) -> None:
-    found = answers.refusal(Answer(403, {}, body), NOW_MS)
+    found = answers.refusal(HttpAnswer(403, {}, body), NOW_MS)
     assert isinstance(found, ProviderRefused) and not found.everybody and found.retryable
     assert "credentials" not in found.message
 
@@ -99,7 +99,7 @@ def test_a_403_that_is_not_the_providers_own_is_about_this_request_alone(body: b
 @pytest.mark.parametrize("status", [401, 402])
 @pytest.mark.parametrize("body", BODIES, ids=repr)
 def test_no_credit_and_a_wrong_key_concern_everybody(status: int, body: bytes) -> None:
-    found = answers.refusal(Answer(status, {}, body), NOW_MS)
+    found = answers.refusal(HttpAnswer(status, {}, body), NOW_MS)
     assert isinstance(found, ProviderRefused) and found.everybody and found.retryable
 
 
@@ -141,7 +141,9 @@ def test_what_is_not_allowed_is_moderated_in_a_failure_and_in_a_refusal(text: st
     found = answers.outcome({"id": "p", "status": "failed", "error": text}, NOW_MS, 1000)
     assert found.failure and found.failure.code == "moderated" and not found.failure.retryable
     for status in (400, 403, 422, 451):
-        refused = answers.refusal(Answer(status, {}, json.dumps({"detail": text, "status": status}).encode()), NOW_MS)
+        refused = answers.refusal(
+            HttpAnswer(status, {}, json.dumps({"detail": text, "status": status}).encode()), NOW_MS
+        )
         assert isinstance(refused, ProviderRefused) and refused.code == "moderated" and not refused.everybody
 
 
@@ -149,7 +151,7 @@ def test_what_is_not_allowed_is_moderated_in_a_failure_and_in_a_refusal(text: st
 def test_other_failures_and_names_of_settings_are_not(text: str) -> None:
     found = answers.outcome({"id": "p", "status": "failed", "error": text}, NOW_MS, 1000)
     assert found.failure and found.failure.code == "provider_failed"
-    refused = answers.refusal(Answer(422, {}, json.dumps({"detail": text, "status": 422}).encode()), NOW_MS)
+    refused = answers.refusal(HttpAnswer(422, {}, json.dumps({"detail": text, "status": 422}).encode()), NOW_MS)
     assert isinstance(refused, ProviderRefused) and refused.code == "invalid_input"
 
 
@@ -200,7 +202,7 @@ def at(seconds: float, form: str = "imf") -> str:
 def test_a_wait_is_told_in_seconds_or_as_a_date_of_any_form(
     headers: dict[str, str], wait_s: float | None, status: int
 ) -> None:
-    answer = Answer(status, headers, b"{}")
+    answer = HttpAnswer(status, headers, b"{}")
     found = answers.refusal(answer, NOW_MS) if status == 429 else answers.trouble(answer, NOW_MS)
     assert isinstance(found, ProviderUnavailable) and found.retry_after_s == wait_s
 

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from backend.config import Settings
 from backend.context import Context
-from backend.core.generation import Delivery
+from backend.core.generation import ProviderWebhook
 from backend.core.ids import new_id
-from backend.db import deliveries, events, generations, repeats
+from backend.db import events, generations, provider_webhooks, repeats
 from backend.db.connection import Tx, Work
 from backend.upkeep import tidy
 
@@ -46,12 +46,12 @@ def count(service: Service, table: str, where: str = "1 = 1", **params: Any) -> 
 def told(service: Service, id: str, name: str, *, handled: bool = True) -> None:
     """A webhook that came for this generation just now."""
     now = service.ctx.now()
-    delivery = Delivery(new_id(now), "replicate", id, name, b"{}", now)
+    delivery = ProviderWebhook(new_id(now), "replicate", id, name, b"{}", now)
 
     async def work(tx: Tx) -> None:
-        await deliveries.insert(tx, delivery)
+        await provider_webhooks.insert(tx, delivery)
         if handled:
-            await deliveries.mark_handled(tx, delivery.id, now, "late")
+            await provider_webhooks.mark_handled(tx, delivery.id, now, "late")
 
     write(service, work)
 

@@ -126,7 +126,7 @@ async def _copy_media(store: Store, copy: Path, partial: Path, progress: _Progre
                 await _copy_file(store, partial, filing.frame(row.id, which), progress, row)
 
 
-async def _copy_file(store: Store, partial: Path, name: str, progress: _Progress, row: snapshot.Kept) -> None:
+async def _copy_file(store: Store, partial: Path, name: str, progress: _Progress, row: snapshot.KeptFiles) -> None:
     """One file, with the bytes its row tells of; a frame may be missing: it is made again when it is needed."""
     target = partial / MEDIA / folder_of(name) / name
     try:

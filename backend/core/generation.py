@@ -202,7 +202,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class ProviderWebhook:
     """One webhook a provider sent, kept as it came, before anything is done with it."""
 
     id: str

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -63,7 +63,7 @@ class ImageReference(Strict):
         return self
 
 
-class Wanted(Strict):
+class GenerationRequest(Strict):
     """What images and videos have in common."""
 
     campaign_id: Id = Field(description="the campaign this is made for")
@@ -73,8 +73,8 @@ class Wanted(Strict):
     image_id: Id | None = Field(None, description="a generated image to start from; it may be unfinished")
     video_id: Id | None = Field(None, description="a generated video to start from: one of its frames")
     frame: Literal["first", "last"] | None = Field(None, description="which frame of the video; last unless said")
-    provider: Name | None = None
-    model: Name | None = None
+    provider: ShortText | None = None
+    model: ShortText | None = None
     aspect_ratio: Annotated[str, StringConstraints(pattern=r"^(\d{1,2}:\d{1,2}|match_input_image)$")] | None = None
     copies: Annotated[int, Field(ge=1, le=4)] | None = Field(
         None, description="that many generations; the answer is a list"
@@ -93,7 +93,7 @@ class Wanted(Strict):
         return value
 
     @model_validator(mode="after")
-    def _something_to_go_on(self) -> Wanted:
+    def _something_to_go_on(self) -> GenerationRequest:
         if not any((self.prompt, self.asset_id, self.image_id, self.video_id)):
             raise ValueError("give at least one of prompt, asset_id, image_id, video_id")
         return self
@@ -105,16 +105,16 @@ class Wanted(Strict):
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
-class ImageRequest(Wanted):
+class ImageRequest(GenerationRequest):
     """The body of POST /api/v2/generate/image."""
 
 
-class VideoRequest(Wanted):
+class VideoRequest(GenerationRequest):
     """The body of POST /api/v2/generate/video."""
 
     duration: Annotated[int, Field(ge=1, le=60)] | None = Field(None, description="seconds")
-    mode: Name | None = None
-    resolution: Name | None = None
+    mode: ShortText | None = None
+    resolution: ShortText | None = None
     negative_prompt: Text | None = None
     end_image: ImageReference | None = Field(None, description="what the video ends on")
 

@@ -75,7 +75,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditFilter:
     """What to list; None means any. Times are milliseconds."""
 
     action: str | None = None
@@ -129,7 +129,7 @@ async def record(
     )
 
 
-async def page(tx: Tx, wanted: Wanted, cursor: str | None, limit: int) -> tuple[list[Entry], str | None]:
+async def page(tx: Tx, wanted: AuditFilter, cursor: str | None, limit: int) -> tuple[list[Entry], str | None]:
     """Up to `limit` before `cursor`, newest first, and where to go on (None at the end).
 
     A page of several filters can be short and still have a next one.
@@ -166,7 +166,7 @@ async def prune(tx: Tx, before: int, limit: int) -> int:
     )
 
 
-def _bounds(wanted: Wanted, cursor: str | None) -> tuple[list[str], dict[str, Any]]:
+def _bounds(wanted: AuditFilter, cursor: str | None) -> tuple[list[str], dict[str, Any]]:
     """By id, which begins with the time: from the one moment on, before the other and the cursor."""
     floor = floor_id(wanted.created_after or 0)
     before = floor_id(wanted.created_before) if wanted.created_before is not None else "~"

@@ -8,7 +8,7 @@ from typing import Any
 
 from backend.core.errors import WrongStatus
 from backend.core.generation import CANCELED, COMPLETED, FAILED, FINAL, MOVES, QUEUED, STORING, Failure, Generation
-from backend.db import balances, deliveries, dependencies, events, holdings, sources, usage, webhook_deliveries
+from backend.db import balances, dependencies, events, holdings, provider_webhooks, sources, usage, webhook_deliveries
 from backend.db.connection import Row, Tx
 from backend.db.holdings import Held
 from backend.logs import redact
@@ -176,7 +176,7 @@ async def delete(tx: Tx, id: str) -> None:
     if held is None:
         return
     own = Held(held["file_bytes"], held["text_bytes"], generations=1)
-    about = [await deliveries.held(tx, id), await webhook_deliveries.held(tx, id)]
+    about = [await provider_webhooks.held(tx, id), await webhook_deliveries.held(tx, id)]
     row = await tx.one(f"DELETE FROM generations WHERE id = :id RETURNING {COLUMNS}", id=id)  # noqa: S608
     if row is None:
         return

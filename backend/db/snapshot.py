@@ -16,7 +16,7 @@ from backend.db.migrate import WAIT_S, make_private
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptFiles:
     """A completed generation or an asset: what its bytes are called, how many they are, and their SHA-256.
 
     `others` are the further files of a generation: name, bytes, SHA-256.
@@ -81,7 +81,7 @@ def counts(copy: Path) -> dict[str, int]:
         return {**found, "unfinished": connection.execute(unfinished).fetchone()[0]}
 
 
-def kept(copy: Path) -> Iterator[Kept]:
+def kept(copy: Path) -> Iterator[KeptFiles]:
     """Everything in a copy that has bytes in the storage, one at a time."""
     with reading(copy, settled=True) as connection:
         others = _others(connection)
@@ -92,7 +92,7 @@ def kept(copy: Path) -> Iterator[Kept]:
             """
         )
         for id, kind, name, poster, length, sha256 in rows:
-            yield Kept(id, kind, name, poster, length, sha256, others.get(id, ()))
+            yield KeptFiles(id, kind, name, poster, length, sha256, others.get(id, ()))
 
 
 def _others(connection: sqlite3.Connection) -> dict[str, tuple[tuple[str, int, str], ...]]:

@@ -96,7 +96,7 @@ async def get(tx: Tx, id: str) -> Outgoing | None:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DeliveryFilter:
     """What to list; None means any."""
 
     client_id: str | None = None
@@ -106,7 +106,7 @@ class Wanted:
     type: str | None = None
 
 
-async def page(tx: Tx, wanted: Wanted, cursor: str | None, limit: int) -> tuple[list[Outgoing], str | None]:
+async def page(tx: Tx, wanted: DeliveryFilter, cursor: str | None, limit: int) -> tuple[list[Outgoing], str | None]:
     """Up to `limit` before `cursor`, newest first, and where to go on (None at the end).
 
     A page of a rare filter can be short and still have a next one.
@@ -132,7 +132,7 @@ async def page(tx: Tx, wanted: Wanted, cursor: str | None, limit: int) -> tuple[
     return [read(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else last
 
 
-def _indexed(wanted: Wanted, cursor: str | None) -> tuple[list[str], dict[str, Any]]:
+def _indexed(wanted: DeliveryFilter, cursor: str | None) -> tuple[list[str], dict[str, Any]]:
     wheres, params = ["id >= :floor", "id < :before"], {"floor": "", "before": cursor or "~"}
     for name in ("generation_id", "endpoint_id", "client_id"):
         if getattr(wanted, name):

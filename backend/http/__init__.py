@@ -9,7 +9,7 @@ where a request begins and ends.
 from __future__ import annotations
 
 from backend.http.addresses import Network, check_target, check_url, is_allowed
-from backend.http.client import Answer, Http
+from backend.http.client import Http, HttpAnswer
 from backend.http.downloads import Fetched, unzip
 
-__all__ = ["Answer", "Fetched", "Http", "Network", "check_target", "check_url", "is_allowed", "unzip"]
+__all__ = ["Fetched", "Http", "HttpAnswer", "Network", "check_target", "check_url", "is_allowed", "unzip"]

@@ -33,7 +33,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """A whole answer; header names are lower case."""
 
     status: int
@@ -54,7 +54,7 @@ class Http:
     def __init__(self, *, allow_networks: Sequence[Network] = (), resolver: Resolver | None = None) -> None:
         """`allow_networks`: private networks outsiders may name; `resolver`: host, port -> addresses."""
         self._lines = Lines(allow_networks, resolver or resolve)
-        self._running: set[asyncio.Task[Answer]] = set()
+        self._running: set[asyncio.Task[HttpAnswer]] = set()
 
     async def call(
         self,
@@ -69,7 +69,7 @@ class Http:
         total_s: float = 60.0,
         connect_s: float = 5.0,
         cap_bytes: int = 10 << 20,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Send one request to an address the operator chose and read the answer, whatever its status.
 
         Exactly one attempt. `NotSent`: no byte of the request left. `Unanswered`: it may have arrived.
@@ -77,7 +77,7 @@ class Http:
         """
         deadline = time.monotonic() + total_s
 
-        async def exchange() -> Answer:
+        async def exchange() -> HttpAnswer:
             with ExitStack() as opened:
                 body = {"json": json, "content": content, "files": requests.open_files(files, opened), "data": data}
                 request = requests.build(method, url, headers, **body)
@@ -85,7 +85,7 @@ class Http:
                     self._lines.pooled(request.origin, deadline, connect_s) as line,
                     _answered(line, request, total_s) as answer,
                 ):
-                    return Answer(answer.status, _lower(answer.headers), await _read(answer, cap_bytes))
+                    return HttpAnswer(answer.status, _lower(answer.headers), await _read(answer, cap_bytes))
 
         task = asyncio.create_task(exchange())
         self._running.add(task)
@@ -94,7 +94,7 @@ class Http:
 
     async def send(
         self, url: str, *, content: bytes, headers: Headers, total_s: float = 15.0, cap_bytes: int = 64 << 10
-    ) -> Answer:
+    ) -> HttpAnswer:
         """POST to an address somebody else chose; redirects are answers, a long answer is cut at `cap_bytes`.
 
         Raises `BlockedAddress`, `NotSent` and `Unanswered`. Once the status has come, the rest of a slow or
@@ -110,7 +110,7 @@ class Http:
             with suppress(LineError):
                 while len(body) < cap_bytes and (piece := await answer.read()):
                     body += piece
-            return Answer(answer.status, _lower(answer.headers), bytes(body[:cap_bytes]))
+            return HttpAnswer(answer.status, _lower(answer.headers), bytes(body[:cap_bytes]))
 
     async def fetch(
         self,

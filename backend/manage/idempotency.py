@@ -29,7 +29,7 @@ class Idempotency:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What is sent back: an HTTP status and something JSON can hold."""
 
     status: int
@@ -38,13 +38,13 @@ class Answer:
     replayed: bool = False
 
 
-async def once(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], Awaitable[Answer]]) -> Answer:
+async def once(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], Awaitable[Reply]]) -> Reply:
     """Do the work and keep its answer in one transaction, or give the answer that was kept.
 
     Raises InvalidInput when the key was used for another request, Conflict while the first still runs.
     """
 
-    async def transaction(tx: Tx) -> Answer:
+    async def transaction(tx: Tx) -> Reply:
         if repeat and (kept := await _kept(tx, ctx, repeat)):
             return kept
         answer = await work(tx)
@@ -57,12 +57,12 @@ async def once(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], Aw
     return answer
 
 
-async def begin(ctx: Context, repeat: Idempotency | None) -> Answer | None:
+async def begin(ctx: Context, repeat: Idempotency | None) -> Reply | None:
     """Reserve the key for work longer than a transaction; the kept answer if there is one. Raises as `once`."""
     if repeat is None:
         return None
 
-    async def transaction(tx: Tx) -> Answer | None:
+    async def transaction(tx: Tx) -> Reply | None:
         if kept := await _kept(tx, ctx, repeat):
             return kept
         until = ctx.now() + RUNNING_MS
@@ -72,10 +72,10 @@ async def begin(ctx: Context, repeat: Idempotency | None) -> Answer | None:
     return await ctx.db.write(transaction)
 
 
-async def finish(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], Awaitable[Answer]]) -> Answer:
+async def finish(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], Awaitable[Reply]]) -> Reply:
     """The last transaction of work that began with `begin`."""
 
-    async def transaction(tx: Tx) -> Answer:
+    async def transaction(tx: Tx) -> Reply:
         answer = await work(tx)
         if repeat:
             await _keep(tx, ctx, repeat, answer)
@@ -84,7 +84,7 @@ async def finish(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], 
     return await ctx.db.write(transaction)
 
 
-async def look(ctx: Context, repeat: Idempotency) -> Answer | None:
+async def look(ctx: Context, repeat: Idempotency) -> Reply | None:
     """The answer that was kept, if there is one: before work that would be for nothing. Raises as `once`."""
     return await ctx.db.read(lambda tx: _kept(tx, ctx, repeat))
 
@@ -100,7 +100,7 @@ async def abandon(ctx: Context, repeat: Idempotency | None) -> None:
         await ctx.db.write(lambda tx: repeats.forget(tx, repeat.scope, repeat.key))
 
 
-async def _kept(tx: Tx, ctx: Context, repeat: Idempotency) -> Answer | None:
+async def _kept(tx: Tx, ctx: Context, repeat: Idempotency) -> Reply | None:
     known = await repeats.get(tx, repeat.scope, repeat.key)
     if known is None:
         return None
@@ -113,10 +113,10 @@ async def _kept(tx: Tx, ctx: Context, repeat: Idempotency) -> Answer | None:
     body = json.loads(known.body or "null")
     if repeat.is_meant and not repeat.is_meant(body, known.created_at):
         return None
-    return Answer(known.status, body, known.location, replayed=True)
+    return Reply(known.status, body, known.location, replayed=True)
 
 
-async def _keep(tx: Tx, ctx: Context, repeat: Idempotency, answer: Answer) -> None:
+async def _keep(tx: Tx, ctx: Context, repeat: Idempotency, answer: Reply) -> None:
     await repeats.put(
         tx,
         repeat.scope,

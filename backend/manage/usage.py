@@ -41,7 +41,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptByClient:
     """What one client keeps here now, and how many bytes of it there may be."""
 
     held: Held
@@ -58,7 +58,7 @@ class Report:
     items: list[Sum]
     total: Sum
     models: list[Model]
-    kept: Kept | None = None
+    kept: KeptByClient | None = None
 
 
 async def report(ctx: Context, caller: Caller, asked: Asked) -> Report:
@@ -78,8 +78,8 @@ async def report(ctx: Context, caller: Caller, asked: Asked) -> Report:
     return Report(items, total, [model for model in known if model], kept)
 
 
-async def _kept(ctx: Context, client_id: str) -> Kept:
-    return Kept(await ctx.db.read(lambda tx: holdings.get(tx, client_id)), quota.limit_bytes(ctx))
+async def _kept(ctx: Context, client_id: str) -> KeptByClient:
+    return KeptByClient(await ctx.db.read(lambda tx: holdings.get(tx, client_id)), quota.limit_bytes(ctx))
 
 
 def _grouped(sums: list[Sum]) -> tuple[list[Sum], Sum]:

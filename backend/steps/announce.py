@@ -42,7 +42,7 @@ from backend.db import (
 )
 from backend.db.audit import Subject
 from backend.db.connection import Tx
-from backend.http import Answer
+from backend.http import HttpAnswer
 from backend.live import shown
 
 TOTAL_S = 15.0  # for one attempt, from the look-up of the name to the last byte that is read
@@ -110,7 +110,7 @@ async def send(ctx: Context, delivery: Outgoing) -> None:
 async def _try(ctx: Context, delivery: Outgoing, letter: Letter) -> tuple[Attempt, int]:
     """Send it once; what came of it, and for how many milliseconds the receiver asks to be left alone."""
     began_at, clock = ctx.now(), time.monotonic()
-    answer: Answer | None = None
+    answer: HttpAnswer | None = None
     error = None
     try:
         answer = await ctx.http.send(

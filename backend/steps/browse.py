@@ -27,7 +27,7 @@ from backend.db import (
 from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.db.lists import Filters
-from backend.db.webhook_deliveries import Wanted
+from backend.db.webhook_deliveries import DeliveryFilter
 from backend.manage import access
 
 MOST_SCANS = 10
@@ -131,7 +131,7 @@ async def key_page(ctx: Context, cursor: str | None, limit: int) -> tuple[list[A
 
 
 async def audit_page(
-    ctx: Context, wanted: audit.Wanted, cursor: str | None, limit: int
+    ctx: Context, wanted: audit.AuditFilter, cursor: str | None, limit: int
 ) -> tuple[list[audit.Entry], str | None]:
     """What was changed by whom, newest first; for admins. A page of a rare match may be short."""
     before = read_cursor(cursor)
@@ -163,7 +163,7 @@ async def outgoing(ctx: Context, caller: Caller, id: str) -> tuple[Outgoing, lis
 
 
 async def outgoing_page(
-    ctx: Context, wanted: Wanted, cursor: str | None, limit: int
+    ctx: Context, wanted: DeliveryFilter, cursor: str | None, limit: int
 ) -> tuple[list[Outgoing], dict[str, list[Attempt]], str | None]:
     """Webhook deliveries, newest first, the attempts of each, and the cursor of the next page."""
     before = read_cursor(cursor)

@@ -25,7 +25,7 @@ from backend.db import generations, operations
 from backend.db.connection import Tx
 from backend.media import data_uris
 from backend.steps import outcomes, outputs
-from backend.steps.outputs import Kept
+from backend.steps.outputs import KeptOutput
 
 log = structlog.get_logger("backend.steps.collect")
 
@@ -49,13 +49,13 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
 
     What cannot be had is said beside what is kept; nothing else is lost with it. Without any file the row fails.
     """
-    kept: list[Kept] = []
+    kept: list[KeptOutput] = []
     lost: list[Lost] = []
     try:
         for index in range(len(row.outputs)):
             is_own = not kept and not any(one.may_pass for one in lost)
             one = await _bring(ctx, row, index, with_poster=is_own)
-            if isinstance(one, Kept):
+            if isinstance(one, KeptOutput):
                 kept.append(one)
             else:
                 lost.append(one)
@@ -75,7 +75,7 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
         await outcomes.move(ctx, row, FAILED, worker, failure=lost[0].failure, **bill)
 
 
-async def _bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> Kept | Lost:
+async def _bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> KeptOutput | Lost:
     """One output, or why it is not there. Raises StorageFull, MediaUnavailable."""
     if index >= MOST_FILES:
         return Lost(index, Failure("output_invalid", f"Of one prediction {MOST_FILES} files are stored."), False)
@@ -118,7 +118,7 @@ def _most_tries(ctx: Context, row: Generation, failure: Failure) -> int:
     return MOST_TRIES
 
 
-async def _finish(ctx: Context, row: Generation, worker: str, kept: list[Kept], lost: list[Lost]) -> None:
+async def _finish(ctx: Context, row: Generation, worker: str, kept: list[KeptOutput], lost: list[Lost]) -> None:
     missing = [Output(one.index, state="missing", why=one.failure.message) for one in lost]
     made = len(kept) + sum(one.made for one in lost)
     fields: dict[str, Any] = {

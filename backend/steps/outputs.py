@@ -25,7 +25,7 @@ LOOKS_MISSED = 3  # the provider will not have the file for ever
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptOutput:
     """An output that is stored, and its poster if it has one: its name and how many bytes."""
 
     output: Output
@@ -33,7 +33,7 @@ class Kept:
     poster_bytes: int = 0
 
 
-async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> Kept:
+async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> KeptOutput:
     """Fetch one output and keep it. Once this returns it survives a power loss, also before its row says so.
 
     Raises InvalidMedia when nothing came that could be a file, NetworkError, StorageFull, MediaUnavailable.
@@ -55,10 +55,10 @@ async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool)
         raise
     if with_poster and not poster_name and row.attempts > 1:
         await ctx.store.delete(filing.poster(row.id))  # of a try that broke off
-    return Kept(replace(seen, file_name=name, bytes=length, sha256=sha256), poster_name, poster_bytes)
+    return KeptOutput(replace(seen, file_name=name, bytes=length, sha256=sha256), poster_name, poster_bytes)
 
 
-def noted(kept: list[Kept]) -> dict[str, Any]:
+def noted(kept: list[KeptOutput]) -> dict[str, Any]:
     """What a row that has to wait for its other outputs says of those that are stored."""
     return {
         "more_files": [filing.brief(one.output) for one in kept] or None,
@@ -66,7 +66,7 @@ def noted(kept: list[Kept]) -> dict[str, Any]:
     }
 
 
-async def _known(ctx: Context, row: Generation, index: int, with_poster: bool) -> Kept | None:
+async def _known(ctx: Context, row: Generation, index: int, with_poster: bool) -> KeptOutput | None:
     """What an earlier try stored and noted; None when there is none, or when it lacks a poster that it should have."""
     one = next((Output(**each) for each in row.more_files or [] if each["index"] == index), None)
     poster_name = row.poster_name if with_poster else None
@@ -74,7 +74,7 @@ async def _known(ctx: Context, row: Generation, index: int, with_poster: bool) -
         return None
     if await ctx.store.size(one.file_name or "") != one.bytes:
         return None
-    return Kept(one, poster_name, (await ctx.store.size(poster_name) or 0) if poster_name else 0)
+    return KeptOutput(one, poster_name, (await ctx.store.size(poster_name) or 0) if poster_name else 0)
 
 
 async def _look(ctx: Context, row: Generation, index: int, spooled: Path, poster: Path | None) -> tuple[Output, int]:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from backend.context import Context
 from backend.core.errors import BadAnswer, InvalidJson, NotFound
-from backend.core.generation import Delivery
+from backend.core.generation import ProviderWebhook
 from backend.core.ids import is_id
-from backend.db import deliveries, generations
+from backend.db import generations, provider_webhooks
 from backend.db.connection import Tx
 from backend.logs import times
 from backend.steps import outcomes
@@ -44,13 +44,13 @@ async def keep(
     if not is_id(generation_id):
         raise NotFound
     await asyncio.to_thread(_check_body, body) if len(body) > LARGE_BYTES else _check_body(body)
-    delivery = Delivery(ctx.new_id(), provider, generation_id, word.id, body, ctx.now())
+    delivery = ProviderWebhook(ctx.new_id(), provider, generation_id, word.id, body, ctx.now())
 
     async def work(tx: Tx) -> bool:
         ours = await generations.nonce_of(tx, provider, generation_id)
         if ours is None or not hmac.compare_digest(ours.encode(), nonce.encode()):
             raise NotFound
-        return await deliveries.insert(tx, delivery)
+        return await provider_webhooks.insert(tx, delivery)
 
     fresh = await ctx.db.write(work, urgent=True)
     ctx.wake("receive")
@@ -59,7 +59,7 @@ async def keep(
 
 async def believe(ctx: Context) -> int:
     """Act on what was kept, oldest first; how many there were."""
-    waiting = await ctx.db.read(lambda tx: deliveries.unhandled(tx, BATCH))
+    waiting = await ctx.db.read(lambda tx: provider_webhooks.unhandled(tx, BATCH))
     if any(delivery.attempts for delivery in waiting):
         await _believe_each(ctx, waiting)
     elif waiting:
@@ -67,41 +67,43 @@ async def believe(ctx: Context) -> int:
     return len(waiting)
 
 
-async def _believe_together(ctx: Context, waiting: list[Delivery]) -> None:
+async def _believe_together(ctx: Context, waiting: list[ProviderWebhook]) -> None:
     """All at once, the usual way. If one of them kills us, the next start takes them one by one."""
-    await ctx.db.write(lambda tx: deliveries.count_attempts(tx, waiting[-1].id))
+    await ctx.db.write(lambda tx: provider_webhooks.count_attempts(tx, waiting[-1].id))
     bites = [waiting[start : start + BITE] for start in range(0, len(waiting), BITE)]
     await asyncio.gather(*(_believe_bite(ctx, bite) for bite in bites))
 
 
-async def _believe_each(ctx: Context, waiting: list[Delivery]) -> None:
+async def _believe_each(ctx: Context, waiting: list[ProviderWebhook]) -> None:
     """One after the other. What breaks off is tried again later, and those behind it do not wait for that."""
     failed: list[BaseException] = []
     for delivery in waiting:
         if delivery.attempts >= MOST_ATTEMPTS:
-            await ctx.db.write(lambda tx, id=delivery.id: deliveries.mark_handled(tx, id, ctx.now(), "set aside"))  # type: ignore[misc]
+            await ctx.db.write(
+                lambda tx, id=delivery.id: provider_webhooks.mark_handled(tx, id, ctx.now(), "set aside")  # type: ignore[misc]
+            )
             continue
-        await ctx.db.write(lambda tx, id=delivery.id: deliveries.count_attempt(tx, id))  # type: ignore[misc]
+        await ctx.db.write(lambda tx, id=delivery.id: provider_webhooks.count_attempt(tx, id))  # type: ignore[misc]
         ended = await asyncio.gather(_believe_bite(ctx, [delivery]), return_exceptions=True)
         failed += [each for each in ended if each is not None]
     if failed:
         raise failed[0]
 
 
-async def _believe_bite(ctx: Context, bite: list[Delivery]) -> None:
+async def _believe_bite(ctx: Context, bite: list[ProviderWebhook]) -> None:
     """A few in one transaction, which stays short for whoever writes next."""
 
     async def work(tx: Tx) -> None:
         for delivery in bite:
             note = await _learn(tx, ctx, delivery)
-            await deliveries.mark_handled(tx, delivery.id, ctx.now(), note)
+            await provider_webhooks.mark_handled(tx, delivery.id, ctx.now(), note)
 
     await ctx.db.write(work)
     for delivery in bite:
         times.HEAR.observe(delivery.provider, (ctx.now() - delivery.received_at) / 1000)
 
 
-async def _learn(tx: Tx, ctx: Context, delivery: Delivery) -> str:
+async def _learn(tx: Tx, ctx: Context, delivery: ProviderWebhook) -> str:
     """What became of it, in a word."""
     try:
         outcome = ctx.providers[delivery.provider].read(delivery.body)

@@ -11,7 +11,7 @@ from backend.core.catalog import Model
 from backend.core.errors import InvalidInput, NotFound, OutOfSpace
 from backend.core.generation import ACTIVE, COMPLETED, QUEUED, WAITING, Generation, Kind
 from backend.core.people import Caller, Campaign
-from backend.core.requests import VideoRequest, Wanted
+from backend.core.requests import GenerationRequest, VideoRequest
 from backend.db import assets, balances, clients, dependencies, generations
 from backend.db.connection import Tx
 from backend.manage import access, backlog, quota, webhook_targets
@@ -26,7 +26,7 @@ async def ensure_room(ctx: Context) -> None:
         raise OutOfSpace(retry_after=60)
 
 
-async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Wanted) -> list[Generation]:
+async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: GenerationRequest) -> list[Generation]:
     """The rows of one request: as many as `copies`. Raises NotFound, InvalidInput, TooManyRequests, BudgetExceeded,
     ClientFull.
 
@@ -85,7 +85,9 @@ async def keep(tx: Tx, row: Generation, missing: list[str]) -> None:
         await dependencies.insert(tx, row.id, source_id)
 
 
-def _start_image(ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: Wanted) -> Generation:
+def _start_image(
+    ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: GenerationRequest
+) -> Generation:
     image_model = ctx.catalog.default("image", model.provider) or choose_model(ctx, "image", None, None)
     shape = wanted.aspect_ratio or model.start_image_aspect_ratio
     if shape:
@@ -94,14 +96,14 @@ def _start_image(ctx: Context, caller: Caller, campaign: Campaign, model: Model,
     return replace(row, webhook_url=None)
 
 
-def _row(ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: Wanted) -> Generation:
+def _row(ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: GenerationRequest) -> Generation:
     source = wanted.sources
     if "frame" in source and "video_id" not in source and "asset_id" not in source:
         raise InvalidInput.of("frame", "is for a video")
     return _blank(ctx, caller, campaign, model, wanted, source, _params(model, wanted, source))
 
 
-def _params(model: Model, wanted: Wanted, source: dict[str, Any]) -> dict[str, Any]:
+def _params(model: Model, wanted: GenerationRequest, source: dict[str, Any]) -> dict[str, Any]:
     """What was chosen, checked against the model; the resolution as the mode that makes it."""
     chosen = {name: value for name in _OPTIONS if (value := getattr(wanted, name, None)) is not None}
     resolution = chosen.get("resolution")
@@ -121,7 +123,7 @@ def _params(model: Model, wanted: Wanted, source: dict[str, Any]) -> dict[str, A
     return model.defaults | chosen
 
 
-def _check_end_image(model: Model, wanted: Wanted, chosen: dict[str, Any]) -> None:
+def _check_end_image(model: Model, wanted: GenerationRequest, chosen: dict[str, Any]) -> None:
     if not (isinstance(wanted, VideoRequest) and wanted.end_image):
         return
     if model.end_image is None:
@@ -136,7 +138,7 @@ def _blank(
     caller: Caller,
     campaign: Campaign,
     model: Model,
-    wanted: Wanted,
+    wanted: GenerationRequest,
     source: dict[str, Any],
     params: dict[str, Any],
 ) -> Generation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backend.context import Context, LaneName
 from backend.core.generation import PROCESSING, STORING, SUBMITTING, UNCLEAR
-from backend.db import claims, deliveries, dependencies, webhook_claims
+from backend.db import claims, dependencies, provider_webhooks, webhook_claims
 from backend.db.connection import Tx
 from backend.steps import submit
 
@@ -21,7 +21,7 @@ async def lanes(ctx: Context, kinds: tuple[str, ...]) -> list[LaneName]:
             found.append("submit")
         if await webhook_claims.due_targets(tx, now):
             found.append("tell")
-        if await deliveries.unhandled(tx, 1):
+        if await provider_webhooks.unhandled(tx, 1):
             found.append("receive")
         if await dependencies.ended(tx, 1):
             found.append("release")

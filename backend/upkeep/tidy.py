@@ -12,10 +12,10 @@ from backend.db import (
     assets,
     audit,
     clients,
-    deliveries,
     events,
     generations,
     operations,
+    provider_webhooks,
     repeats,
     restores,
     webhook_deliveries,
@@ -41,8 +41,8 @@ async def tidy(ctx: Context) -> None:
         mark_campaigns,
         forget_answers,
         forget_events,
-        forget_deliveries,
-        forget_told,
+        forget_provider_webhooks,
+        forget_webhook_deliveries,
         forget_audit,
         empty_campaigns,
         empty_clients,
@@ -80,13 +80,13 @@ async def forget_events(ctx: Context) -> int:
     return await ctx.db.write(lambda tx: events.prune(tx, before, BITE))
 
 
-async def forget_deliveries(ctx: Context) -> int:
+async def forget_provider_webhooks(ctx: Context) -> int:
     """Forget a bite of the webhooks that came longer than HISTORY_DAYS ago; how many."""
     before = _history_begins(ctx)
-    return await ctx.db.write(lambda tx: deliveries.prune(tx, before, BITE))
+    return await ctx.db.write(lambda tx: provider_webhooks.prune(tx, before, BITE))
 
 
-async def forget_told(ctx: Context) -> int:
+async def forget_webhook_deliveries(ctx: Context) -> int:
     """Forget a bite of what clients were told longer than HISTORY_DAYS ago, or nobody is to be told; how many."""
     before = _history_begins(ctx)
 

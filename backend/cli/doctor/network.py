@@ -16,7 +16,7 @@ from backend.core.errors import NetworkError
 from backend.logs import redact
 
 if TYPE_CHECKING:
-    from backend.http import Answer, Http
+    from backend.http import Http, HttpAnswer
 
 SECRET_BYTES = 24
 SKEW_S = 120  # signed webhooks are refused beyond five minutes
@@ -37,13 +37,13 @@ async def replicate(settings: Settings, http: Http) -> list[Check]:
     return [_account(account), *_secret(secrets, asked), _clock(account)]
 
 
-async def _ask(settings: Settings, http: Http, path: str) -> Answer:
+async def _ask(settings: Settings, http: Http, path: str) -> HttpAnswer:
     key = settings.replicate_api_key.get_secret_value() if settings.replicate_api_key else ""
     headers = {"Authorization": f"Bearer {key}"}
     return await http.call("GET", settings.replicate_base_url + path, headers=headers, total_s=ASK_S)
 
 
-def _account(answer: Answer) -> Check:
+def _account(answer: HttpAnswer) -> Check:
     if answer.status == 200:
         return Check("REPLICATE_API_KEY", "", State.OK, "accepted by the API")
     if answer.status in (401, 403):
@@ -51,7 +51,7 @@ def _account(answer: Answer) -> Check:
     return Check("REPLICATE_API_KEY", "", State.WARN, f"could not be tried: the API answered {answer.status}")
 
 
-def _secret(secrets: Sequence[str], asked: Answer | None) -> list[Check]:
+def _secret(secrets: Sequence[str], asked: HttpAnswer | None) -> list[Check]:
     name = "REPLICATE_WEBHOOK_SECRET"
     if not all(_is_secret(secret) for secret in secrets):
         return [Check(name, "", State.FAIL, f"must be whsec_ and the base64 of at least {SECRET_BYTES} bytes")]
@@ -73,7 +73,7 @@ def _is_secret(text: str) -> bool:
         return False
 
 
-def _clock(answer: Answer) -> Check:
+def _clock(answer: HttpAnswer) -> Check:
     """This clock against the other side's: leases and signatures depend on it."""
     try:
         theirs = parsedate_to_datetime(answer.headers["date"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from backend.core.errors import BadAnswer, ProviderError, ProviderRefused, ProviderUnavailable, ProviderUnclear
 from backend.core.generation import Failure, Outcome
-from backend.http import Answer
+from backend.http import HttpAnswer
 from backend.providers import outputs
 from backend.providers.replicate import words
 
@@ -70,7 +70,7 @@ def _succeeded(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: in
     return Outcome(id, "succeeded", failure=Failure(code, f"The provider finished, but {why}.", retryable=True))
 
 
-def refusal(answer: Answer, now_ms: int | None = None) -> ProviderError:
+def refusal(answer: HttpAnswer, now_ms: int | None = None) -> ProviderError:
     """What an answer to a create that is not a success means."""
     status, problem = answer.status, _problem(answer)
     detail = _plain(words.sentence(problem))
@@ -94,7 +94,7 @@ def refusal(answer: Answer, now_ms: int | None = None) -> ProviderError:
     return ProviderUnclear(f"the provider answered {status}")
 
 
-def upload_refusal(answer: Answer, now_ms: int | None = None) -> ProviderUnavailable | ProviderRefused:
+def upload_refusal(answer: HttpAnswer, now_ms: int | None = None) -> ProviderUnavailable | ProviderRefused:
     """What an answer to an upload that is not a success means: a file costs nothing, so nothing about it is unclear."""
     found = refusal(answer, now_ms)
     passing = answer.status in words.NOT_NOW or answer.status in words.ELSEWHERE
@@ -103,7 +103,7 @@ def upload_refusal(answer: Answer, now_ms: int | None = None) -> ProviderUnavail
     return ProviderUnavailable(f"the provider's file store answered {answer.status}")
 
 
-def trouble(answer: Answer, now_ms: int | None = None) -> ProviderError:
+def trouble(answer: HttpAnswer, now_ms: int | None = None) -> ProviderError:
     """What an answer to a look means: only 404 says anything about the prediction."""
     if answer.status in (404, 410):
         return ProviderRefused("The provider does not know this prediction.", code="provider_failed", retryable=True)
@@ -116,14 +116,14 @@ def _refused(why: str) -> ProviderRefused:
     return ProviderRefused(f"The provider refused the request: {why}", code=code)
 
 
-def _problem(answer: Answer) -> Any:
+def _problem(answer: HttpAnswer) -> Any:
     try:
         return answer.json()
     except BadAnswer:
         return None
 
 
-def _wait_s(answer: Answer, problem: Any, now_ms: int | None) -> float | None:
+def _wait_s(answer: HttpAnswer, problem: Any, now_ms: int | None) -> float | None:
     if answer.status != 429 and answer.status < 500:
         return None
     return words.wait_s(answer.headers, problem, int(time.time() * 1000) if now_ms is None else now_ms)

@@ -17,7 +17,7 @@ from backend.core.people import Asset
 from backend.core.requests import Strict, Url
 from backend.db.connection import Tx
 from backend.manage import access, assets, idempotency, quota
-from backend.manage.idempotency import Answer, Idempotency
+from backend.manage.idempotency import Idempotency, Reply
 from backend.steps import browse, request
 from backend.web.api import views
 from backend.web.api.generations import Page
@@ -111,10 +111,10 @@ async def _keep(
         raise
 
 
-async def _add(ctx: Context, name: Idempotency | None, asset: Asset) -> Answer:
-    async def work(tx: Tx) -> Answer:
+async def _add(ctx: Context, name: Idempotency | None, asset: Asset) -> Reply:
+    async def work(tx: Tx) -> Reply:
         await assets.add(tx, asset)
-        return Answer(201, views.asset(ctx, asset), f"/api/v2/assets/{asset.id}")
+        return Reply(201, views.asset(ctx, asset), f"/api/v2/assets/{asset.id}")
 
     try:
         return await idempotency.finish(ctx, name, work)

@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from backend.core.requests import Moment
-from backend.db.audit import ACTIONS, Entry, Wanted
+from backend.db.audit import ACTIONS, AuditFilter, Entry
 from backend.live.shown import Shown, time
 from backend.steps import browse
 from backend.web.api import views
@@ -74,7 +74,7 @@ class AuditList(View):
 async def list_audit(call: Call) -> Response:
     """List who changed what, newest first."""
     query: AuditQuery = call.query
-    wanted = Wanted(
+    wanted = AuditFilter(
         action=query.action,
         client_id=query.client_id,
         key_id=query.key_id,

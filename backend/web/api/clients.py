@@ -10,7 +10,7 @@ from starlette.responses import Response
 from backend.core.requests import Strict
 from backend.db.connection import Tx
 from backend.manage import clients
-from backend.manage.idempotency import Answer
+from backend.manage.idempotency import Reply
 from backend.steps import browse
 from backend.web.api import views
 from backend.web.api.generations import Page
@@ -71,9 +71,9 @@ async def list_clients(call: Call) -> Response:
 async def create_client(call: Call) -> Response:
     """Add a client."""
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         row = await clients.add_client(tx, call.ctx, call.who, call.body.name, _micros(call.body.budget_usd))
-        return Answer(201, views.client(row), f"/api/v2/clients/{row.id}")
+        return Reply(201, views.client(row), f"/api/v2/clients/{row.id}")
 
     return await replies.once(call, work)
 
@@ -112,10 +112,10 @@ async def list_campaigns(call: Call) -> Response:
 async def create_campaign(call: Call) -> Response:
     """Add a campaign."""
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         wanted, budget = call.body, _micros(call.body.budget_usd)
         row = await clients.add_campaign(tx, call.ctx, call.who, wanted.name, wanted.client_id, budget)
-        return Answer(201, views.campaign(row), f"/api/v2/campaigns/{row.id}")
+        return Reply(201, views.campaign(row), f"/api/v2/campaigns/{row.id}")
 
     return await replies.once(call, work)
 

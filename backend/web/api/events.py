@@ -19,7 +19,7 @@ from backend.steps import browse
 from backend.web.calls import auth
 from backend.web.calls.inputs import Query
 from backend.web.calls.operation import Call, operation
-from backend.web.calls.streams import Stream, Wanted
+from backend.web.calls.streams import Stream, StreamOrder
 
 TYPES = (*EVENT_TYPES, PROGRESS)
 ANSWERS = {200: "text/event-stream"}
@@ -116,7 +116,7 @@ async def _of_generation(call: Call, id: str) -> Response:
     async def admit() -> None:
         await browse.generation(call.ctx, await auth.authenticate(call.request), id)
 
-    wanted = Wanted(topic, after, admit, frozenset(call.query.type), to_the_end=True, is_final=is_final)
+    wanted = StreamOrder(topic, after, admit, frozenset(call.query.type), to_the_end=True, is_final=is_final)
     return _open(call, wanted)
 
 
@@ -136,7 +136,7 @@ async def _stream(call: Call, find: Find) -> Response:
     async def admit() -> None:
         await find(await auth.authenticate(call.request))
 
-    return _open(call, Wanted(topic, after, admit, frozenset(call.query.type)))
+    return _open(call, StreamOrder(topic, after, admit, frozenset(call.query.type)))
 
 
 async def _place(call: Call, topic: Topic, given: str | None) -> str:
@@ -148,7 +148,7 @@ async def _place(call: Call, topic: Topic, given: str | None) -> str:
     return min(given, last) if given else last
 
 
-def _open(call: Call, wanted: Wanted) -> Response:
+def _open(call: Call, wanted: StreamOrder) -> Response:
     client = call.who.only_client or ""
     call.site.places.check(client)
     return Stream(call.site.tail, wanted, call.site.places, client)

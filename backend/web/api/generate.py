@@ -9,7 +9,7 @@ from backend.core.generation import Kind
 from backend.core.requests import ImageRequest, VideoRequest
 from backend.db.connection import Tx
 from backend.live import shown
-from backend.manage.idempotency import Answer
+from backend.manage.idempotency import Reply
 from backend.steps import request
 from backend.web.api.views import Generations, GenerationView
 from backend.web.calls import replies
@@ -52,10 +52,10 @@ async def _generate(call: Call, kind: Kind) -> Response:
     ctx = call.ctx
     await request.ensure_room(ctx)
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         rows = await request.accept(tx, ctx, call.who, kind, call.body)
         items = [shown.generation(ctx, row) for row in rows]
         body = items[0] if call.body.copies is None else {"items": items}
-        return Answer(202, body, f"/api/v2/generations/{rows[0].id}")
+        return Reply(202, body, f"/api/v2/generations/{rows[0].id}")
 
     return await replies.once(call, work)

@@ -16,7 +16,7 @@ from backend.db.connection import Tx
 from backend.db.lists import Filters
 from backend.live import shown
 from backend.manage import idempotency
-from backend.manage.idempotency import Answer
+from backend.manage.idempotency import Reply
 from backend.steps import browse, change, request, retry
 from backend.web.api import views
 from backend.web.api.views import GenerationList, GenerationView
@@ -98,9 +98,9 @@ async def get_video(call: Call) -> Response:
 async def cancel_generation(call: Call) -> Response:
     """Stop a generation: 200 when it is canceled, 202 when the provider was asked and has the last word."""
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         row = await change.cancel(tx, call.ctx, call.who, call.path["id"])
-        return Answer(200 if row.status == "canceled" else 202, shown.generation(call.ctx, row))
+        return Reply(200 if row.status == "canceled" else 202, shown.generation(call.ctx, row))
 
     return await replies.once(call, work)
 
@@ -123,9 +123,9 @@ async def retry_generation(call: Call) -> Response:
         await limits.admit(call.site.limits, call.request, call.who, [kind], number)
     await request.ensure_room(ctx)
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         row = await retry.retry(tx, ctx, call.who, id, kinds)
-        return Answer(202, shown.generation(ctx, row), f"/api/v2/generations/{row.id}")
+        return Reply(202, shown.generation(ctx, row), f"/api/v2/generations/{row.id}")
 
     return await replies.once(call, work)
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from backend.core.requests import Moment, Strict
 from backend.db.connection import Tx
 from backend.manage import keys
-from backend.manage.idempotency import Answer
+from backend.manage.idempotency import Reply
 from backend.steps import browse
 from backend.web.api import views
 from backend.web.api.clients import Name
@@ -86,9 +86,9 @@ async def create_key(call: Call) -> Response:
         campaign_id=body.campaign_id,
     )
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         row = await keys.add(tx, call.ctx, call.who, made)
-        return Answer(201, views.key(row) | {"key": None})
+        return Reply(201, views.key(row) | {"key": None})
 
     return await replies.once(call, work, {"key": made.text})
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from backend.db.usage import Sum
 from backend.live.shown import Shown, dollars
 from backend.manage import usage
-from backend.manage.usage import Asked, Kept, Report
+from backend.manage.usage import Asked, KeptByClient, Report
 from backend.web.api.views import CostView, View
 from backend.web.calls import replies
 from backend.web.calls.inputs import Query
@@ -168,7 +168,7 @@ def _shown(asked: Asked, found: Report) -> Shown:
     return {"group_by": asked.group, **days, **sums, "storage": _kept(found.kept)}
 
 
-def _kept(kept: Kept | None) -> Shown | None:
+def _kept(kept: KeptByClient | None) -> Shown | None:
     if kept is None:
         return None
     held = kept.held

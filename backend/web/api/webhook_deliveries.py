@@ -13,9 +13,9 @@ from backend.core.people import Caller
 from backend.core.requests import Nothing
 from backend.core.webhooks import Outgoing
 from backend.db.connection import Tx
-from backend.db.webhook_deliveries import Wanted
+from backend.db.webhook_deliveries import DeliveryFilter
 from backend.manage import webhook_endpoints
-from backend.manage.idempotency import Answer
+from backend.manage.idempotency import Reply
 from backend.steps import browse
 from backend.web.api import views, webhook_views
 from backend.web.api.generations import Page
@@ -39,7 +39,7 @@ class OutgoingQuery(Page):
 async def list_webhook_deliveries(call: Call) -> Response:
     """List webhook deliveries with their attempts, newest first."""
     query = call.query
-    wanted = Wanted(call.who.only_client, query.endpoint_id, query.generation_id, query.status, query.type)
+    wanted = DeliveryFilter(call.who.only_client, query.endpoint_id, query.generation_id, query.status, query.type)
     rows, attempts, cursor = await browse.outgoing_page(call.ctx, wanted, query.cursor, query.limit)
     return replies.json_reply(views.page([webhook_views.outgoing(row, attempts[row.id]) for row in rows], cursor))
 
@@ -82,8 +82,8 @@ async def test_webhook_endpoint(call: Call) -> Response:
 async def _send(call: Call, make: Callable[[Tx, Context, Caller, str], Awaitable[Outgoing]]) -> Response:
     """A new delivery that somebody asked for: a worker has it at once."""
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         made = await make(tx, call.ctx, call.who, call.path["id"])
-        return Answer(202, webhook_views.outgoing(made, []), f"/api/v2/webhook-deliveries/{made.id}")
+        return Reply(202, webhook_views.outgoing(made, []), f"/api/v2/webhook-deliveries/{made.id}")
 
     return await replies.once(call, work)

@@ -12,7 +12,7 @@ from backend.core.requests import Id, Nothing, Strict, Url
 from backend.core.webhooks import Endpoint, new_secret
 from backend.db.connection import Tx
 from backend.manage import webhook_endpoints
-from backend.manage.idempotency import Answer
+from backend.manage.idempotency import Reply
 from backend.steps import browse
 from backend.web.api import views, webhook_views
 from backend.web.api.generations import Page
@@ -148,9 +148,9 @@ async def rotate_client_secret(call: Call) -> Response:
     """Make a new secret for the webhooks of requests' own `webhook_url`; for a day the old one signs too."""
     fresh = new_secret()
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         client_id, kept = await webhook_endpoints.rotate_secret(tx, call.ctx, call.who, call.query.client_id, fresh)
-        return Answer(200, webhook_views.client_secret(client_id, kept, call.ctx.now(), None))
+        return Reply(200, webhook_views.client_secret(client_id, kept, call.ctx.now(), None))
 
     return await replies.once(call, work, {"secret": fresh, "hint": None})
 
@@ -159,9 +159,9 @@ async def _with_secret(call: Call, status: int, change: Callable[[Tx, str], Awai
     """A new secret in the answer, which is kept for a repetition without it."""
     fresh = new_secret()
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         row = await change(tx, fresh)
         shown = webhook_views.new_endpoint(row, call.ctx.now(), None)
-        return Answer(status, shown, f"/api/v2/webhook-endpoints/{row.id}" if status == 201 else None)
+        return Reply(status, shown, f"/api/v2/webhook-endpoints/{row.id}" if status == 201 else None)
 
     return await replies.once(call, work, {"secret": fresh})

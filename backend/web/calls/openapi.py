@@ -11,7 +11,7 @@ from typing import Any
 from backend import __version__
 from backend.core.errors import Problem
 from backend.web.calls import auth
-from backend.web.calls.operation import Answer, Operation
+from backend.web.calls.operation import AnswerModel, Operation
 from backend.web.calls.problems import DIALECTS, OURS, Dialect, dialect
 from backend.web.calls.schemas import Model, Schema, Schemas
 
@@ -130,7 +130,7 @@ def _body(made: Operation, schemas: Schemas) -> Schema:
     return content | {media_type: {"schema": form} for media_type in made.accepts}
 
 
-def _answer(made: Operation, status: int, kind: Answer, schemas: Schemas) -> Schema:
+def _answer(made: Operation, status: int, kind: AnswerModel, schemas: Schemas) -> Schema:
     names = ["X-Request-Id"]
     names += ["Location"] if status in (201, 202) else []
     names += ["Idempotent-Replayed"] if made.idempotent else []

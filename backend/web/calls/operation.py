@@ -32,7 +32,7 @@ Auth = Literal["key", "admin", "none", "media"]
 Handler = Callable[["Call"], Awaitable[Response]]
 WRITING = ("POST", "PUT", "PATCH", "DELETE")
 # What an answer looks like: a model, a media type such as "video/mp4", or nothing.
-Answer = type[pydantic.BaseModel] | str | None
+AnswerModel = type[pydantic.BaseModel] | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Operation:
     method: str
     path: str
     handler: Handler
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, AnswerModel]
     idempotent: bool
     head: bool
     body: type[pydantic.BaseModel] | None = None
@@ -128,7 +128,7 @@ def operation(
     method: str,
     path: str,
     *,
-    answers: Mapping[int, Answer],
+    answers: Mapping[int, AnswerModel],
     idempotent: bool | None = None,
     head: bool = True,
     into: list[Operation] | None = None,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from backend.core.people import Caller
 from backend.db.connection import Tx
 from backend.manage import idempotency
-from backend.manage.idempotency import Answer, Idempotency
+from backend.manage.idempotency import Idempotency, Reply
 from backend.web.calls.operation import Call
 
 
@@ -27,7 +27,7 @@ def json_text(body: Any) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def reply(answer: Answer) -> Response:
+def reply(answer: Reply) -> Response:
     """What a step answered, or answered before."""
     response = Response(status_code=204) if answer.status == 204 else json_reply(answer.body, answer.status)
     if answer.location:
@@ -38,7 +38,7 @@ def reply(answer: Answer) -> Response:
 
 
 async def once(
-    call: Call, work: Callable[[Tx], Awaitable[Answer]], shown_once: Mapping[str, Any] | None = None
+    call: Call, work: Callable[[Tx], Awaitable[Reply]], shown_once: Mapping[str, Any] | None = None
 ) -> Response:
     """Do the work of a POST in one transaction, once for its Idempotency-Key.
 

@@ -58,7 +58,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class StreamOrder:
     """What one stream tells: the topic from the event after `after`, and of it only `types` if there are any.
 
     `admit` raises when the caller may not listen any more; it is asked at every beat. `to_the_end`: it ends with
@@ -80,7 +80,7 @@ class Wanted:
 class Stream(EventSourceResponse):
     """One open stream, which has a place as long as it lasts. The tail ends it when the process stops."""
 
-    def __init__(self, tail: Tail, wanted: Wanted, places: Places, client: str) -> None:
+    def __init__(self, tail: Tail, wanted: StreamOrder, places: Places, client: str) -> None:
         super().__init__(_messages(tail, wanted), ping=0, sep="\n")
         del self.headers["connection"]  # whether it stays is the server's to say
         self._places, self._client = places, client
@@ -93,7 +93,7 @@ class Stream(EventSourceResponse):
             self._places.leave(self._client)
 
 
-async def _messages(tail: Tail, wanted: Wanted) -> AsyncIterator[bytes]:
+async def _messages(tail: Tail, wanted: StreamOrder) -> AsyncIterator[bytes]:
     """What goes over the line. A trouble of ours ends it: who comes back with the last id misses nothing.
 
     It begins with the id from which on it tells, so that this is known also before there was an event.
@@ -121,7 +121,7 @@ async def _messages(tail: Tail, wanted: Wanted) -> AsyncIterator[bytes]:
                 yield b":\n\n"
 
 
-async def _is_admitted(wanted: Wanted) -> bool:
+async def _is_admitted(wanted: StreamOrder) -> bool:
     try:
         await wanted.admit()
     except _ADMISSION_ENDED:

@@ -16,7 +16,7 @@ from backend.context import Context
 from backend.core.catalog import Model
 from backend.core.errors import InvalidInput
 from backend.core.generation import Kind
-from backend.core.requests import Id, ImageReference, ImageRequest, Name, Strict, Text, Url, VideoRequest
+from backend.core.requests import Id, ImageReference, ImageRequest, ShortText, Strict, Text, Url, VideoRequest
 from backend.steps import request
 
 MOST_COPIES = 4
@@ -43,7 +43,7 @@ class Asked(Strict):
     """What images and videos have in common; all but `prompt`, `model`, `size` and `user` are Reelhook's own."""
 
     prompt: Text = Field(description="what to make")
-    model: Name | None = Field(None, description="a model of Reelhook; OpenAI's own names mean the default")
+    model: ShortText | None = Field(None, description="a model of Reelhook; OpenAI's own names mean the default")
     size: Size | None = Field(None, description="such as 1536x1024: the nearest shape the model makes")
     user: str | None = Field(None, max_length=1000, description="without effect")
     campaign_id: Id | None = Field(None, description="else the header X-Campaign-Id, else the key's own")
@@ -52,7 +52,7 @@ class Asked(Strict):
     image_id: Id | None = None
     video_id: Id | None = None
     frame: Literal["first", "last"] | None = None
-    provider: Name | None = None
+    provider: ShortText | None = None
     aspect_ratio: Annotated[str, StringConstraints(pattern=r"^(\d{1,2}:\d{1,2}|match_input_image)$")] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     webhook_url: Url | None = None
@@ -68,9 +68,9 @@ class ImageBody(Asked):
     moderation: Literal["low", "auto"] | None = Field(None, description="without effect")
     output_format: Literal["png", "jpeg", "webp"] | None = Field(None, description="without effect; the answer says it")
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(None, description="without effect")
-    quality: Name | None = Field(None, description="without effect")
-    complexity: Name | None = Field(None, description="without effect")
-    style: Name | None = Field(None, description="without effect")
+    quality: ShortText | None = Field(None, description="without effect")
+    complexity: ShortText | None = Field(None, description="without effect")
+    style: ShortText | None = Field(None, description="without effect")
     safety_identifier: str | None = Field(None, max_length=1000, description="without effect")
     stream: Literal[False] | None = Field(None, description="images are not streamed")
     partial_images: Literal[0] | None = Field(None, description="images are not streamed")
@@ -97,8 +97,8 @@ class VideoBody(Asked):
     ) = Field(None, description="the nearest length the model makes")
     input_reference: Reference | None = Field(None, description="the picture it starts from")
     duration: Annotated[int, Field(ge=1, le=60)] | None = None
-    mode: Name | None = None
-    resolution: Name | None = None
+    mode: ShortText | None = None
+    resolution: ShortText | None = None
     negative_prompt: Text | None = None
     end_image: ImageReference | None = None
 

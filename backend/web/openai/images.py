@@ -15,7 +15,7 @@ from backend.core.generation import Generation
 from backend.db.connection import Tx
 from backend.live import links
 from backend.manage import idempotency
-from backend.manage.idempotency import Answer
+from backend.manage.idempotency import Reply
 from backend.steps import request
 from backend.web.calls import replies
 from backend.web.calls.operation import Call, operation
@@ -47,9 +47,9 @@ async def create_images(call: Call) -> Response:
     name = repeats.name_of(call, f"{campaign.id}\n{body.model_dump_json(exclude_none=True)}")
     wanted = asked.image(ctx, body, campaign.id)
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         rows = await request.accept(tx, ctx, call.who, "image", wanted)
-        return Answer(200, {"ids": [row.id for row in rows], "by_retry": repeats.is_retry(call)})
+        return Reply(200, {"ids": [row.id for row in rows], "by_retry": repeats.is_retry(call)})
 
     answer = await idempotency.once(ctx, name, work)
     rows = await waiting.results(call, name, answer)

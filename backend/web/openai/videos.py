@@ -19,7 +19,7 @@ from backend.core.requests import VideoRequest
 from backend.db.connection import Tx
 from backend.db.lists import Filters
 from backend.manage import access, assets, idempotency, quota
-from backend.manage.idempotency import Answer, Idempotency
+from backend.manage.idempotency import Idempotency, Reply
 from backend.steps import browse, change, request
 from backend.web.api import media
 from backend.web.calls import presence, replies, uploads
@@ -126,7 +126,7 @@ async def _create(call: Call, body: VideoBody, file: UploadFile | None) -> Respo
         return _reply(await _accept_with(call, name, wanted.model_copy(update={"asset_id": asset.id}), asset))
 
 
-async def _accept_with(call: Call, name: Idempotency, wanted: VideoRequest, asset: Asset) -> Answer:
+async def _accept_with(call: Call, name: Idempotency, wanted: VideoRequest, asset: Asset) -> Reply:
     """The picture becomes an asset in the same transaction, or goes again."""
     kept = False
     try:
@@ -138,19 +138,19 @@ async def _accept_with(call: Call, name: Idempotency, wanted: VideoRequest, asse
             await pictures.leave(call.ctx, asset)
 
 
-async def _accept(call: Call, name: Idempotency, wanted: VideoRequest, asset: Asset | None) -> Answer:
+async def _accept(call: Call, name: Idempotency, wanted: VideoRequest, asset: Asset | None) -> Reply:
     ctx = call.ctx
 
-    async def work(tx: Tx) -> Answer:
+    async def work(tx: Tx) -> Reply:
         if asset is not None:
             await assets.add(tx, asset)
         rows = await request.accept(tx, ctx, call.who, "video", wanted)
-        return Answer(200, {"video": shapes.video(ctx.catalog, rows[0]), "by_retry": repeats.is_retry(call)})
+        return Reply(200, {"video": shapes.video(ctx.catalog, rows[0]), "by_retry": repeats.is_retry(call)})
 
     return await idempotency.once(ctx, name, work)
 
 
-def _reply(answer: Answer) -> Response:
+def _reply(answer: Reply) -> Response:
     response = replies.json_reply(answer.body["video"])
     if answer.replayed:
         response.headers["idempotent-replayed"] = "true"

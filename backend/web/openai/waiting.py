@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from backend.core.errors import Conflict, InvalidInput, NotFound, Problem, ProviderFailed, Unavailable
 from backend.core.generation import ACTIVE, COMPLETED, Failure, Generation
 from backend.manage import idempotency
-from backend.manage.idempotency import Answer, Idempotency
+from backend.manage.idempotency import Idempotency, Reply
 from backend.web.calls import presence
 from backend.web.calls.operation import Call
 
@@ -19,7 +19,7 @@ _OF_THE_INPUT = frozenset({"invalid_input", "moderated", "source_failed"})
 _PASSING = frozenset({"provider_unavailable", "rate_limited"})
 
 
-async def results(call: Call, name: Idempotency, answer: Answer) -> list[Generation]:
+async def results(call: Call, name: Idempotency, answer: Reply) -> list[Generation]:
     """Those of the answer's generations that are completed, when all have ended.
 
     Raises the problem of the first one when none is completed, Unavailable while one is unfinished after WAIT_S, and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend.core.generation import Delivery
+from backend.core.generation import ProviderWebhook
 from backend.core.ids import floor_id
 from backend.db import holdings
 from backend.db.connection import Row, Tx
@@ -11,8 +11,8 @@ from backend.db.holdings import Held
 KEPT_CHARACTERS = 64 << 10  # of a body, once it was acted on: a usual one has four thousand
 
 
-def _read(row: Row) -> Delivery:
-    return Delivery(
+def _read(row: Row) -> ProviderWebhook:
+    return ProviderWebhook(
         row["id"],
         row["provider"],
         row["generation_id"],
@@ -23,7 +23,7 @@ def _read(row: Row) -> Delivery:
     )
 
 
-async def insert(tx: Tx, delivery: Delivery) -> bool:
+async def insert(tx: Tx, delivery: ProviderWebhook) -> bool:
     """Keep it; False when this one came before. It counts as what stays of it."""
     text_bytes = min(len(delivery.body), KEPT_CHARACTERS)
     kept = await tx.run(
@@ -45,7 +45,7 @@ async def insert(tx: Tx, delivery: Delivery) -> bool:
     return kept == 1
 
 
-async def unhandled(tx: Tx, limit: int) -> list[Delivery]:
+async def unhandled(tx: Tx, limit: int) -> list[ProviderWebhook]:
     """The oldest that nobody has acted on."""
     rows = await tx.all(
         """
