@@ -96,6 +96,7 @@ class Unconnected:
 
     data_key: bytes = b"k" * 32
     old_data_keys: tuple[bytes, ...] = ()
+    db: None = None
 
 
 async def _never_ready() -> Mapping[str, Any]:
