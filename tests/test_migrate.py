@@ -224,7 +224,7 @@ def test_a_folder_or_a_place_nobody_may_write_is_told_in_words(tmp_path: Path) -
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from backend import migrate
+from backend.db import migrate
 from backend.db.migrate import Migration
 migrate._record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 second = Migration(2, "notes", sys.argv[2], sys.argv[3])

@@ -14,10 +14,11 @@ from firewall import Firewall, answer, before
 from test_provider_statuses import PAGE
 from workshop import ME, Workshop, working
 
+from backend import worker
 from backend.core.catalog import Catalog, Model
 from backend.core.errors import NotAMove
 from backend.core.generation import QUEUED, UNCLEAR
-from backend.steps import collect, outcomes
+from backend.steps import collect, outcomes, submit
 
 LOST = {"kind": "webhook_lost"}
 
@@ -63,6 +64,18 @@ JUNK = [
 ]
 
 
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Loggers that were not used yet: one that was keeps the level and the place that were configured then."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    for module in (submit, worker):
+        monkeypatch.setattr(module, "log", structlog.get_logger(module.__name__))
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("logged")
 def test_whatever_the_file_store_answers_no_lease_is_burnt_and_nothing_is_charged(
     walled: Workshop, wall: Firewall, provider: Provider
 ) -> None:
@@ -103,6 +116,7 @@ def test_a_move_that_no_row_can_make_is_an_error_with_its_row(bench: Workshop, m
     bench.finished = False
 
 
+@pytest.mark.usefixtures("logged")
 def test_such_an_error_in_a_worker_is_logged_with_its_traceback_and_counted(
     shop: Workshop, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -368,5 +369,9 @@ def test_a_webhook_of_a_secret_we_do_not_know_yet_costs_time_and_not_the_result(
         replicate._secret, replicate._asked_at = b"o" * 32, shop.ctx.now() + 3_600_000
         id = shop.ask()["id"]
         shop.reach(id, "processing", "storing", "completed")
-        until(lambda: shop.forward(11) or shop.get(id)["status"] == "completed", 30)
+        for _ in range(5):  # not in one go: a clock that runs ahead of the work ends its leases
+            shop.forward(11)
+            with suppress(AssertionError):
+                until(lambda: shop.get(id)["status"] == "completed", 4)
+                break
         shop.ended(id, "completed")
