@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -49,6 +50,13 @@ class Bell:
         for name, event in self._lanes:
             if not lanes or name in lanes:
                 event.set()
+
+
+async def heard(bell: asyncio.Event, within_s: float) -> None:
+    """Return when the bell rings, or after so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await bell.wait()
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
-from backend.context import AFTER_AN_OUTCOME, Context, LaneName
+from backend.context import AFTER_AN_OUTCOME, Context, LaneName, heard
 from backend.core import billing
 from backend.core.generation import FAILED, PROCESSING, STORING, SUBMITTING, UNCLEAR, Failure, Generation
 from backend.core.webhooks import Outgoing
@@ -156,7 +156,7 @@ class Worker:
             rows = await lane.claim(room)
         except Exception:  # a database that is busy or full must not end the loop
             log.exception("claim_failed", lane=lane.name)
-            await _wait(self.stopping, 1.0)
+            await heard(self.stopping, 1.0)
             return []
         if rows:
             times.CLAIM.observe(lane.name, time.perf_counter() - began)
@@ -207,7 +207,7 @@ class Worker:
     async def _look(self) -> None:
         """Wake the lanes in which something has become due: one read for all, so that looking takes no write lock."""
         while not self.stopping.is_set():
-            await _wait(self.stopping, LOOK_S)
+            await heard(self.stopping, LOOK_S)
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     lanes = await due.lanes(self.ctx, self.kinds)
@@ -218,11 +218,11 @@ class Worker:
             except Exception:
                 log.exception("claim_failed", lane="all")
                 self.ctx.bell.ring()
-                await _wait(self.stopping, 1.0)
+                await heard(self.stopping, 1.0)
 
     async def _every(self, seconds: float, routine: str, job: Callable[[], Awaitable[None]]) -> None:
         while not self.stopping.is_set():
-            await _wait(self.stopping, seconds)
+            await heard(self.stopping, seconds)
             await attempt(routine, job)
 
     async def _beat(self) -> None:
@@ -263,9 +263,3 @@ def _observe(lane: Lane, row: Row, seconds: float) -> None:
         times.ANNOUNCE.observe(seconds)
     elif lane.name in _TIMES:
         _TIMES[lane.name].observe(row.provider, seconds)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -162,7 +162,7 @@ def test_an_upload_may_take_long_when_it_goes_on_and_not_when_it_drips(
 def test_a_client_has_so_many_uploads_at_once_and_others_are_not_kept_waiting(
     service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "of_clients", Places(8, 0.3))
+    monkeypatch.setattr(uploads, "of_clients", Places(8, 0.3, refusal=uploads.too_many))
     other = service.tenant("another")
     body, headers = form(png())
     with ExitStack() as stack:
@@ -217,7 +217,7 @@ class Slow:
 def test_fetches_have_places_for_each_client_and_for_each_host(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assets, "of_clients", Places(4, 15))
+    monkeypatch.setattr(assets, "of_clients", Places(4, 15, refusal=assets.too_many))
     monkeypatch.setattr(assets, "of_hosts", Places(8, 15))
     slow, tenants = Slow(), [service.tenant(f"client {number}") for number in range(4)]
     with receiving(usual=slow.serve) as host, ThreadPoolExecutor(24) as pool:
@@ -243,7 +243,8 @@ def test_fetches_have_places_for_each_client_and_for_each_host(
 def test_who_waits_too_long_for_a_place_is_told_to_come_again(
     service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch, of: str, refused: int
 ) -> None:
-    monkeypatch.setattr(assets, of, Places(1, 0.2))
+    refusal = assets.too_many if of == "of_clients" else NoPlace
+    monkeypatch.setattr(assets, of, Places(1, 0.2, refusal=refusal))
     slow = Slow()
     with receiving(usual=slow.serve) as host, ThreadPoolExecutor(2) as pool:
         first = pool.submit(service.ask, "POST", "/api/v2/assets", {"url": host.url}, key=who.key)

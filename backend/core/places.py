@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from backend.core.errors import NoPlace
+from backend.core.errors import NoPlace, ReelhookError
 
 WAITING = 8  # for each place: more are refused at once
 
@@ -15,19 +15,27 @@ WAITING = 8  # for each place: more are refused at once
 class Places:
     """`most` places for each key, given in the order of asking; whoever waits longer than `wait_s` is refused.
 
-    So are those who come when `waiting` wait for the same key.
+    So are those who come when `waiting` wait for the same key. `refusal` makes the error that they get.
     """
 
-    def __init__(self, most: int, wait_s: float | None, waiting: float | None = None) -> None:
+    def __init__(
+        self,
+        most: int,
+        wait_s: float | None,
+        waiting: float | None = None,
+        *,
+        refusal: Callable[[], ReelhookError] = NoPlace,
+    ) -> None:
         self._most = most
         self._longest = most * WAITING if waiting is None else waiting
         self._wait_s = wait_s
+        self._refusal = refusal
         self._taken: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
     async def take(self, key: str) -> AsyncIterator[None]:
-        """Have one of this key's places until the block ends. Raises NoPlace."""
+        """Have one of this key's places until the block ends. Raises what `refusal` makes."""
         if self._taken[key] < self._most:
             self._taken[key] += 1
         else:
@@ -41,7 +49,7 @@ class Places:
         """Until somebody hands over a place."""
         queue = self._waiting.setdefault(key, deque())
         if len(queue) >= self._longest:
-            raise NoPlace
+            raise self._refusal()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
         try:
@@ -51,7 +59,7 @@ class Places:
             if turn.done() and not turn.cancelled():  # it came too late: the next one has it
                 self._leave(key)
             if isinstance(error, TimeoutError):
-                raise NoPlace from None
+                raise self._refusal() from None
             raise
         finally:
             if turn in queue:

@@ -16,12 +16,12 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
 import structlog
 
-from backend.context import Context
+from backend.context import Context, heard
 from backend.core.errors import Problem
 from backend.core.generation import FINAL, PROCESSING, Event, Generation
 from backend.db import events, feed
@@ -81,7 +81,7 @@ class Tail:
             await self._waits.look_for(wait)
             while not wait.is_over and not self.stopped and (left_s := end - loop.time()) > 0:
                 self._keep_running()
-                await _wait(wait.bell, min(left_s, LOOK_S))
+                await heard(wait.bell, min(left_s, LOOK_S))
                 wait.bell.clear()
             if not wait.is_over:
                 await self._waits.look_for(wait)
@@ -132,7 +132,7 @@ class Tail:
                 bell.clear()
                 if not await self._look_at_all():
                     await asyncio.sleep(REST_S)
-                    await _wait(bell, LOOK_S)
+                    await heard(bell, LOOK_S)
         finally:
             # In one go with the loop's end: who comes now waits for the next run, which begins with what is last then.
             self._ready.set()  # whoever waits for it goes on, and sees that this is the end
@@ -212,9 +212,3 @@ def _tell(listeners: list[Listener], message: Told) -> None:
 
 def _line(body: shown.Shown) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-
-
-async def _wait(bell: asyncio.Event, within_s: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            await bell.wait()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,15 @@ Look = Callable[[Coroutine[Any, Any, media.Probe]], Awaitable[media.Probe]]
 FETCH_LIMIT_S = 480  # less than an Idempotency-Key is held for a request that still runs
 FLOOR_BYTES = 50_000  # a second: what is slower after half a minute is given up
 PLACE_S = 20.0
-of_clients = Places(4, PLACE_S)  # fetches at a time: one client does not use up all threads and sockets
+
+
+def too_many() -> TooManyRequests:
+    """What a client is told that has all of its fetches under way for too long."""
+    many = "Too many files are being fetched for this client."
+    return TooManyRequests(many, code="too_many_fetches", retry_after=10)
+
+
+of_clients = Places(4, PLACE_S, refusal=too_many)  # fetches: one client does not use up all threads and sockets
 of_hosts = Places(8, PLACE_S)  # nor can many together make of us a load on somebody else
 
 
@@ -53,7 +60,7 @@ async def fetch(ctx: Context, client_id: str, url: str, room: int) -> Path:
     target = ctx.spool.new()
     cap_bytes = asset_bytes(ctx)
     try:
-        async with _place(client_id):
+        async with of_clients.take(client_id):
             await ctx.http.fetch(
                 url,
                 target,
@@ -74,18 +81,6 @@ async def fetch(ctx: Context, client_id: str, url: str, room: int) -> Path:
     except (BadAnswer, NotSent, Unanswered) as error:
         raise InvalidInput.of("url", "nothing could be fetched from there", code="fetch_failed") from error
     return target
-
-
-@asynccontextmanager
-async def _place(client_id: str) -> AsyncIterator[None]:
-    """One of the client's fetches. Raises TooManyRequests."""
-    async with AsyncExitStack() as stack:
-        try:
-            await stack.enter_async_context(of_clients.take(client_id))
-        except NoPlace as error:
-            many = "Too many files are being fetched for this client."
-            raise TooManyRequests(many, code="too_many_fetches", retry_after=10) from error
-        yield
 
 
 def asset_bytes(ctx: Context) -> int:

@@ -79,7 +79,7 @@ async def create_asset(call: Call) -> Response:
             url = call.body.url
             return await _keep(call, owner, replies.name_of(call), lambda: assets.fetch(call.ctx, owner, url, left))
     most, least = uploads.expected(call.request, cap_bytes)
-    async with uploads.place(owner), quota.reserved(call.ctx, owner, most, least=least) as left:
+    async with uploads.of_clients.take(owner), quota.reserved(call.ctx, owner, most, least=least) as left:
         return await _take_upload(call, owner, cap_bytes, left)
 
 

@@ -121,18 +121,13 @@ def build(defaults: Mapping[Limited, str], redis_url: str | None = None) -> Limi
     """Counters in memory, or in Redis for several processes; without Redis for a while, in memory."""
     if redis_url is None:
         return Limits(dict(defaults), _limiter())
-    within = {"socket_timeout": REDIS_WITHIN_S, "socket_connect_timeout": REDIS_WITHIN_S, "wrap_exceptions": True}
-    redis = _limiter(storage_uri=redis_url, storage_options=within)
+    within = {"socket_timeout": REDIS_WITHIN_S, "socket_connect_timeout": REDIS_WITHIN_S}
+    redis = _limiter(redis_url, wrap_exceptions=True, **within)
     return Limits(dict(defaults), _limiter(), redis, ThreadPoolExecutor(1, "limits"))
 
 
-def _limiter(storage_uri: str = "reelhook-memory://", **storage: Any) -> Limiter:
-    return _Limiter(
-        key_func=lambda: "",
-        strategy="moving-window",
-        storage_uri=storage_uri,
-        **({"storage_options": {}} | storage),
-    )
+def _limiter(storage_uri: str = "reelhook-memory://", **options: Any) -> Limiter:
+    return _Limiter(key_func=lambda: "", strategy="moving-window", storage_uri=storage_uri, storage_options=options)
 
 
 def _count(limiter: Limiter, asked: Sequence[Asked], cost: int) -> list[Counted]:
@@ -152,7 +147,7 @@ def _count(limiter: Limiter, asked: Sequence[Asked], cost: int) -> list[Counted]
 
 
 async def admit(limits: Limits, request: Request, caller: Caller, kinds: Sequence[Limited], cost: int = 1) -> None:
-    """Count one request of this key for these limits, or what counts as `cost` requests: all of them or none.
+    """Count one request of this key for these limits in turn, or what counts as `cost` requests: all of those or none.
 
     Raises TooManyRequests with Retry-After when it is too much.
     """

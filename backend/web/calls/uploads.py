@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -18,7 +18,6 @@ from starlette.types import Message
 from backend.core.errors import (
     InvalidInput,
     InvalidJson,
-    NoPlace,
     RequestTimeout,
     TooLarge,
     TooManyRequests,
@@ -31,8 +30,16 @@ from backend.web.calls import bodies
 
 IDLE_S = 30.0  # without a byte; and the time for the first ones
 FLOOR_BYTES = 50_000  # a second: what is slower after the first half minute is given up, however large it is
-of_clients = Places(8, 20.0)  # uploads at a time
 _FORM_BYTES = 64 << 10  # boundaries and part headers around the file
+
+
+def too_many() -> TooManyRequests:
+    """What a client is told that has all of its uploads under way for too long."""
+    many = "Too many files are being uploaded for this client."
+    return TooManyRequests(many, code="too_many_uploads", retry_after=10)
+
+
+of_clients = Places(8, 20.0, refusal=too_many)  # uploads at a time
 
 
 class Spooled:
@@ -101,18 +108,6 @@ class _Sent(UploadFile):
 def spooled(file: UploadFile) -> Spooled:
     """What a form's file was written to."""
     return cast(Spooled, file.file)
-
-
-@asynccontextmanager
-async def place(client: str) -> AsyncIterator[None]:
-    """One of a client's uploads. Raises TooManyRequests when too many are under way for too long."""
-    async with AsyncExitStack() as stack:
-        try:
-            await stack.enter_async_context(of_clients.take(client))
-        except NoPlace as error:
-            many = "Too many files are being uploaded for this client."
-            raise TooManyRequests(many, code="too_many_uploads", retry_after=10) from error
-        yield
 
 
 def expected(request: Request, cap_bytes: int) -> tuple[int, int]:

@@ -85,7 +85,7 @@ async def _room(call: Call) -> AsyncIterator[int]:
     """Room for what a form may bring; an admin's form says in itself whose it is."""
     who = call.who.only_client
     most, least = uploads.expected(call.request, assets.asset_bytes(call.ctx))
-    async with uploads.place(who or call.who.key_id):
+    async with uploads.of_clients.take(who or call.who.key_id):
         if who is None:
             yield most
             return
