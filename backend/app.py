@@ -25,8 +25,8 @@ from backend.core.errors import MediaUnavailable, ReelhookError, SettingsError
 from backend.core.people import Caller
 from backend.db import audit, claims, webhook_claims
 from backend.db.audit import Subject
-from backend.db.connection import SqliteDb, sqlite_path
 from backend.db.migrate import MigrationError, migrate
+from backend.db.sqlite import SqliteDb, sqlite_path
 from backend.disk import data_key, faults
 from backend.http import Http
 from backend.logs import output

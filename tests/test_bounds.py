@@ -14,8 +14,9 @@ from backend.core.generation import Failure, Generation
 from backend.core.ids import new_id
 from backend.core.people import Campaign, Client
 from backend.db import clients, dependencies, generations
-from backend.db.connection import SqliteDb, Tx
+from backend.db.connection import Tx
 from backend.db.migrate import migrate
+from backend.db.sqlite import SqliteDb
 
 CHAIN = 1500  # deeper than Python's own stack
 

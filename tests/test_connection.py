@@ -19,8 +19,10 @@ from backend.core.errors import OutOfSpace, SettingsError, Unavailable
 from backend.core.ids import new_id
 from backend.core.people import Client
 from backend.db import clients
-from backend.db.connection import READERS, SHARED_COMMIT, SHARED_ROWS, SqliteDb, Tx, sqlite_path
+from backend.db.commits import SHARED_ROWS
+from backend.db.connection import Tx
 from backend.db.migrate import migrate
+from backend.db.sqlite import READERS, SHARED_COMMIT, SqliteDb, sqlite_path
 
 
 @pytest.fixture
@@ -293,7 +295,7 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from backend.db import clients
-from backend.db.connection import SqliteDb
+from backend.db.sqlite import SqliteDb
 from backend.core.ids import new_id
 from backend.core.people import Client
 

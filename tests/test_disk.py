@@ -27,8 +27,9 @@ from backend.core.errors import OutOfSpace, StorageFull, Unavailable
 from backend.core.ids import new_id
 from backend.core.people import Client
 from backend.db import clients
-from backend.db.connection import SqliteDb, Tx
+from backend.db.connection import Tx
 from backend.db.migrate import migrate
+from backend.db.sqlite import SqliteDb
 from backend.disk import faults, room
 from backend.storage import folder as storage_folder
 

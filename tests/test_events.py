@@ -7,8 +7,9 @@ from pathlib import Path
 from backend.core import ids
 from backend.core.generation import Event
 from backend.db import events, feed
-from backend.db.connection import SqliteDb, Tx
+from backend.db.connection import Tx
 from backend.db.migrate import migrate
+from backend.db.sqlite import SqliteDb
 
 YEAR_MS = 365 * 86_400_000
 NOW = 1_800_000_000_000

@@ -32,10 +32,11 @@ from backend.db import (
     webhook_attempts,
     webhook_deliveries,
 )
-from backend.db import connection as module
+from backend.db import commits as module
 from backend.db import webhook_endpoints as endpoints
-from backend.db.connection import SqliteDb, Tx
+from backend.db.connection import Tx
 from backend.db.migrate import migrate
+from backend.db.sqlite import SqliteDb
 from backend.manage import webhook_endpoints
 from backend.steps import release
 from backend.upkeep import tidy

@@ -69,7 +69,8 @@ ENVIRONMENT_HOMES = {
 BROAD_EXCEPT_HOMES = {
     "worker",  # the loop outlives whatever one step does
     "web.server.middleware",  # a bug becomes a 500 that says nothing and a log line that says all
-    "db.connection",  # several writes share a commit: each failure is handed to the one who asked
+    "db.commits",  # several writes share a commit: each failure is handed to the one who asked
+    "db.sqlite",  # a batch that fails as a whole: each who waits is told
     "db.threads",  # a thread hands over what went wrong and does the next job
 }
 

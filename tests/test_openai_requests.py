@@ -22,8 +22,8 @@ from backend.core.generation import Failure
 from backend.core.ids import new_id
 from backend.db import clients, generations, operations
 from backend.db import repeats as kept_answers
-from backend.db.connection import SqliteDb
 from backend.db.migrate import migrate
+from backend.db.sqlite import SqliteDb
 from backend.manage import idempotency
 from backend.web.calls.operation import OPERATIONS
 from backend.web.openai import images, repeats, waiting

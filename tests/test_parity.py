@@ -50,11 +50,12 @@ from backend.db import (
     webhook_secrets,
 )
 from backend.db.audit import SYSTEM, Subject
-from backend.db.connection import SqliteDb, Tx
+from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.db.holdings import Held
 from backend.db.lists import Filters
 from backend.db.migrate import known, migrate, schema_file
+from backend.db.sqlite import SqliteDb
 from backend.db.webhook_claims import Target
 from backend.db.webhook_deliveries import DeliveryFilter
 

@@ -21,7 +21,7 @@ from listening import listening
 
 from backend.core.ids import floor_id
 from backend.db import events
-from backend.db.connection import SqliteDb
+from backend.db.sqlite import SqliteDb
 from backend.web.server.protocol import QUIET_S
 
 pytestmark = pytest.mark.story

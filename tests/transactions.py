@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from backend.db import connection
+from backend.db import commits
 
-BACKEND = str(Path(connection.__file__).parents[1])
+BACKEND = str(Path(commits.__file__).parents[1])
 MOST_ROWS = 1_000
 
 
@@ -56,7 +56,7 @@ def twice() -> Iterator[list[str]]:
             found.append(f"{work.__module__}.{work.__qualname__}")
             at.execute("SAVEPOINT twice")
             with suppress(Exception):  # it will happen again, to the one who asked
-                connection._drive(work(tx))
+                commits._drive(work(tx))
             if at.in_transaction:  # a disk that is full ends it all
                 at.execute("ROLLBACK TO twice")
                 at.execute("RELEASE twice")
@@ -72,5 +72,5 @@ def twice() -> Iterator[list[str]]:
 def _around_works(wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_run_bare", "_run_saved"):
-            patch.setattr(connection, name, wrap(getattr(connection, name)))
+            patch.setattr(commits, name, wrap(getattr(commits, name)))
         yield

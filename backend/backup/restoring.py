@@ -24,7 +24,7 @@ from backend.core.errors import NotFound, ReelhookError, StorageFull
 from backend.core.people import ApiKey
 from backend.db import audit, claims, keys, migrate, restores, schema, snapshot
 from backend.db.audit import Subject
-from backend.db.connection import sqlite_path
+from backend.db.sqlite import sqlite_path
 from backend.disk import data_key, durable, room
 from backend.live.shown import time
 from backend.storage import Spool, Store, check_name, open_storage

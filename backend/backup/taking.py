@@ -24,7 +24,7 @@ from backend.config import Settings
 from backend.core import filing
 from backend.core.errors import NotFound, ReelhookError, StorageFull
 from backend.db import snapshot
-from backend.db.connection import sqlite_path
+from backend.db.sqlite import sqlite_path
 from backend.disk import durable, room
 from backend.storage import Store, folder_of, open_storage
 

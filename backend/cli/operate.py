@@ -82,7 +82,7 @@ def migrate(
     """Bring the database to the current schema, or make it."""
     from backend.cli.database import bring
     from backend.cli.settings import load
-    from backend.db.connection import sqlite_path
+    from backend.db.sqlite import sqlite_path
 
     path = sqlite_path(load().database_url)
     report = bring(path, check=check)

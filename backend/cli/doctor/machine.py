@@ -13,7 +13,7 @@ from backend.cli.doctor.check import Check, State
 from backend.config import Settings
 from backend.core.errors import MediaUnavailable, ReelhookError
 from backend.core.generation import UNCLEAR
-from backend.db.connection import sqlite_path
+from backend.db.sqlite import sqlite_path
 
 LOCKED_S = 4.0  # for a database that somebody holds locked
 REDIS_S = 5.0
@@ -73,7 +73,8 @@ async def work(settings: Settings) -> list[Check]:
 
 async def _troubled(file: Path) -> tuple[int, int, int]:
     from backend.db import operations
-    from backend.db.connection import SqliteDb, Tx
+    from backend.db.connection import Tx
+    from backend.db.sqlite import SqliteDb
 
     async def look(tx: Tx) -> tuple[int, int, int]:
         unclear = (await operations.counts(tx)).get(UNCLEAR, 0)

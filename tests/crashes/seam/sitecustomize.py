@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PLACES = {
-    "commit": ("backend.db.connection", "SqliteDb", "_commit"),
+    "commit": ("backend.db.sqlite", "SqliteDb", "_commit"),
     "create": ("backend.providers.replicate.api", "Replicate", "submit"),
     "upload": ("backend.providers.replicate.api", "Replicate", "upload"),
     "ask": ("backend.providers.replicate.api", "Replicate", "ask"),
