@@ -16,7 +16,7 @@ import pytest
 
 from backend.core.errors import Unavailable
 from backend.db.connection import Work
-from backend.db.migrate import schema_file
+from backend.db.versions import schema_file
 
 T = TypeVar("T")
 

@@ -26,7 +26,8 @@ from backend.cli.processes import environment
 from backend.config import Settings
 from backend.core.errors import Unavailable
 from backend.db import audit
-from backend.db.migrate import known, migrate, schema_file, statements
+from backend.db.migrate import migrate
+from backend.db.versions import known, schema_file, statements
 from backend.manage import clients
 from backend.upkeep import tidy
 

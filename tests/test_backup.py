@@ -29,7 +29,8 @@ from backend.config import Settings
 from backend.core import ids
 from backend.core.errors import ReelhookError
 from backend.db import claims, snapshot
-from backend.db.migrate import known, migrate
+from backend.db.migrate import migrate
+from backend.db.versions import known
 from backend.steps import watch
 from backend.upkeep import after_restore, tidy
 

@@ -29,7 +29,7 @@ from backend.core.generation import SUBMITTING, UNCLEAR, Failure
 from backend.core.people import Campaign, Client
 from backend.db import clients, feed, generations
 from backend.db.feed import Topic
-from backend.db.migrate import schema_file
+from backend.db.versions import schema_file
 from backend.upkeep import tidy
 
 IMAGE_USD, VIDEO_USD = 0.039, 0.289  # a video of a prompt has its start image made as well

@@ -27,7 +27,8 @@ from workshop import Workshop, working
 
 from backend.config import Settings
 from backend.db.holdings import ROW_BYTES
-from backend.db.migrate import known, migrate
+from backend.db.migrate import migrate
+from backend.db.versions import known
 from backend.manage import quota
 from backend.upkeep import tidy
 

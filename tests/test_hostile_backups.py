@@ -17,7 +17,8 @@ from test_backup import command, place, refused
 
 from backend.core.errors import ReelhookError
 from backend.db import schema
-from backend.db.migrate import known, migrate, schema_file, statements
+from backend.db.migrate import migrate
+from backend.db.versions import known, schema_file, statements
 
 pytestmark = pytest.mark.hazard(62)
 NAME = "019ac000-0000-7000-8000-0000000000aa.png"

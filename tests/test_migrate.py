@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from backend.db import migrate as module
-from backend.db.migrate import Migration, MigrationError, check, known, migrate, statements
+from backend.db.migrate import check, migrate
+from backend.db.versions import Migration, MigrationError, known, statements
 
 ROOT = Path(__file__).parent.parent
 
@@ -224,11 +225,11 @@ def test_a_folder_or_a_place_nobody_may_write_is_told_in_words(tmp_path: Path) -
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from backend.db import migrate
-from backend.db.migrate import Migration
+from backend.db import migrate, versions
+from backend.db.versions import Migration
 migrate._record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 second = Migration(2, "notes", sys.argv[2], sys.argv[3])
-migrate.migrate(Path(sys.argv[1]), migrations=[*migrate.known()[:1], second])
+migrate.migrate(Path(sys.argv[1]), migrations=[*versions.known()[:1], second])
 """
 
 

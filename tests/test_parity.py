@@ -54,8 +54,9 @@ from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.db.holdings import Held
 from backend.db.lists import Filters
-from backend.db.migrate import known, migrate, schema_file
+from backend.db.migrate import migrate
 from backend.db.sqlite import SqliteDb
+from backend.db.versions import known, schema_file
 from backend.db.webhook_claims import Target
 from backend.db.webhook_deliveries import DeliveryFilter
 

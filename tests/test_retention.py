@@ -175,8 +175,9 @@ async def test_what_was_unfinished_at_the_upgrade_keeps_what_it_starts_from(tmp_
     """The second migration reads the sources out of rows that the first schema wrote."""
     from test_parity import id_of, made
 
-    from backend.db.migrate import known, migrate
+    from backend.db.migrate import migrate
     from backend.db.sqlite import SqliteDb
+    from backend.db.versions import known
 
     path, every = tmp_path / "old.db", known()
     migrate(path, migrations=every[:1], schema=every[0].sql)

@@ -20,7 +20,8 @@ from test_migrate import query, shape
 
 from backend.cli.processes import COMMAND, environment
 from backend.core.generation import ACTIVE, FINAL
-from backend.db.migrate import Migration, MigrationError, known, migrate
+from backend.db.migrate import migrate
+from backend.db.versions import Migration, MigrationError, known
 
 pytestmark = pytest.mark.story
 
@@ -186,7 +187,8 @@ EVERY = [*known(), Migration(len(known()) + 1, "next", NEXT_SQL, hashlib.sha256(
 UPGRADE = f"""
 import sys
 from pathlib import Path
-from backend.db.migrate import Migration, known, migrate
+from backend.db.migrate import migrate
+from backend.db.versions import Migration, known
 last = Migration({EVERY[-1].version}, "next", {NEXT_SQL!r}, "{EVERY[-1].checksum}")
 migrate(Path(sys.argv[1]), migrations=[*known(), last])
 """

@@ -20,8 +20,9 @@ from backend.core.catalog import load, parse
 from backend.core.ids import new_id
 from backend.db import generations
 from backend.db.connection import Tx
-from backend.db.migrate import known, migrate
+from backend.db.migrate import migrate
 from backend.db.sqlite import SqliteDb
+from backend.db.versions import known
 from backend.manage.usage import MOST_GROUPS
 from backend.upkeep import tidy
 

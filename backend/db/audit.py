@@ -10,7 +10,7 @@ from typing import Any
 from backend.core.ids import floor_id, new_id
 from backend.core.people import Caller
 from backend.db.connection import Row, Tx
-from backend.db.migrate import user_name
+from backend.disk.owner import user_name
 from backend.logs import redact
 
 ACTIONS = (

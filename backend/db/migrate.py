@@ -6,41 +6,31 @@ one transaction with its record. A file that will be changed is copied first.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
-import pwd
-import re
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.core.ids import new_id
-from backend.disk import durable
-
-HERE = Path(__file__).parent
-WAIT_S = 20.0  # for somebody else who writes
-CRITICAL_TABLES = frozenset(
-    ("clients", "campaigns", "api_keys", "assets", "generations", "deliveries", "events", "idempotency_keys")
+from backend.db.versions import (
+    Migration,
+    MigrationError,
+    known,
+    label,
+    schema_file,
+    statements,
+    tables_of,
+    verify,
+    version_of,
 )
+from backend.disk import durable
+from backend.disk.owner import make_private, user_name
 
+__all__ = ["WAIT_S", "MigrationError", "Report", "check", "migrate"]
 
-class MigrationError(Exception):
-    """The database cannot be brought to the current schema."""
-
-
-@dataclass(frozen=True)
-class Migration:
-    """One numbered file; `checksum` is the SHA-256 of its text."""
-
-    version: int
-    name: str
-    sql: str
-    checksum: str
+WAIT_S = 20.0  # for somebody else who writes
 
 
 @dataclass(frozen=True)
@@ -51,24 +41,6 @@ class Report:
     after: int
     ran: tuple[str, ...]
     backup: Path | None = None
-
-
-def known(folder: Path = HERE / "migrations") -> list[Migration]:
-    """Every migration of this program, in order. Raises MigrationError when a number is missing or doubled."""
-    found = []
-    for file in sorted(folder.glob("*.sql")):
-        number, _, name = file.stem.partition("_")
-        text = file.read_text("utf-8")
-        found.append(Migration(int(number), name, text, hashlib.sha256(text.encode()).hexdigest()))
-    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
-        raise MigrationError(f"{folder}: the numbers of the migrations have gaps or doubles")
-    return found
-
-
-def schema_file() -> Path:
-    """`schema.sql`: inside the package when installed, beside it in a checkout."""
-    inside = HERE.parent / "schema.sql"
-    return inside if inside.exists() else HERE.parent.parent / "schema.sql"
 
 
 def migrate(
@@ -96,7 +68,7 @@ def migrate(
 def _bring(
     connection: sqlite3.Connection, path: Path, every: list[Migration], schema: str | None, actor: str
 ) -> Report:
-    before = _version(connection, every)
+    before = version_of(connection, every)
     if before is not None:
         return _upgrade(connection, path, before, every, actor)
     _build(connection, schema or schema_file().read_text("utf-8"), every)
@@ -109,18 +81,7 @@ def check(path: Path, *, wait_s: float = WAIT_S) -> Report:
     before = _look(path, every, wait_s)
     if before is None:
         return Report(0, len(every), ("schema.sql",))
-    return Report(before, len(every), tuple(_label(one) for one in every[before:]))
-
-
-def make_private(path: Path) -> None:
-    """An empty file that nobody else may read, unless there is one: what SQLite puts beside it is as private.
-
-    In it are prompts, the hashes of keys, and what proves a webhook.
-    """
-    with contextlib.suppress(FileExistsError):  # never opened again: closing it would drop the locks SQLite has on it
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        os.fchmod(descriptor, 0o600)
-        os.close(descriptor)
+    return Report(before, len(every), tuple(label(one) for one in every[before:]))
 
 
 def _look(path: Path, every: list[Migration], wait_s: float = WAIT_S) -> int | None:
@@ -131,7 +92,7 @@ def _look(path: Path, every: list[Migration], wait_s: float = WAIT_S) -> int | N
         if not path.is_file():
             raise MigrationError(f"{path}: this is not a file")
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=wait_s)) as connection:
-            before = _version(connection, every)
+            before = version_of(connection, every)
             if before == len(every):
                 verify(connection)
             return before
@@ -143,25 +104,6 @@ def _look(path: Path, every: list[Migration], wait_s: float = WAIT_S) -> int | N
         raise MigrationError(f"{path}: {error.strerror}") from error
 
 
-def verify(connection: sqlite3.Connection) -> None:
-    """Raise MigrationError unless the tables that everything needs are there."""
-    missing = CRITICAL_TABLES - _tables(connection)
-    if missing:
-        raise MigrationError(f"the database lacks the tables {', '.join(sorted(missing))}")
-
-
-def statements(text: str) -> Iterator[str]:
-    """The statements of a script, one at a time."""
-    part = ""
-    for line in text.splitlines(keepends=True):
-        part += line
-        if sqlite3.complete_statement(part):
-            yield part
-            part = ""
-    if re.sub(r"--[^\n]*", "", part).strip():
-        raise MigrationError("the script ends within a statement")
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=WAIT_S)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -171,33 +113,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _tables(connection: sqlite3.Connection) -> set[str]:
-    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-    return {name for (name,) in rows}
-
-
-def _version(connection: sqlite3.Connection, every: list[Migration]) -> int | None:
-    """How many migrations the database has; None when it is empty."""
-    tables = _tables(connection)
-    if not tables:
-        return None
-    if "schema_migrations" not in tables:
-        raise MigrationError("this database belongs to another program: it has tables, but none of our records")
-    rows = connection.execute("SELECT version, checksum FROM schema_migrations ORDER BY version").fetchall()
-    if rows and rows[-1][0] > len(every):
-        raise MigrationError(
-            f"the database is at version {rows[-1][0]}, newer than this program ({len(every)}): upgrade the program"
-        )
-    for (version, checksum), migration in zip(rows, every, strict=False):
-        if version != migration.version or checksum != migration.checksum:
-            raise MigrationError(f"{_label(migration)} is not what was run on this database")
-    return len(rows)
-
-
 def _build(connection: sqlite3.Connection, schema: str, every: list[Migration]) -> None:
     """The whole schema and the record of every migration in it, or nothing."""
     with _transaction(connection):
-        if _tables(connection):  # another process was faster
+        if tables_of(connection):  # another process was faster
             return
         for statement in statements(schema):
             connection.execute(statement)
@@ -212,12 +131,12 @@ def _upgrade(connection: sqlite3.Connection, path: Path, before: int, every: lis
     backup = _copy(connection, path, before)
     for migration in missing:
         with _transaction(connection):
-            if (_version(connection, every) or 0) >= migration.version:
+            if (version_of(connection, every) or 0) >= migration.version:
                 continue
             _run(connection, migration)
             _record(connection, migration)
             _tell(connection, migration, actor)
-    return Report(before, len(every), tuple(_label(one) for one in missing), backup)
+    return Report(before, len(every), tuple(label(one) for one in missing), backup)
 
 
 def _run(connection: sqlite3.Connection, migration: Migration) -> None:
@@ -225,9 +144,9 @@ def _run(connection: sqlite3.Connection, migration: Migration) -> None:
         for statement in statements(migration.sql):
             connection.execute(statement)
     except sqlite3.Error as error:
-        raise MigrationError(f"{_label(migration)} failed and was undone: {error}") from error
+        raise MigrationError(f"{label(migration)} failed and was undone: {error}") from error
     if lost := connection.execute("PRAGMA foreign_key_check").fetchone():
-        raise MigrationError(f"{_label(migration)} was undone: rows of {lost[0]} would refer to nothing")
+        raise MigrationError(f"{label(migration)} was undone: rows of {lost[0]} would refer to nothing")
 
 
 def _record(connection: sqlite3.Connection, migration: Migration) -> None:
@@ -239,7 +158,7 @@ def _record(connection: sqlite3.Connection, migration: Migration) -> None:
 
 def _tell(connection: sqlite3.Connection, migration: Migration, actor: str) -> None:
     """Keep in the audit log who upgraded the database, as soon as there is one."""
-    if "audit" not in _tables(connection):
+    if "audit" not in tables_of(connection):
         return
     now = int(time.time() * 1000)
     connection.execute(
@@ -256,14 +175,6 @@ def _tell(connection: sqlite3.Connection, migration: Migration, actor: str) -> N
             "new": json.dumps({"version": migration.version, "name": migration.name}),
         },
     )
-
-
-def user_name() -> str:
-    """The operating system's user who runs this process."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return f"uid {os.geteuid()}"
 
 
 class _transaction:
@@ -290,7 +201,3 @@ def _copy(connection: sqlite3.Connection, path: Path, version: int) -> Path:
     rough.rename(target)
     durable.sync(path.parent)
     return target
-
-
-def _label(migration: Migration) -> str:
-    return f"{migration.version:04d}_{migration.name}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from backend.core.errors import ReelhookError
 from backend.core.filing import Output
-from backend.db import migrate
+from backend.db import versions
 from backend.db.snapshot import reading
 
 Shape = dict[tuple[str, str], frozenset[str]]
@@ -94,7 +94,7 @@ def check(copy: Path) -> None:
         (version,) = connection.execute("SELECT MAX(version) FROM schema_migrations").fetchone()
     if not isinstance(version, int | None):
         raise ReelhookError(f"{copy} is damaged: its version is no number")
-    if (version or 0) <= len(migrate.known()) and (wrong := list(_differences(found, version or 0))):
+    if (version or 0) <= len(versions.known()) and (wrong := list(_differences(found, version or 0))):
         raise ReelhookError(_refusal(copy, wrong))
 
 
@@ -130,8 +130,8 @@ def _check_json(connection: sqlite3.Connection, table: str, name: str) -> None:
 def _made(version: int) -> Shape:
     """The schema that the migrations make."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        for migration in migrate.known()[:version]:
-            for statement in migrate.statements(migration.sql):
+        for migration in versions.known()[:version]:
+            for statement in versions.statements(migration.sql):
                 connection.execute(statement)
         return _shape(connection)
 

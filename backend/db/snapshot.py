@@ -12,7 +12,8 @@ from typing import Any
 
 from backend.core.errors import ReelhookError, StorageFull
 from backend.core.generation import FINAL
-from backend.db.migrate import WAIT_S, make_private
+from backend.db.migrate import WAIT_S
+from backend.disk.owner import make_private
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from emulating import until
 from gateway import Gateway
 
 from backend.cli.processes import COMMAND, environment
-from backend.db import migrate
+from backend.db import migrate, versions
 from crashes import strace
 from crashes.case import CleanRun, case
 from crashes.scene import Scene
@@ -73,7 +73,7 @@ def upgrade(scene: Scene) -> None:
 def make_old(path: Path) -> None:
     """The same rows in the first released schema."""
     old = path.with_name("old.db")
-    first = migrate.known()[:OLD]
+    first = versions.known()[:OLD]
     migrate.migrate(old, migrations=first, schema="".join(one.sql for one in first))
     with closing(sqlite3.connect(old)) as connection, connection:
         connection.execute("ATTACH ? AS new", (str(path),))

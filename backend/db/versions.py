@@ -1,0 +1,94 @@
+"""Which migrations this program has, and how many of them a SQLite file has."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+CRITICAL_TABLES = frozenset(
+    ("clients", "campaigns", "api_keys", "assets", "generations", "deliveries", "events", "idempotency_keys")
+)
+
+
+class MigrationError(Exception):
+    """The database cannot be brought to the current schema."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One numbered file; `checksum` is the SHA-256 of its text."""
+
+    version: int
+    name: str
+    sql: str
+    checksum: str
+
+
+def known(folder: Path = HERE / "migrations") -> list[Migration]:
+    """Every migration of this program, in order. Raises MigrationError when a number is missing or doubled."""
+    found = []
+    for file in sorted(folder.glob("*.sql")):
+        number, _, name = file.stem.partition("_")
+        text = file.read_text("utf-8")
+        found.append(Migration(int(number), name, text, hashlib.sha256(text.encode()).hexdigest()))
+    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
+        raise MigrationError(f"{folder}: the numbers of the migrations have gaps or doubles")
+    return found
+
+
+def schema_file() -> Path:
+    """`schema.sql`: inside the package when installed, beside it in a checkout."""
+    inside = HERE.parent / "schema.sql"
+    return inside if inside.exists() else HERE.parent.parent / "schema.sql"
+
+
+def statements(text: str) -> Iterator[str]:
+    """The statements of a script, one at a time."""
+    part = ""
+    for line in text.splitlines(keepends=True):
+        part += line
+        if sqlite3.complete_statement(part):
+            yield part
+            part = ""
+    if re.sub(r"--[^\n]*", "", part).strip():
+        raise MigrationError("the script ends within a statement")
+
+
+def verify(connection: sqlite3.Connection) -> None:
+    """Raise MigrationError unless the tables that everything needs are there."""
+    missing = CRITICAL_TABLES - tables_of(connection)
+    if missing:
+        raise MigrationError(f"the database lacks the tables {', '.join(sorted(missing))}")
+
+
+def tables_of(connection: sqlite3.Connection) -> set[str]:
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return {name for (name,) in rows}
+
+
+def version_of(connection: sqlite3.Connection, every: list[Migration]) -> int | None:
+    """How many migrations the database has; None when it is empty."""
+    tables = tables_of(connection)
+    if not tables:
+        return None
+    if "schema_migrations" not in tables:
+        raise MigrationError("this database belongs to another program: it has tables, but none of our records")
+    rows = connection.execute("SELECT version, checksum FROM schema_migrations ORDER BY version").fetchall()
+    if rows and rows[-1][0] > len(every):
+        raise MigrationError(
+            f"the database is at version {rows[-1][0]}, newer than this program ({len(every)}): upgrade the program"
+        )
+    for (version, checksum), migration in zip(rows, every, strict=False):
+        if version != migration.version or checksum != migration.checksum:
+            raise MigrationError(f"{label(migration)} is not what was run on this database")
+    return len(rows)
+
+
+def label(migration: Migration) -> str:
+    return f"{migration.version:04d}_{migration.name}"
