@@ -33,6 +33,7 @@ STATEMENT = re.compile(
 IN_STATEMENTS = {
     "COLUMNS",
     "_COLUMNS",
+    "OWNER_COLUMNS",
     "_ADDED",  # the sums of columns
     "columns",  # the same with their table's name
     "changes",  # `name = :name` of names that were looked up among the columns

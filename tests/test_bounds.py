@@ -13,7 +13,7 @@ from api_service import Service, running
 from backend.core.generation import Failure, Generation
 from backend.core.ids import new_id
 from backend.core.people import Campaign, Client
-from backend.db import clients, dependencies, generations
+from backend.db import campaigns, clients, dependencies, generations
 from backend.db.connection import Tx
 from backend.db.migrate import migrate
 from backend.db.sqlite import SqliteDb
@@ -56,7 +56,7 @@ async def test_a_chain_of_any_length_fails_with_its_first(db: SqliteDb) -> None:
 
     async def build(tx: Tx) -> None:
         await clients.insert(tx, Client("c", "c", 1))
-        await clients.insert_campaign(tx, Campaign("k", "c", "k", 1))
+        await campaigns.insert(tx, Campaign("k", "c", "k", 1))
         for before, one in zip([None, *rows], rows, strict=False):
             await generations.insert(tx, replace(one))
             if before:

@@ -27,7 +27,7 @@ from backend.core.catalog import Model
 from backend.core.errors import BudgetExceeded
 from backend.core.generation import SUBMITTING, UNCLEAR, Failure
 from backend.core.people import Campaign, Client
-from backend.db import clients, feed, generations
+from backend.db import campaigns, clients, feed, generations
 from backend.db.feed import Topic
 from backend.db.versions import schema_file
 from backend.upkeep import tidy
@@ -107,7 +107,7 @@ async def test_on_postgresql_too_with_a_connection_for_each() -> None:
         tx = PostgresTx(first)
         await clients.insert(tx, Client("c1", "c", 1, 10 * 39_000))
         for id in ("k1", "k2"):
-            await clients.insert_campaign(tx, Campaign(id, "c1", "k", 1))
+            await campaigns.insert(tx, Campaign(id, "c1", "k", 1))
         pool = await asyncpg.create_pool(**SERVER, min_size=10, max_size=10, server_settings={"search_path": own})
 
         async def accept(n: int) -> bool:

@@ -21,7 +21,7 @@ from backend.core.errors import BudgetExceeded, Conflict, TooManyRequests
 from backend.core.generation import PROCESSING, SUBMITTING, ProviderWebhook
 from backend.core.people import Caller, Campaign, Client
 from backend.core.requests import ImageRequest
-from backend.db import clients, generations, provider_webhooks
+from backend.db import campaigns, clients, generations, provider_webhooks
 from backend.db.connection import Tx
 from backend.manage import clients as people
 from backend.manage import idempotency, quota
@@ -54,7 +54,7 @@ async def ctx(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[C
 async def set_up(tx: Tx) -> None:
     await clients.insert(tx, Client("c1", "c", 1))
     for number in range(3):
-        await clients.insert_campaign(tx, Campaign(f"k{number}", "c1", "k", 1))
+        await campaigns.insert(tx, Campaign(f"k{number}", "c1", "k", 1))
 
 
 async def accept(tx: Tx, ctx: Context, campaign_id: str = "k0") -> Reply:
@@ -206,10 +206,10 @@ async def test_works_that_block_each_other_on_postgresql_are_run_again() -> None
         both = asyncio.Barrier(2)
 
         async def rename(tx: Tx, *ids: str) -> None:
-            await clients.rename_campaign(tx, ids[0], f"first {ids[0]}")
+            await campaigns.rename(tx, ids[0], f"first {ids[0]}")
             if db.runs == 3:
                 await both.wait()
-            await clients.rename_campaign(tx, ids[1], f"then {ids[1]}")
+            await campaigns.rename(tx, ids[1], f"then {ids[1]}")
 
         pairs = [("k1", "k2"), ("k2", "k1")]
         assert await at_once(2, lambda n: db.write(lambda tx: rename(tx, *pairs[n]))) == {None: 2}

@@ -24,6 +24,7 @@ from backend.core.ids import new_id
 from backend.core.people import Campaign, Client
 from backend.core.webhooks import SHORT_ANSWER, Attempt, Endpoint
 from backend.db import (
+    campaigns,
     clients,
     dependencies,
     generations,
@@ -192,7 +193,7 @@ def test_a_client_with_thousands_of_campaigns_and_webhooks_is_deleted_in_bites(b
 
     async def work(tx: Tx) -> None:
         for number in range(3_000):
-            await clients.insert_campaign(tx, Campaign(new_id(number + 1), client_id, "one of many", 1))
+            await campaigns.insert(tx, Campaign(new_id(number + 1), client_id, "one of many", 1))
         for number in range(400):
             delivery = webhook_deliveries.first(_event(bench_rows[number % 20]), None, NOWHERE, "x")
             await webhook_deliveries.insert(tx, replace(delivery, id=new_id(number + 1)))
@@ -227,7 +228,7 @@ async def test_works_that_wait_together_share_a_commit_only_until_so_many_rows(t
     async def large(tx: Tx) -> int:
         before = await tx.one("SELECT COUNT(*) AS n FROM campaigns")
         for _ in range(300):
-            await clients.insert_campaign(tx, Campaign(new_id(1), "c", "k", 1))
+            await campaigns.insert(tx, Campaign(new_id(1), "c", "k", 1))
         return int(before["n"]) if before else 0
 
     run_together = module._run_together

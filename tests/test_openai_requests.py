@@ -20,7 +20,7 @@ from workshop import working
 
 from backend.core.generation import Failure
 from backend.core.ids import new_id
-from backend.db import clients, generations, operations
+from backend.db import campaigns, generations, operations
 from backend.db import repeats as kept_answers
 from backend.db.migrate import migrate
 from backend.db.sqlite import SqliteDb
@@ -428,7 +428,7 @@ def test_without_a_campaign_the_three_ways_are_told(service: Service) -> None:
 def test_a_campaign_that_was_deleted_takes_nothing_and_can_be_swept(service: Service, who: Tenant) -> None:
     assert service.ask("DELETE", f"/api/v2/campaigns/{who.campaign_id}", key=who.key).status == 204
     assert make(service, who, FIRST).json()["error"]["code"] == "campaign_not_found"
-    assert service.run(service.ctx.db.write(lambda tx: clients.forget_deleted_campaigns(tx, 10))) >= 1
+    assert service.run(service.ctx.db.write(lambda tx: campaigns.forget_deleted(tx, 10))) >= 1
     assert make(service, who, FIRST).json()["error"]["param"] == "campaign_id"
 
 

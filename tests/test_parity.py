@@ -27,6 +27,7 @@ from backend.db import (
     assets,
     audit,
     balances,
+    campaigns,
     claims,
     clients,
     dependencies,
@@ -47,6 +48,8 @@ from backend.db import (
     webhook_claims,
     webhook_deliveries,
     webhook_endpoints,
+    webhook_lists,
+    webhook_retention,
     webhook_secrets,
 )
 from backend.db.audit import SYSTEM, Subject
@@ -58,7 +61,7 @@ from backend.db.migrate import migrate
 from backend.db.sqlite import SqliteDb
 from backend.db.versions import known, schema_file
 from backend.db.webhook_claims import Target
-from backend.db.webhook_deliveries import DeliveryFilter
+from backend.db.webhook_lists import DeliveryFilter
 
 
 async def shape(connection: asyncpg.Connection) -> dict[str, list[tuple[Any, ...]]]:
@@ -121,7 +124,7 @@ def made(n: int, **more: Any) -> Generation:
 async def set_up(call: Watched) -> None:
     for name in ("c1", "c2"):
         await call(clients.insert, Client(name, name, 1))
-        await call(clients.insert_campaign, Campaign(f"k{name[1]}", name, "Frühling", 1))
+        await call(campaigns.insert, Campaign(f"k{name[1]}", name, "Frühling", 1))
     key = ApiKey("key", "c1", "n", "prefix", "hash", False, None, "5/minute", 1, None, None)
     await call(keys.insert, key)
     await call(keys.insert, replace(key, id="admin", prefix="other", client_id=None, admin=True, expires_at=5))
@@ -138,18 +141,18 @@ async def set_up(call: Watched) -> None:
 
 
 async def look(call: Watched) -> None:
-    for finder, id in ((clients.get, "c1"), (clients.get_campaign, "k1"), (assets.get, "a1"), (keys.get, "key")):
+    for finder, id in ((clients.get, "c1"), (campaigns.get, "k1"), (assets.get, "a1"), (keys.get, "key")):
         await call(finder, id)
         await call(finder, "nothing")
     await call(clients.first_named, "c1")
-    await call(clients.campaign_named, "c1", "Frühling")
-    await call(clients.campaign_named, "c2", "Sommer")
+    await call(campaigns.first_named, "c1", "Frühling")
+    await call(campaigns.first_named, "c2", "Sommer")
     await call(keys.by_prefix, "prefix")
     await call(keys.set_fingerprint, "key", 65_535)
     await call(keys.set_fingerprint, "key", 1)
     await call(keys.page, None, 10)
     for client in (None, "c1"):
-        for page in (clients.page, clients.page_of_campaigns, assets.page):
+        for page in (clients.page, campaigns.page, assets.page):
             await call(page, client, None, 10)
             await call(page, client, "c2", 10)
     await call(generations.get, id_of(1))
@@ -325,7 +328,7 @@ async def keep_going(call: Watched) -> None:
 
 async def count_money(call: Watched) -> None:
     await call(clients.set_budget, "c1", 500_000)
-    await call(clients.set_campaign_budget, "k1", 1_000_000)
+    await call(campaigns.set_budget, "k1", 1_000_000)
     for owner in (("c1", None), ("c1", "k1"), ("c2", "k2")):
         await call(balances.begin_anew, *owner, 20)
     await call(balances.admit, "c1", "k1", 1)
@@ -333,7 +336,7 @@ async def count_money(call: Watched) -> None:
         await call(balances.admit, "c1", "k1", micros)
         await call(generations.insert, made(wanted, cost_estimated_micros=micros, created_at=86_400_000 * 20_000))
     await call(clients.get, "c1")
-    await call(clients.get_campaign, "k1")
+    await call(campaigns.get, "k1")
     await call(balances.release, made(31, cost_estimated_micros=200_000))
     await call(balances.reserve, made(32, cost_estimated_micros=1))
     ended = {"status": "failed", "cost_estimated_micros": 200_000, "possibly_charged": True}
@@ -350,7 +353,7 @@ async def count_money(call: Watched) -> None:
         await call(usage.totals, group, days, 1)
     await call(feed.page, feed.Topic(), "", 100)
     await call(clients.set_budget, "c1", None)
-    await call(clients.set_campaign_budget, "k1", None)
+    await call(campaigns.set_budget, "k1", None)
 
 
 async def subscribe(call: Watched) -> None:
@@ -412,7 +415,7 @@ async def tell(call: Watched) -> None:
     made = webhook_deliveries.first(warning, id_of(22), "http://h", id_of(22))
     for number in range(3):
         await call(webhook_deliveries.insert, replace(made, id=id_of(40 + number), client_id="c2", due_at=10 + number))
-    await call(webhook_deliveries.get, id_of(40))
+    await call(webhook_lists.get, id_of(40))
     await call(webhook_deliveries.count_pending)
     everybody = {target.name: target for target in await call(webhook_claims.due_targets, 11)}
     targets = [everybody[id_of(22)], Target("nobody", "c9", 1, False)]
@@ -447,16 +450,16 @@ async def tell(call: Watched) -> None:
         DeliveryFilter("c2", status="pending"),
         DeliveryFilter("c2", id_of(22), None, None, "budget.warning"),
     ):
-        await call(webhook_deliveries.page, wanted, None, 2)
-    await call(webhook_deliveries.page, DeliveryFilter("c1", None, id_of(1)), None, 9)
+        await call(webhook_lists.page, wanted, None, 2)
+    await call(webhook_lists.page, DeliveryFilter("c1", None, id_of(1)), None, 9)
     await call(webhook_deliveries.fail_pending, id_of(22), 15, 1)
-    await call(webhook_deliveries.prune, 2_000_000, 1)
+    await call(webhook_retention.prune, 2_000_000, 1)
     for _ in range(2):
-        await call(webhook_deliveries.forget_of_generation, id_of(1), 1)
+        await call(webhook_retention.forget_of_generation, id_of(1), 1)
     await call(holdings.get, "c2")
     await call(webhook_endpoints.mark_deleted, id_of(22), 16)
-    await call(webhook_deliveries.get, id_of(41))
-    await call(webhook_deliveries.forget_of_deleted, 10)
+    await call(webhook_lists.get, id_of(41))
+    await call(webhook_retention.forget_of_deleted, 10)
     await call(webhook_endpoints.forget_deleted, 10)
     await call(webhook_endpoints.mark_deleted_of, "c1", 17)
 
@@ -465,11 +468,11 @@ async def take_down(call: Watched) -> None:
     await call(keys.revoke, "key", 9)
     await call(keys.revoke, "key", 9)
     await call(clients.rename, "c1", "new")
-    await call(clients.rename_campaign, "k1", "new")
-    await call(clients.mark_campaign_deleted, "k2", 9)
-    await call(clients.deleted_with_rows, 100)
+    await call(campaigns.rename, "k1", "new")
+    await call(campaigns.mark_deleted, "k2", 9)
+    await call(campaigns.deleted_with_rows, 100)
     await call(clients.mark_deleted, "c1", 9)
-    await call(clients.mark_campaigns_deleted, 10, 5)
+    await call(campaigns.mark_deleted_of_clients, 10, 5)
     await call(assets.of_deleted_clients, 10)
     await call(repeats.forget_of_deleted, 10)
     await call(assets.page, None, None, 10)
@@ -484,9 +487,9 @@ async def take_down(call: Watched) -> None:
     for _ in range(2):
         await call(events.forget_of_deleted, 3)
     await call(events.forget_of_deleted, 100)
-    await call(clients.forget_deleted_campaigns, 1)
+    await call(campaigns.forget_deleted, 1)
     await call(clients.forget_deleted, 10)
-    await call(clients.forget_deleted_campaigns, 10)
+    await call(campaigns.forget_deleted, 10)
     await call(events.forget_of_deleted, 100)
     await call(holdings.get, "c1")
     await call(holdings.get, "c2")

@@ -15,6 +15,7 @@ from backend.db import (
     assets,
     audit,
     balances,
+    campaigns,
     claims,
     clients,
     dependencies,
@@ -32,11 +33,13 @@ from backend.db import (
     webhook_claims,
     webhook_deliveries,
     webhook_endpoints,
+    webhook_lists,
+    webhook_retention,
 )
 from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.db.migrate import migrate
-from backend.db.webhook_deliveries import DeliveryFilter
+from backend.db.webhook_lists import DeliveryFilter
 
 CLAIM: dict[str, Any] = {"owner": "w", "now": 1, "until": 2, "limit": 5}
 ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
@@ -61,10 +64,10 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "unfinished of a campaign": lambda tx: clients.has_unfinished(tx, "x", "y"),
     "unfinished of a client": lambda tx: clients.has_unfinished(tx, "x"),
     "unfinished": lambda tx: balances.unfinished(tx, "x"),
-    "a campaign by its name": lambda tx: clients.campaign_named(tx, "x", "y"),
-    "deleted_with_rows": lambda tx: clients.deleted_with_rows(tx, 10),
+    "a campaign by its name": lambda tx: campaigns.first_named(tx, "x", "y"),
+    "deleted_with_rows": lambda tx: campaigns.deleted_with_rows(tx, 10),
     "of_deleted_clients": lambda tx: assets.of_deleted_clients(tx, 10),
-    "forget_deleted_campaigns": lambda tx: clients.forget_deleted_campaigns(tx, 10),
+    "forget_deleted_campaigns": lambda tx: campaigns.forget_deleted(tx, 10),
     "forget_deleted": lambda tx: clients.forget_deleted(tx, 10),
     "last event of a client": lambda tx: feed.last_id(tx, feed.Topic("client", "x")),
     "last event of a campaign": lambda tx: feed.last_id(tx, feed.Topic("campaign", "x")),
@@ -92,24 +95,22 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "count_pending": webhook_deliveries.count_pending,
     "count_attempts": lambda tx: webhook_attempts.count(tx, "x"),
     "attempts_of": lambda tx: webhook_attempts.of(tx, ["x", "y"], 10),
-    "webhooks of a client": lambda tx: webhook_deliveries.page(
-        tx, DeliveryFilter(client_id="x", status="failed"), None, 10
-    ),
-    "webhooks of an endpoint": lambda tx: webhook_deliveries.page(tx, DeliveryFilter("x", endpoint_id="y"), "z", 10),
-    "webhooks of a generation": lambda tx: webhook_deliveries.page(tx, DeliveryFilter("x", generation_id="y"), "z", 10),
+    "webhooks of a client": lambda tx: webhook_lists.page(tx, DeliveryFilter(client_id="x", status="failed"), None, 10),
+    "webhooks of an endpoint": lambda tx: webhook_lists.page(tx, DeliveryFilter("x", endpoint_id="y"), "z", 10),
+    "webhooks of a generation": lambda tx: webhook_lists.page(tx, DeliveryFilter("x", generation_id="y"), "z", 10),
     "was_tried": lambda tx: webhook_attempts.was_tried(tx, "x", 1, "y"),
     "held of a client": lambda tx: holdings.get(tx, "x"),
     "more is held": lambda tx: holdings.add(tx, "x", holdings.Held(assets=1)),
     "more is heard": lambda tx: holdings.add_heard(tx, "x", 1),
     "held of a generation": lambda tx: provider_webhooks.held(tx, "x"),
     "webhooks held of a generation": lambda tx: webhook_deliveries.held(tx, "x"),
-    "forget webhooks of a generation": lambda tx: webhook_deliveries.forget_of_generation(tx, "x", 10),
+    "forget webhooks of a generation": lambda tx: webhook_retention.forget_of_generation(tx, "x", 10),
     "keep an attempt": lambda tx: webhook_attempts.keep(tx, Attempt("x", 1, 1, 1, 200, "y" * 3000, None)),
-    "campaigns of deleted clients": lambda tx: clients.mark_campaigns_deleted(tx, 1, 10),
+    "campaigns of deleted clients": lambda tx: campaigns.mark_deleted_of_clients(tx, 1, 10),
     "events of deleted": lambda tx: events.forget_of_deleted(tx, 10),
     "who waits": lambda tx: dependencies.waiting_for(tx, "x", 10),
-    "prune webhooks": lambda tx: webhook_deliveries.prune(tx, 1, 10),
-    "forget webhooks of deleted": lambda tx: webhook_deliveries.forget_of_deleted(tx, 10),
+    "prune webhooks": lambda tx: webhook_retention.prune(tx, 1, 10),
+    "forget webhooks of deleted": lambda tx: webhook_retention.forget_of_deleted(tx, 10),
     "forget endpoints": lambda tx: webhook_endpoints.forget_deleted(tx, 10),
     "who did it, of all": lambda tx: audit.page(tx, audit.AuditFilter(), None, 10),
     "who did it, by time": lambda tx: audit.page(tx, audit.AuditFilter(created_after=1, created_before=2), "x", 10),
@@ -120,7 +121,7 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "who did this to a client": lambda tx: audit.page(tx, audit.AuditFilter("key.created", "x", "y"), "z", 10),
     "prune the audit log": lambda tx: audit.prune(tx, 1, 10),
     "a client's page": lambda tx: clients.page(tx, None, "x", 10),
-    "a client's campaigns": lambda tx: clients.page_of_campaigns(tx, "x", "x", 10),
+    "a client's campaigns": lambda tx: campaigns.page(tx, "x", "x", 10),
     "admit to a budget": lambda tx: balances.admit(tx, "x", "y", 1),
     "a budget begins anew": lambda tx: balances.begin_anew(tx, "x", "y", 1),
     "usage of all by day": lambda tx: usage.totals(tx, "day", usage.Scope(1, 2), 10),

@@ -37,7 +37,7 @@ from workshop import Clock, working
 from backend.core import ids
 from backend.core.generation import Event, Generation
 from backend.core.webhooks import SCHEDULE_S, Endpoint, new_secret, retry_after_ms, wait_ms
-from backend.db import events, feed, webhook_deliveries
+from backend.db import events, feed, webhook_deliveries, webhook_lists
 from backend.db.connection import Tx
 from backend.http import Http
 from backend.live import shown
@@ -510,7 +510,7 @@ def test_what_a_worker_finds_out_after_its_lease_changes_nothing(
     forward(service, announce.LEASE_MS / 1000 + 1)
     (held,) = service.run(announce.claim(service.ctx, "awake", 10))
     service.run(announce.send(service.ctx, taken))
-    assert service.run(service.ctx.db.read(lambda tx: webhook_deliveries.get(tx, held.id))) == held
+    assert service.run(service.ctx.db.read(lambda tx: webhook_lists.get(tx, held.id))) == held
     assert deliveries(service, who)[0]["attempts"] == []
 
 

@@ -16,6 +16,11 @@ from backend.db.connection import Row, Tx
 
 WARN_PERCENT = 80
 Scope = Literal["client", "campaign"]
+# Of a client or a campaign, joined with its balance.
+OWNER_COLUMNS = (
+    "id, name, created_at, budget_micros, COALESCE(reserved_micros, 0) AS reserved, "
+    "COALESCE(settled_micros, 0) AS spent"
+)
 
 
 @dataclass(frozen=True, slots=True)

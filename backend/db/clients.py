@@ -1,26 +1,17 @@
-"""Clients and their campaigns: who generations are made for. Deleted ones are not there for anybody."""
+"""Clients: who generations are made for. A deleted one is there for nobody."""
 
 from __future__ import annotations
 
-from backend.core.people import Campaign, Client
-from backend.db import holdings, webhook_endpoints
+from backend.core.people import Client
+from backend.db import campaigns, holdings, webhook_endpoints
+from backend.db.balances import OWNER_COLUMNS
 from backend.db.connection import Row, Tx
-from backend.db.holdings import Held
 
 BITE = 500  # rows that are marked at once
-_COLUMNS = (
-    "id, name, created_at, budget_micros, COALESCE(reserved_micros, 0) AS reserved, "
-    "COALESCE(settled_micros, 0) AS spent"
-)
 
 
 def _client(row: Row) -> Client:
     return Client(row["id"], row["name"], row["created_at"], row["budget_micros"], row["reserved"], row["spent"])
-
-
-def _campaign(row: Row) -> Campaign:
-    money = (row["budget_micros"], row["reserved"], row["spent"])
-    return Campaign(row["id"], row["client_id"], row["name"], row["created_at"], *money)
 
 
 async def insert(tx: Tx, client: Client) -> None:
@@ -37,7 +28,10 @@ async def insert(tx: Tx, client: Client) -> None:
 async def get(tx: Tx, id: str) -> Client | None:
     """One client, or None."""
     row = await tx.one(
-        f"SELECT {_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id WHERE id = :id AND deleted_at IS NULL",  # noqa: S608
+        f"""
+        SELECT {OWNER_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
+        WHERE id = :id AND deleted_at IS NULL
+        """,  # noqa: S608
         id=id,
     )
     return _client(row) if row else None
@@ -47,7 +41,7 @@ async def first_named(tx: Tx, name: str) -> Client | None:
     """The oldest client of this name, or None."""
     row = await tx.one(
         f"""
-        SELECT {_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
+        SELECT {OWNER_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
         WHERE name = :name AND deleted_at IS NULL ORDER BY id LIMIT 1
         """,  # noqa: S608
         name=name,
@@ -59,7 +53,7 @@ async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) ->
     """Newest first; with `client_id` that one alone."""
     rows = await tx.all(
         f"""
-        SELECT {_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
+        SELECT {OWNER_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
         WHERE deleted_at IS NULL AND id < :cursor AND id >= :first AND id <= :last ORDER BY id DESC LIMIT :limit
         """,  # noqa: S608
         cursor=cursor or "~",
@@ -83,94 +77,9 @@ async def set_budget(tx: Tx, id: str, micros: int | None) -> None:
 async def mark_deleted(tx: Tx, id: str, now: int) -> None:
     """The client and its keys are gone for everybody from this commit on, and so is a bite of its campaigns."""
     await tx.run("UPDATE clients SET deleted_at = :now WHERE id = :id", id=id, now=now)
-    await mark_campaigns_deleted(tx, now, BITE)
+    await campaigns.mark_deleted_of_clients(tx, now, BITE)
     await tx.run("UPDATE api_keys SET revoked_at = :now WHERE client_id = :id AND revoked_at IS NULL", id=id, now=now)
     await webhook_endpoints.mark_deleted_of(tx, id, now)
-
-
-async def mark_campaigns_deleted(tx: Tx, now: int, limit: int) -> int:
-    """A bite of the campaigns of deleted clients is gone for everybody from this commit on; how many."""
-    return await tx.run(
-        """
-        UPDATE campaigns SET deleted_at = :now WHERE id IN (
-          SELECT campaigns.id FROM clients CROSS JOIN campaigns
-          WHERE clients.deleted_at IS NOT NULL AND campaigns.client_id = clients.id AND campaigns.deleted_at IS NULL
-          LIMIT :limit)
-        """,
-        now=now,
-        limit=limit,
-    )
-
-
-async def insert_campaign(tx: Tx, campaign: Campaign) -> None:
-    """A new campaign."""
-    await tx.run(
-        """
-        INSERT INTO campaigns (id, client_id, name, created_at, budget_micros)
-        VALUES (:id, :client_id, :name, :created_at, :budget_micros)
-        """,
-        id=campaign.id,
-        client_id=campaign.client_id,
-        name=campaign.name,
-        created_at=campaign.created_at,
-        budget_micros=campaign.budget_micros,
-    )
-    await holdings.add(tx, campaign.client_id, Held(campaigns=1))
-
-
-async def get_campaign(tx: Tx, id: str) -> Campaign | None:
-    """One campaign, or None."""
-    row = await tx.one(
-        f"""
-        SELECT client_id, {_COLUMNS} FROM campaigns LEFT JOIN balances ON owner_id = id
-        WHERE id = :id AND deleted_at IS NULL
-        """,  # noqa: S608
-        id=id,
-    )
-    return _campaign(row) if row else None
-
-
-async def campaign_named(tx: Tx, client_id: str, name: str) -> Campaign | None:
-    """The oldest campaign of the client with this name, or None."""
-    row = await tx.one(
-        """
-        SELECT id FROM campaigns
-        WHERE client_id = :client_id AND name = :name AND deleted_at IS NULL ORDER BY id LIMIT 1
-        """,
-        client_id=client_id,
-        name=name,
-    )
-    return await get_campaign(tx, row["id"]) if row else None
-
-
-async def page_of_campaigns(tx: Tx, client_id: str | None, cursor: str | None, limit: int) -> list[Campaign]:
-    """Newest first, of one client or of all."""
-    of_client = "client_id = :client_id AND" if client_id else ""
-    rows = await tx.all(
-        f"""
-        SELECT client_id, {_COLUMNS} FROM campaigns LEFT JOIN balances ON owner_id = id
-        WHERE {of_client} deleted_at IS NULL AND id < :cursor ORDER BY id DESC LIMIT :limit
-        """,  # noqa: S608
-        cursor=cursor or "~",
-        limit=limit,
-        **({"client_id": client_id} if client_id else {}),
-    )
-    return [_campaign(row) for row in rows]
-
-
-async def rename_campaign(tx: Tx, id: str, name: str) -> None:
-    """A new name."""
-    await tx.run("UPDATE campaigns SET name = :name WHERE id = :id", id=id, name=name)
-
-
-async def set_campaign_budget(tx: Tx, id: str, micros: int | None) -> None:
-    """What the campaign's work may cost in all; None: no limit."""
-    await tx.run("UPDATE campaigns SET budget_micros = :micros WHERE id = :id", id=id, micros=micros)
-
-
-async def mark_campaign_deleted(tx: Tx, id: str, now: int) -> None:
-    """Gone for everybody from this commit on."""
-    await tx.run("UPDATE campaigns SET deleted_at = :now WHERE id = :id", id=id, now=now)
 
 
 async def has_unfinished(tx: Tx, client_id: str, campaign_id: str | None = None) -> bool:
@@ -185,44 +94,6 @@ async def has_unfinished(tx: Tx, client_id: str, campaign_id: str | None = None)
         **({"campaign_id": campaign_id} if campaign_id else {}),
     )
     return row is not None
-
-
-async def deleted_with_rows(tx: Tx, limit: int) -> list[str]:
-    """Ids of finished generations whose campaign is deleted: the next bite for the sweeper."""
-    rows = await tx.all(
-        """
-        SELECT generations.id AS id FROM campaigns CROSS JOIN generations
-        WHERE generations.campaign_id = campaigns.id AND campaigns.deleted_at IS NOT NULL
-        AND generations.status IN ('completed', 'failed', 'canceled') LIMIT :limit
-        """,
-        limit=limit,
-    )
-    return [row["id"] for row in rows]
-
-
-async def forget_deleted_campaigns(tx: Tx, limit: int) -> int:
-    """Remove the rows of deleted campaigns that nothing belongs to any more; how many. No key names one after that."""
-    await tx.run(
-        """
-        UPDATE api_keys SET campaign_id = NULL WHERE campaign_id IN (
-          SELECT id FROM campaigns WHERE deleted_at IS NOT NULL)
-        """
-    )
-    rows = await tx.all(
-        """
-        DELETE FROM campaigns WHERE id IN (
-          SELECT id FROM campaigns WHERE deleted_at IS NOT NULL
-          AND NOT EXISTS (SELECT 1 FROM generations WHERE generations.campaign_id = campaigns.id)
-          AND NOT EXISTS (SELECT 1 FROM events WHERE events.campaign_id = campaigns.id)
-          ORDER BY id LIMIT :limit)
-        RETURNING id, client_id
-        """,
-        limit=limit,
-    )
-    await holdings.give_back(tx, ((row["client_id"], Held(campaigns=1)) for row in rows))
-    for row in rows:
-        await tx.run("DELETE FROM balances WHERE owner_id = :id", id=row["id"])
-    return len(rows)
 
 
 async def forget_deleted(tx: Tx, limit: int) -> int:

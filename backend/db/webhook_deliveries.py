@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from backend.core.generation import Event
-from backend.core.ids import floor_id, new_id
+from backend.core.ids import new_id
 from backend.core.webhooks import PENDING, Outgoing
 from backend.db import holdings, webhook_endpoints
 from backend.db.connection import Row, Tx
@@ -21,10 +19,6 @@ COLUMNS = (
 )
 _NAMES = COLUMNS.split(", ")
 GROUPS = 256  # of the origins of one client's own webhook_urls: those of a group share a queue
-SCAN = 2_000  # rows looked at for filters no index serves; a page may end early and go on by its cursor
-_NOT_DELETED = """NOT EXISTS (
-  SELECT 1 FROM webhook_endpoints
-  WHERE webhook_endpoints.id = webhook_deliveries.endpoint_id AND webhook_endpoints.deleted_at IS NOT NULL)"""
 
 
 def read(row: Row) -> Outgoing:
@@ -84,60 +78,6 @@ async def insert(tx: Tx, delivery: Outgoing) -> None:
         **{name: getattr(delivery, name) for name in _NAMES if name != "subject"},
         subject=json.dumps(delivery.subject, ensure_ascii=False) if delivery.subject else None,
     )
-
-
-async def get(tx: Tx, id: str) -> Outgoing | None:
-    """One delivery, or None; those of a deleted endpoint are not there."""
-    row = await tx.one(
-        f"SELECT {COLUMNS} FROM webhook_deliveries WHERE id = :id AND {_NOT_DELETED}",  # noqa: S608
-        id=id,
-    )
-    return read(row) if row else None
-
-
-@dataclass(frozen=True)
-class DeliveryFilter:
-    """What to list; None means any."""
-
-    client_id: str | None = None
-    endpoint_id: str | None = None
-    generation_id: str | None = None
-    status: str | None = None
-    type: str | None = None
-
-
-async def page(tx: Tx, wanted: DeliveryFilter, cursor: str | None, limit: int) -> tuple[list[Outgoing], str | None]:
-    """Up to `limit` before `cursor`, newest first, and where to go on (None at the end).
-
-    A page of a rare filter can be short and still have a next one.
-    """
-    wheres, params = _indexed(wanted, cursor)
-    end = await tx.one(
-        f"SELECT id FROM webhook_deliveries WHERE {' AND '.join(wheres)} ORDER BY id DESC LIMIT 1 OFFSET :scan",  # noqa: S608
-        **params,
-        scan=SCAN - 1,
-    )
-    if end:
-        params["floor"] = end["id"]
-    more = [f"{name} = :{name}" for name in ("status", "type") if getattr(wanted, name)] + [_NOT_DELETED]
-    rows = await tx.all(
-        f"""
-        SELECT {COLUMNS} FROM webhook_deliveries WHERE {" AND ".join(wheres + more)} ORDER BY id DESC LIMIT :limit
-        """,  # noqa: S608
-        **params,
-        **{name: value for name in ("status", "type") if (value := getattr(wanted, name))},
-        limit=limit + 1,
-    )
-    last = end["id"] if end else None
-    return [read(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else last
-
-
-def _indexed(wanted: DeliveryFilter, cursor: str | None) -> tuple[list[str], dict[str, Any]]:
-    wheres, params = ["id >= :floor", "id < :before"], {"floor": "", "before": cursor or "~"}
-    for name in ("generation_id", "endpoint_id", "client_id"):
-        if getattr(wanted, name):
-            wheres, params = [*wheres, f"{name} = :{name}"], params | {name: getattr(wanted, name)}
-    return wheres, params
 
 
 async def count_pending(tx: Tx) -> int:
@@ -208,56 +148,4 @@ async def fail_pending(tx: Tx, target: str, now: int, limit: int) -> int:
         target=target,
         now=now,
         limit=limit,
-    )
-
-
-async def prune(tx: Tx, before: int, limit: int) -> int:
-    """Forget a bite of what was told before this time, or could not be; how many."""
-    return await _forget(
-        tx,
-        "SELECT id FROM webhook_deliveries WHERE id < :oldest AND status <> 'pending' ORDER BY id LIMIT :limit",
-        oldest=floor_id(before),  # ids begin with their time
-        limit=limit,
-    )
-
-
-async def forget_of_deleted(tx: Tx, limit: int) -> int:
-    """Forget a bite of what deleted endpoints and deleted clients were told, or should have been; how many."""
-    return await _forget(
-        tx,
-        """
-        SELECT webhook_deliveries.id FROM webhook_endpoints CROSS JOIN webhook_deliveries
-        WHERE webhook_endpoints.deleted_at IS NOT NULL AND webhook_deliveries.endpoint_id = webhook_endpoints.id
-        UNION ALL
-        SELECT webhook_deliveries.id FROM clients CROSS JOIN webhook_deliveries
-        WHERE clients.deleted_at IS NOT NULL AND webhook_deliveries.client_id = clients.id
-        LIMIT :limit
-        """,
-        limit=limit,
-    )
-
-
-async def forget_of_generation(tx: Tx, generation_id: str, limit: int) -> int:
-    """Forget a bite of what was told about one generation; how many."""
-    return await _forget(
-        tx,
-        "SELECT id FROM webhook_deliveries WHERE generation_id = :generation_id LIMIT :limit",
-        generation_id=generation_id,
-        limit=limit,
-    )
-
-
-async def _forget(tx: Tx, those: str, **params: Any) -> int:
-    """Remove the deliveries that a query names, with their attempts; how many."""
-    rows = await tx.all(
-        f"SELECT id, client_id, text_bytes FROM webhook_deliveries WHERE id IN ({those})",  # noqa: S608
-        **params,
-    )
-    if not rows:
-        return 0
-    names = {f"id{number}": row["id"] for number, row in enumerate(rows)}
-    await holdings.give_back(tx, ((row["client_id"], Held(text_bytes=row["text_bytes"], told=1)) for row in rows))
-    return await tx.run(
-        f"DELETE FROM webhook_deliveries WHERE id IN ({', '.join(':' + name for name in names)})",  # noqa: S608
-        **names,
     )

@@ -6,14 +6,14 @@ from backend.core.errors import InvalidInput, NotFound
 from backend.core.generation import Generation
 from backend.core.people import Asset, Caller, Campaign, Client
 from backend.core.webhooks import Endpoint, Outgoing
-from backend.db import assets, clients, generations, webhook_deliveries, webhook_endpoints
+from backend.db import assets, campaigns, clients, generations, webhook_endpoints, webhook_lists
 from backend.db.connection import Tx
 
 
 async def generation(tx: Tx, caller: Caller, id: str) -> Generation:
     """Raises NotFound; so it does for one whose campaign was deleted, though its row goes a little later."""
     row = await generations.get(tx, id)
-    if row is None or not caller.sees(row.client_id) or await clients.get_campaign(tx, row.campaign_id) is None:
+    if row is None or not caller.sees(row.client_id) or await campaigns.get(tx, row.campaign_id) is None:
         raise NotFound("There is no such generation.", code="generation_not_found")
     return row
 
@@ -28,7 +28,7 @@ async def client(tx: Tx, caller: Caller, id: str) -> Client:
 
 async def campaign(tx: Tx, caller: Caller, id: str) -> Campaign:
     """Raises NotFound."""
-    row = await clients.get_campaign(tx, id)
+    row = await campaigns.get(tx, id)
     if row is None or not caller.sees(row.client_id):
         raise NotFound("There is no such campaign.", code="campaign_not_found")
     return row
@@ -52,7 +52,7 @@ async def endpoint(tx: Tx, caller: Caller, id: str) -> Endpoint:
 
 async def outgoing(tx: Tx, caller: Caller, id: str) -> Outgoing:
     """A webhook delivery. Raises NotFound."""
-    row = await webhook_deliveries.get(tx, id)
+    row = await webhook_lists.get(tx, id)
     if row is None or not caller.sees(row.client_id) or await clients.get(tx, row.client_id) is None:
         raise NotFound("There is no such webhook delivery.", code="webhook_delivery_not_found")
     return row

@@ -8,7 +8,7 @@ from typing import Any
 from backend.context import Context
 from backend.core.errors import Conflict
 from backend.core.people import Caller, Campaign, Client
-from backend.db import audit, balances, clients, sources
+from backend.db import audit, balances, campaigns, clients, sources
 from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.live.shown import dollars
@@ -42,7 +42,7 @@ async def dev_client(tx: Tx, ctx: Context) -> Client:
 
 async def dev_campaign(tx: Tx, ctx: Context, caller: Caller, client_id: str) -> Campaign:
     """The campaign of dev mode's requests that name none."""
-    return await clients.campaign_named(tx, client_id, DEV_CAMPAIGN) or await _new_campaign(
+    return await campaigns.first_named(tx, client_id, DEV_CAMPAIGN) or await _new_campaign(
         tx, ctx, caller, Campaign(ctx.new_id(), client_id, DEV_CAMPAIGN, ctx.now())
     )
 
@@ -64,7 +64,7 @@ async def change_client(tx: Tx, ctx: Context, caller: Caller, id: str, change: C
 async def remove_client(ctx: Context, caller: Caller, id: str) -> None:
     """As `delete_client`, with all of its campaigns, however many there are."""
     await ctx.db.write(lambda tx: delete_client(tx, ctx, caller, id))
-    while await ctx.db.write(lambda tx: clients.mark_campaigns_deleted(tx, ctx.now(), clients.BITE)):
+    while await ctx.db.write(lambda tx: campaigns.mark_deleted_of_clients(tx, ctx.now(), clients.BITE)):
         pass  # after a crash here the sweeper goes on
 
 
@@ -93,10 +93,10 @@ async def change_campaign(tx: Tx, ctx: Context, caller: Caller, id: str, change:
     """Another name, another budget, or both. Raises NotFound."""
     old = found = await access.campaign(tx, caller, id)
     if change.name is not None:
-        await clients.rename_campaign(tx, id, change.name)
+        await campaigns.rename(tx, id, change.name)
         found = replace(found, name=change.name)
     if change.has_budget:
-        await clients.set_campaign_budget(tx, id, change.budget_micros)
+        await campaigns.set_budget(tx, id, change.budget_micros)
         await balances.begin_anew(tx, found.client_id, id, ctx.now())
         found = replace(found, budget_micros=change.budget_micros)
     await audit.record(tx, caller, "campaign.updated", _campaign(old), ctx.now(), old=_kept(old), new=_kept(found))
@@ -110,12 +110,12 @@ async def delete_campaign(tx: Tx, ctx: Context, caller: Caller, id: str) -> None
         raise Conflict("Something of this campaign is still being made.", code="unfinished")
     if await sources.are_needed(tx, campaign_id=id):
         raise Conflict("Something unfinished of another campaign starts from a file of this one.", code="in_use")
-    await clients.mark_campaign_deleted(tx, id, ctx.now())
+    await campaigns.mark_deleted(tx, id, ctx.now())
     await audit.record(tx, caller, "campaign.deleted", _campaign(found), ctx.now(), old=_kept(found))
 
 
 async def _new_campaign(tx: Tx, ctx: Context, caller: Caller, made: Campaign) -> Campaign:
-    await clients.insert_campaign(tx, made)
+    await campaigns.insert(tx, made)
     await audit.record(tx, caller, "campaign.created", _campaign(made), ctx.now(), new=_kept(made))
     return made
 

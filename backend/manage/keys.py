@@ -12,7 +12,7 @@ import bcrypt
 from backend.context import Context
 from backend.core.errors import InvalidInput, NotFound
 from backend.core.people import ApiKey, Caller
-from backend.db import audit, clients, keys
+from backend.db import audit, campaigns, clients, keys
 from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.live.shown import time
@@ -72,7 +72,7 @@ async def add(tx: Tx, ctx: Context, caller: Caller, made: NewKey) -> ApiKey:
     client_id, campaign_id = made.row.client_id, made.row.campaign_id
     if client_id is not None and await clients.get(tx, client_id) is None:
         raise InvalidInput.of("client_id", "there is no such client")
-    campaign = await clients.get_campaign(tx, campaign_id) if campaign_id is not None else None
+    campaign = await campaigns.get(tx, campaign_id) if campaign_id is not None else None
     if campaign_id is not None and (campaign is None or client_id not in (None, campaign.client_id)):
         raise InvalidInput.of("campaign_id", "there is no such campaign of this client")
     await keys.insert(tx, made.row)

@@ -16,18 +16,19 @@ from backend.core.webhooks import ANSWER_BYTES, Attempt, Endpoint, Outgoing
 from backend.db import (
     assets,
     audit,
+    campaigns,
     clients,
     feed,
     keys,
     lists,
     webhook_attempts,
-    webhook_deliveries,
     webhook_endpoints,
+    webhook_lists,
 )
 from backend.db.connection import Tx
 from backend.db.feed import Topic
 from backend.db.lists import Filters
-from backend.db.webhook_deliveries import DeliveryFilter
+from backend.db.webhook_lists import DeliveryFilter
 from backend.manage import access
 
 MOST_SCANS = 10
@@ -113,9 +114,7 @@ async def campaign_page(
 ) -> tuple[list[Campaign], str | None]:
     """Campaigns, newest first."""
     before = read_cursor(cursor)
-    return _page(
-        await ctx.db.read(lambda tx: clients.page_of_campaigns(tx, caller.only_client, before, limit + 1)), limit
-    )
+    return _page(await ctx.db.read(lambda tx: campaigns.page(tx, caller.only_client, before, limit + 1)), limit)
 
 
 async def asset_page(ctx: Context, caller: Caller, cursor: str | None, limit: int) -> tuple[list[Asset], str | None]:
@@ -169,7 +168,7 @@ async def outgoing_page(
     before = read_cursor(cursor)
 
     async def work(tx: Tx) -> tuple[list[Outgoing], dict[str, list[Attempt]], str | None]:
-        rows, after = await webhook_deliveries.page(tx, wanted, before, limit)
+        rows, after = await webhook_lists.page(tx, wanted, before, limit)
         return rows, await webhook_attempts.of(tx, [row.id for row in rows], LISTED_CHARACTERS), after
 
     rows, attempts, after = await ctx.db.read(work)

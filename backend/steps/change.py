@@ -10,7 +10,7 @@ from backend.core import filing
 from backend.core.errors import Conflict, NotFound
 from backend.core.generation import CANCELED, FINAL, PROCESSING, QUEUED, STORING, WAITING, Generation, Kind
 from backend.core.people import Caller
-from backend.db import audit, generations, operations, sources, webhook_deliveries
+from backend.db import audit, generations, operations, sources, webhook_retention
 from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.manage import access
@@ -42,7 +42,7 @@ _TOLD = ("kind", "status", "campaign_id", "provider", "model", "file_name", "byt
 async def remove(ctx: Context, caller: Caller, id: str, kind: Kind | None = None) -> None:
     """Remove one, of this kind: what was told about it in bites, then the row. Raises NotFound, and as `delete`."""
     await ctx.db.read(lambda tx: _check_removable(tx, caller, id, kind))
-    while await ctx.db.write(lambda tx: webhook_deliveries.forget_of_generation(tx, id, TOLD_BITE)):
+    while await ctx.db.write(lambda tx: webhook_retention.forget_of_generation(tx, id, TOLD_BITE)):
         pass  # a crash here leaves a generation of which less is told
     await ctx.db.write(lambda tx: delete(tx, ctx, caller, id))
 

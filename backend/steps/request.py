@@ -12,7 +12,7 @@ from backend.core.errors import InvalidInput, NotFound, OutOfSpace
 from backend.core.generation import ACTIVE, COMPLETED, QUEUED, WAITING, Generation, Kind
 from backend.core.people import Caller, Campaign
 from backend.core.requests import GenerationRequest, VideoRequest
-from backend.db import assets, balances, clients, dependencies, generations
+from backend.db import assets, balances, campaigns, dependencies, generations
 from backend.db.connection import Tx
 from backend.manage import access, backlog, quota, webhook_targets
 
@@ -180,7 +180,7 @@ def _check_numbers(model: Model, source: dict[str, Any]) -> None:
 
 
 async def _is_deleted(tx: Tx, row: Generation) -> bool:
-    return await clients.get_campaign(tx, row.campaign_id) is None
+    return await campaigns.get(tx, row.campaign_id) is None
 
 
 async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str) -> list[str]:

@@ -11,6 +11,7 @@ from backend.core.ids import floor_id, is_id
 from backend.db import (
     assets,
     audit,
+    campaigns,
     clients,
     events,
     generations,
@@ -18,8 +19,8 @@ from backend.db import (
     provider_webhooks,
     repeats,
     restores,
-    webhook_deliveries,
     webhook_endpoints,
+    webhook_retention,
 )
 from backend.db.connection import Tx
 
@@ -60,7 +61,7 @@ async def tidy(ctx: Context) -> None:
 
 async def mark_campaigns(ctx: Context) -> int:
     """Delete a bite of the campaigns of deleted clients; how many."""
-    return await ctx.db.write(lambda tx: clients.mark_campaigns_deleted(tx, ctx.now(), clients.BITE))
+    return await ctx.db.write(lambda tx: campaigns.mark_deleted_of_clients(tx, ctx.now(), clients.BITE))
 
 
 async def forget_answers(ctx: Context) -> int:
@@ -91,8 +92,8 @@ async def forget_webhook_deliveries(ctx: Context) -> int:
     before = _history_begins(ctx)
 
     async def work(tx: Tx) -> int:
-        old = await webhook_deliveries.prune(tx, before, TOLD_BITE)
-        return old + await webhook_deliveries.forget_of_deleted(tx, TOLD_BITE)
+        old = await webhook_retention.prune(tx, before, TOLD_BITE)
+        return old + await webhook_retention.forget_of_deleted(tx, TOLD_BITE)
 
     return await ctx.db.write(work)
 
@@ -107,9 +108,9 @@ async def empty_campaigns(ctx: Context) -> int:
     """Remove a bite of what belonged to deleted campaigns; how much there was to remove."""
 
     async def work(tx: Tx) -> int:
-        left, ids = TOLD_BITE, await clients.deleted_with_rows(tx, BITE)
+        left, ids = TOLD_BITE, await campaigns.deleted_with_rows(tx, BITE)
         for id in ids:
-            left -= await webhook_deliveries.forget_of_generation(tx, id, left)
+            left -= await webhook_retention.forget_of_generation(tx, id, left)
             if left == 0:
                 break  # there may be more of them
             if row := await generations.get(tx, id):
@@ -140,7 +141,7 @@ async def forget_warnings(ctx: Context) -> int:
 
 async def forget_campaigns(ctx: Context) -> int:
     """Remove a bite of the deleted campaigns that are empty; how many."""
-    return await ctx.db.write(lambda tx: clients.forget_deleted_campaigns(tx, BITE))
+    return await ctx.db.write(lambda tx: campaigns.forget_deleted(tx, BITE))
 
 
 async def forget_endpoints(ctx: Context) -> int:

@@ -13,7 +13,7 @@ from backend.core.people import Caller
 from backend.core.requests import Nothing
 from backend.core.webhooks import Outgoing
 from backend.db.connection import Tx
-from backend.db.webhook_deliveries import DeliveryFilter
+from backend.db.webhook_lists import DeliveryFilter
 from backend.manage import webhook_endpoints
 from backend.manage.idempotency import Reply
 from backend.steps import browse
