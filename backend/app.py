@@ -23,7 +23,7 @@ from backend.context import Context, now_ms
 from backend.core import catalog
 from backend.core.errors import MediaUnavailable, ReelhookError, SettingsError
 from backend.core.people import Caller
-from backend.db import audit, claims, webhook_claims
+from backend.db import audit, leases, webhook_claims
 from backend.db.audit import Subject
 from backend.db.migrate import MigrationError, migrate
 from backend.db.sqlite import SqliteDb, sqlite_path
@@ -205,7 +205,7 @@ async def _background(
     """
     if worker and alone:
         await ctx.spool.sweep(0)  # before anybody writes there
-        await ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now()))
+        await ctx.db.write(lambda tx: leases.release_all(tx, ctx.now()))
         await ctx.db.write(lambda tx: webhook_claims.release_leases(tx, ctx.now()))
     tasks = [asyncio.create_task(_after_start(ctx, alone and worker is not None))]
     if worker:

@@ -16,7 +16,7 @@ from backend.context import AFTER_AN_OUTCOME, Context, LaneName, heard
 from backend.core import billing
 from backend.core.generation import FAILED, PROCESSING, STORING, SUBMITTING, UNCLEAR, Failure, Generation
 from backend.core.webhooks import Outgoing
-from backend.db import claims, operations
+from backend.db import leases, operations
 from backend.db.connection import Tx
 from backend.logs import times
 from backend.steps import announce, collect, outcomes, receive, release, submit, watch
@@ -235,7 +235,7 @@ class Worker:
         async def work(tx: Tx) -> None:
             await operations.beat(tx, self.id, ",".join(self.kinds), now)
             for id in list(self.holding):
-                await claims.extend_lease(tx, id, self.id, now + LEASE_MS)
+                await leases.extend(tx, id, self.id, now + LEASE_MS)
 
         await self.ctx.db.write(work)
 

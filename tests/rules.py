@@ -51,6 +51,7 @@ IN_STATEMENTS = {
     "' AND '.join(wheres)",
     "' AND '.join(wheres + more)",
     "', '.join((':' + name for name in names))",  # placeholders
+    "', '.join((':' + name for name in NAMES))",
     "', '.join((':' + name for name in _NAMES))",
 }
 

@@ -36,6 +36,7 @@ from backend.db import (
     generations,
     holdings,
     keys,
+    leases,
     lists,
     operations,
     provider_webhooks,
@@ -208,7 +209,7 @@ async def work(call: Watched) -> None:
     await call(claims.count_in_flight, "p", 11)
     await call(generations.begin, [], owner="w", now=10)
     await call(generations.begin, [id_of(0), id_of(7)], owner="w", now=10)
-    await call(claims.extend_lease, id_of(0), "w", 30)
+    await call(leases.extend, id_of(0), "w", 30)
     await call(submits.any_submitting, "m", "Übergrüße 0", {"seed": 1})
     await call(submits.any_submitting, "m", None, {})
     theirs = {"provider_id": "x0", "submitted_at": 11, "progress": 0.25}
@@ -244,8 +245,8 @@ async def work(call: Watched) -> None:
     await call(generations.move, id_of(4), "unclear", now=14, held_at=14)
     await call(claims.count_in_flight, "p")
     await call(generations.move, id_of(8), "canceled", now=14)
-    await call(claims.release_leases, 15)
-    await call(claims.pull_in, 10**15, 1)
+    await call(leases.release_all, 15)
+    await call(leases.pull_in, 10**15, 1)
     await call(events.announce, (await generations.get(call.tx, id_of(2))), 16)
     await call(events.warn, "c1", None, {"budget_usd": 1.5}, 17)
     await call(events.last_id)

@@ -15,7 +15,7 @@ from backend.config import Settings
 from backend.context import Context
 from backend.core.generation import ProviderWebhook
 from backend.core.ids import new_id
-from backend.db import events, generations, provider_webhooks, repeats
+from backend.db import events, generation_rows, generations, provider_webhooks, repeats
 from backend.db.connection import Tx, Work
 from backend.upkeep import tidy
 
@@ -190,11 +190,11 @@ async def test_what_was_unfinished_at_the_upgrade_keeps_what_it_starts_from(tmp_
         for row in (made(1), made(2), made(3, source=start), made(4, source={"image_id": id_of(2)})):
             # which later migrations bring
             later = {"held_at", "media_state", "media_why", "more_files", "bill_told", "began_at"}
-            names = [name for name in generations._NAMES if name not in later]
+            names = [name for name in generation_rows.NAMES if name not in later]
             marks = ", ".join(f":{name}" for name in names)
             await tx.run(
                 f"INSERT INTO generations ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
-                **{name: generations.written(getattr(row, name, None)) for name in names},
+                **{name: generation_rows.written(getattr(row, name, None)) for name in names},
             )
         await tx.run("UPDATE generations SET status = 'canceled', finished_at = 1 WHERE id = :id", id=id_of(4))
 

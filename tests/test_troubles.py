@@ -10,7 +10,7 @@ from workshop import ME, Workshop
 
 from backend.cli.doctor import machine
 from backend.core.generation import FAILED, Failure
-from backend.db import claims, generations
+from backend.db import generations, leases
 from backend.steps import watch
 
 UNHEARD = ({"kind": "webhook_lost"}, {"kind": "list_empty"})
@@ -66,7 +66,7 @@ def test_rows_in_hand_at_two_ends_in_a_row_come_one_after_the_other(bench: Works
     _claim_and_die(bench)
     due = {id: bench.row(id).due_at for id in [*old, new]}
     gaps = [due[id] - due[new] for id in old]
-    assert gaps == [claims.GAP_MS, 2 * claims.GAP_MS, 3 * claims.GAP_MS], due
+    assert gaps == [leases.GAP_MS, 2 * leases.GAP_MS, 3 * leases.GAP_MS], due
     bench.finished = False
 
 
@@ -109,4 +109,4 @@ def _claim_and_die(bench: Workshop) -> None:
     now = ctx.now()
     take = "UPDATE generations SET lease_owner = :owner, attempts = attempts + 1 WHERE due_at <= :now"
     bench.run(ctx.db.write(lambda tx: tx.run(take, owner=ME, now=now)))
-    bench.run(ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now())))
+    bench.run(ctx.db.write(lambda tx: leases.release_all(tx, ctx.now())))

@@ -22,7 +22,7 @@ from backend.config import Settings
 from backend.context import Context
 from backend.core.errors import NotFound, ReelhookError, StorageFull
 from backend.core.people import ApiKey
-from backend.db import audit, claims, keys, migrate, restores, schema, snapshot, versions
+from backend.db import audit, keys, leases, migrate, restores, schema, snapshot, versions
 from backend.db.audit import Subject
 from backend.db.sqlite import sqlite_path
 from backend.disk import data_key, durable, room
@@ -113,7 +113,7 @@ async def _prepare(settings: Settings, rough: Path, taken_ms: int, resume: bool)
     How many requests are held, the schema's version, and the admin keys that are accepted.
     """
     async with app.open_context(settings.model_copy(update={"database_url": f"sqlite:///{rough}"})) as ctx:
-        await ctx.db.write(lambda tx: claims.release_leases(tx, ctx.now()))
+        await ctx.db.write(lambda tx: leases.release_all(tx, ctx.now()))
         await ctx.db.write(lambda tx: restores.insert(tx, taken_ms, ctx.now()))
         held, version = await _hold(ctx, taken_ms, resume), len(versions.known())
         admins = await ctx.db.read(lambda tx: keys.admins(tx, ctx.now()))

@@ -6,12 +6,10 @@ from collections.abc import Callable
 
 from backend.core.generation import STORING, Generation
 from backend.db.connection import Tx
-from backend.db.generations import COLUMNS, begin, read
+from backend.db.generation_rows import COLUMNS, read
+from backend.db.generations import begin
 
 NEVER = 1 << 62
-BITE = 200
-SUSPECT = 2  # in hand at so many ends of a process in a row: perhaps what ended it
-GAP_MS, LONGEST_MS = 3_000, 60_000
 # Both are read off an index in this order, up to the limit: generations_storing, and generations_due, which SQLite
 # takes only for a statement that has the index's own condition.
 _EXPIRING = "status = 'storing' AND due_at <= :now ORDER BY COALESCE(outputs_expire_at, 0), due_at"
@@ -119,56 +117,6 @@ async def count_in_flight(tx: Tx, provider: str, now: int | None = None) -> int:
         now=NEVER if now is None else now,
     )
     return int(row["n"]) if row else 0
-
-
-async def release_leases(tx: Tx, now: int) -> int:
-    """Make every leased row due: right only when no other worker can be alive. How many there were.
-
-    Those that were in hand at several ends in a row come one after the other, the likeliest first: so one that
-    kills whoever works on it takes no others with it.
-    """
-    suspects = await tx.all(
-        "SELECT id FROM generations WHERE lease_owner IS NOT NULL AND attempts >= :suspect ORDER BY attempts DESC, id",
-        suspect=SUSPECT,
-    )
-    released = await tx.run(
-        "UPDATE generations SET lease_owner = NULL, due_at = :now WHERE lease_owner IS NOT NULL", now=now
-    )
-    gap_ms = min(GAP_MS, LONGEST_MS // max(1, len(suspects)))
-    for place, row in enumerate(suspects, start=1):
-        await tx.run("UPDATE generations SET due_at = :at WHERE id = :id", id=row["id"], at=now + place * gap_ms)
-    return released
-
-
-async def pull_in(tx: Tx, beyond: int, now: int, limit: int = BITE) -> int:
-    """Up to `limit` queued rows, and as many others, that are due later than `beyond` and nobody has are due now.
-
-    Returns how many there were.
-    """
-    pulled = 0
-    for those in ("status = 'queued'", "status IN ('submitting', 'unclear', 'processing', 'storing')"):
-        pulled += await tx.run(
-            f"""
-            UPDATE generations SET due_at = :now
-            WHERE id IN (
-              SELECT id FROM generations WHERE {those} AND due_at > :beyond AND lease_owner IS NULL LIMIT :limit
-            ) AND due_at > :beyond AND lease_owner IS NULL
-            """,  # noqa: S608
-            beyond=beyond,
-            now=now,
-            limit=limit,
-        )
-    return pulled
-
-
-async def extend_lease(tx: Tx, id: str, owner: str, until: int) -> None:
-    """The worker is alive and still has it."""
-    await tx.run(
-        "UPDATE generations SET due_at = :until WHERE id = :id AND lease_owner = :owner",
-        id=id,
-        owner=owner,
-        until=until,
-    )
 
 
 async def _clients_with_work(tx: Tx, provider: str) -> list[str]:

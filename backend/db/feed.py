@@ -9,7 +9,7 @@ from typing import Literal
 
 from backend.core.generation import Event, Generation
 from backend.db.connection import Row, Tx
-from backend.db.generations import COLUMNS, read
+from backend.db.generation_rows import COLUMNS, read
 
 _EVENT = ("id", "generation_id", "client_id", "campaign_id", "type", "subject", "created_at")
 _COLUMNS = ", ".join((*(f"events.{name}" for name in _EVENT), *(f"generations.{name}" for name in COLUMNS.split(", "))))

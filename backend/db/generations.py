@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,37 +9,16 @@ from backend.core.errors import WrongStatus
 from backend.core.generation import CANCELED, COMPLETED, FAILED, FINAL, MOVES, QUEUED, STORING, Failure, Generation
 from backend.db import balances, dependencies, events, holdings, provider_webhooks, sources, usage, webhook_deliveries
 from backend.db.connection import Row, Tx
+from backend.db.generation_rows import COLUMNS, NAMES, read, written
 from backend.db.holdings import Held
 from backend.logs import redact
 
-COLUMNS = (
-    "id, kind, status, client_id, campaign_id, key_id, batch_id, retry_of, provider, model, prompt, source, params, "
-    "metadata, webhook_url, nonce, provider_id, attempts, polls, progress, outputs, outputs_expire_at, "
-    "cancel_requested_at, cancel_sent_at, possibly_charged, file_name, poster_name, content_type, bytes, sha256, "
-    "width, height, duration_s, cost_estimated_micros, cost_actual_micros, error_code, error_message, error_retryable, "
-    "created_at, claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner, held_at, "
-    "began_at, bill_told, media_state, media_why, more_files"
-)
-_JSON = ("source", "params", "metadata", "outputs")
-_NAMES = tuple(COLUMNS.split(", "))
 _DONE_WITH_SOURCES = (STORING, FAILED, CANCELED)  # no provider fetches them after this
-_EMPTY: dict[str, type[dict[str, Any]] | type[list[Any]]] = {"{}": dict, "[]": list}  # most are: not worth a parser
 _TEXTS = ("prompt", "source", "params", "metadata", "webhook_url")  # what a client chose the length of
 _INSERT = f"""
-  INSERT INTO generations ({COLUMNS}, text_bytes) VALUES ({", ".join(":" + name for name in _NAMES)}, :text_bytes)
+  INSERT INTO generations ({COLUMNS}, text_bytes) VALUES ({", ".join(":" + name for name in NAMES)}, :text_bytes)
 """  # noqa: S608
 RELEASED_AT_ONCE = 2  # of those that wait for one: each may have to be told to 50 endpoints. The rest follow in bites
-
-
-def read(row: Row) -> Generation:
-    """A row as the object everybody else knows."""
-    fields = dict(zip(_NAMES, row, strict=True))  # every query here selects COLUMNS, in this order
-    code, message, retryable = (fields.pop(f"error_{name}") for name in ("code", "message", "retryable"))
-    for name in _JSON:
-        fields[name] = _EMPTY[fields[name]]() if fields[name] in _EMPTY else json.loads(fields[name])
-    fields["more_files"] = json.loads(fields["more_files"]) if fields["more_files"] else None
-    fields["possibly_charged"] = bool(fields["possibly_charged"])
-    return Generation(**fields, failure=Failure(code, message, bool(retryable)) if code else None)
 
 
 async def insert(tx: Tx, generation: Generation) -> None:
@@ -49,7 +27,7 @@ async def insert(tx: Tx, generation: Generation) -> None:
     Raises BudgetExceeded.
     """
     await balances.reserve(tx, generation)
-    values = {name: written(getattr(generation, name, None)) for name in _NAMES}
+    values = {name: written(getattr(generation, name, None)) for name in NAMES}
     text_bytes = holdings.size(*(values[name] for name in _TEXTS))
     await tx.run(_INSERT, **values, text_bytes=text_bytes)
     await holdings.add(tx, generation.client_id, Held(text_bytes=text_bytes, generations=1))
@@ -216,7 +194,7 @@ async def _release_one(tx: Tx, id: str, source_id: str, status: str, now: int) -
 
 
 async def _update(tx: Tx, id: str, fields: dict[str, Any], condition: str, owner: str | None) -> Row | None:
-    unknown = fields.keys() - {*_NAMES, "file_bytes"}
+    unknown = fields.keys() - {*NAMES, "file_bytes"}
     if unknown:
         raise ValueError(f"no such columns: {unknown}")
     changes = ", ".join(f"{name} = :{name}" for name in fields)
@@ -227,10 +205,3 @@ async def _update(tx: Tx, id: str, fields: dict[str, Any], condition: str, owner
         id=id,
         **({"owner": owner} if owner else {}),
     )
-
-
-def written(value: Any) -> Any:
-    """A value as its column holds it: JSON as text, flags as numbers."""
-    if isinstance(value, dict | list | tuple):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return int(value) if isinstance(value, bool) else value

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backend.core.generation import Generation
 from backend.core.ids import floor_id
 from backend.db.connection import Tx
-from backend.db.generations import COLUMNS, read
+from backend.db.generation_rows import COLUMNS, read
 
 SCAN = 2_000  # rows looked at for filters no index serves; a page may end early and go on by its cursor
 _NOT_DELETED = """NOT EXISTS (

@@ -6,7 +6,7 @@ from typing import Any
 
 from backend.core.generation import Generation
 from backend.db.connection import Tx
-from backend.db.generations import COLUMNS, read, written
+from backend.db.generation_rows import COLUMNS, read, written
 
 
 async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[str, Any]) -> bool:

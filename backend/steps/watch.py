@@ -13,7 +13,7 @@ from backend.core import billing
 from backend.core.errors import ProviderRefused, ProviderUnavailable
 from backend.core.generation import FAILED, QUEUED, UNCLEAR, WAITING, Failure, Generation, Outcome
 from backend.core.ids import is_id
-from backend.db import claims, generations, submits
+from backend.db import claims, generations, leases, submits
 from backend.db.connection import Tx
 from backend.providers.base import Listed, Provider
 from backend.steps import outcomes
@@ -117,7 +117,7 @@ async def give_up_queued(ctx: Context) -> int:
 async def heed_the_clock(ctx: Context) -> int:
     """A clock that was put back would leave everything due that much later: so it is due now; how many."""
     now, pulled = ctx.now(), 0
-    while bite := await ctx.db.write(lambda tx: claims.pull_in(tx, now + FARTHEST_MS, now)):
+    while bite := await ctx.db.write(lambda tx: leases.pull_in(tx, now + FARTHEST_MS, now)):
         pulled += bite
     return pulled
 

@@ -23,7 +23,7 @@ from backend.app import offered, open_context
 from backend.context import Context
 from backend.core.generation import Generation
 from backend.core.people import Caller
-from backend.db import claims
+from backend.db import leases
 from backend.emulator.options import WEBHOOK_SECRET
 from backend.http import Http
 from backend.manage import clients
@@ -160,7 +160,7 @@ class World:
         client = await ctx.db.write(lambda tx: clients.dev_client(tx, self.ctx))
         self.house.service = entry.build(self.ctx, Caller("dev", client.id, admin=True))
         await ctx.spool.sweep(0)
-        await ctx.db.write(lambda tx: claims.release_leases(tx, self.clock()))
+        await ctx.db.write(lambda tx: leases.release_all(tx, self.clock()))
 
     def cut(self) -> None:
         """The power goes: whatever was under way ends here, and what it had not written is lost."""

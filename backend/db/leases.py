@@ -1,0 +1,63 @@
+"""The leases of generations: kept while a worker lives, given up when it has ended or the clock was set back."""
+
+from __future__ import annotations
+
+from backend.db.connection import Tx
+
+BITE = 200
+
+SUSPECT = 2  # in hand at so many ends of a process in a row: perhaps what ended it
+
+GAP_MS = 3_000
+
+LONGEST_MS = 60_000
+
+
+async def extend(tx: Tx, id: str, owner: str, until: int) -> None:
+    """The worker is alive and still has it."""
+    await tx.run(
+        "UPDATE generations SET due_at = :until WHERE id = :id AND lease_owner = :owner",
+        id=id,
+        owner=owner,
+        until=until,
+    )
+
+
+async def release_all(tx: Tx, now: int) -> int:
+    """Make every leased row due: right only when no other worker can be alive. How many there were.
+
+    Those that were in hand at several ends in a row come one after the other, the likeliest first: so one that
+    kills whoever works on it takes no others with it.
+    """
+    suspects = await tx.all(
+        "SELECT id FROM generations WHERE lease_owner IS NOT NULL AND attempts >= :suspect ORDER BY attempts DESC, id",
+        suspect=SUSPECT,
+    )
+    released = await tx.run(
+        "UPDATE generations SET lease_owner = NULL, due_at = :now WHERE lease_owner IS NOT NULL", now=now
+    )
+    gap_ms = min(GAP_MS, LONGEST_MS // max(1, len(suspects)))
+    for place, row in enumerate(suspects, start=1):
+        await tx.run("UPDATE generations SET due_at = :at WHERE id = :id", id=row["id"], at=now + place * gap_ms)
+    return released
+
+
+async def pull_in(tx: Tx, beyond: int, now: int, limit: int = BITE) -> int:
+    """Up to `limit` queued rows, and as many others, that are due later than `beyond` and nobody has are due now.
+
+    Returns how many there were.
+    """
+    pulled = 0
+    for those in ("status = 'queued'", "status IN ('submitting', 'unclear', 'processing', 'storing')"):
+        pulled += await tx.run(
+            f"""
+            UPDATE generations SET due_at = :now
+            WHERE id IN (
+              SELECT id FROM generations WHERE {those} AND due_at > :beyond AND lease_owner IS NULL LIMIT :limit
+            ) AND due_at > :beyond AND lease_owner IS NULL
+            """,  # noqa: S608
+            beyond=beyond,
+            now=now,
+            limit=limit,
+        )
+    return pulled
