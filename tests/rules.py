@@ -41,9 +41,8 @@ IN_STATEMENTS = {
     "table",  # of a constant list
     "status",  # of MOVES and SHOWN, which no request can add to
     "finals",  # the final ones of these
-    "_NOT_DELETED",  # a constant condition, like the rest of these
-    "kind",  # a constant condition or nothing, like the rest of these
-    "those",
+    "_NOT_DELETED",
+    "those",  # a constant condition, like the rest of these
     "of_client",
     "of_campaign",
     "condition",

@@ -27,6 +27,7 @@ from backend.db import (
     assets,
     audit,
     balances,
+    bills,
     campaigns,
     claims,
     clients,
@@ -238,7 +239,7 @@ async def work(call: Watched) -> None:
     lost = await generations.get(call.tx, id_of(2))
     for micros in (7, 7, None):  # the second time it is no longer the bill that was read
         bill = {"possibly_charged": micros is None, "cost_actual_micros": micros}
-        await call(generations.correct, lost, 15, bill, provider_id="x2", began_at=3)
+        await call(bills.correct, lost, 15, bill, provider_id="x2", began_at=3)
     await call(balances.correct, lost, replace(lost, possibly_charged=False), 15)
     await call(usage.correct, lost, replace(lost, possibly_charged=False))
     await call(generations.begin, [id_of(4)], owner="w", now=14)

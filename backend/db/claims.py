@@ -31,17 +31,14 @@ async def any_due(tx: Tx, status: str, now: int) -> bool:
 
 async def any_queued(tx: Tx, provider: str, kinds: tuple[str, ...], now: int) -> bool:
     """Whether a row that waits for this provider is due: one step of the index a client, however long the queue is."""
-    kind = "" if len(kinds) == 2 else " AND kind = :kind"
+    those, of_kind = _due_of_client(kinds)
     for client_id in await _clients_with_work(tx, provider):
         row = await tx.one(
-            f"""
-            SELECT id FROM generations
-            WHERE status = 'queued' AND provider = :provider AND client_id = :client_id AND due_at <= :now{kind} LIMIT 1
-            """,  # noqa: S608
+            f"SELECT id FROM generations WHERE {those} LIMIT 1",  # noqa: S608
             provider=provider,
             client_id=client_id,
             now=now,
-            **({"kind": kinds[0]} if kind else {}),
+            **of_kind,
         )
         if row is not None:
             return True
@@ -160,15 +157,12 @@ async def _claim_of_client(
     until: int,
     limit: int,
 ) -> list[Generation]:
-    kind = "" if len(kinds) == 2 else " AND kind = :kind"
+    those, of_kind = _due_of_client(kinds)
     rows = await tx.all(
         f"""
         UPDATE generations SET lease_owner = :owner, due_at = :until, attempts = attempts + 1
-        WHERE id IN (
-          SELECT id FROM generations
-          WHERE status = 'queued' AND provider = :provider AND client_id = :client_id AND due_at <= :now{kind}
-          ORDER BY due_at, id LIMIT :limit
-        ) AND status = 'queued' AND due_at <= :now
+        WHERE id IN (SELECT id FROM generations WHERE {those} ORDER BY due_at, id LIMIT :limit)
+        AND status = 'queued' AND due_at <= :now
         RETURNING {COLUMNS}
         """,  # noqa: S608
         provider=provider,
@@ -177,6 +171,16 @@ async def _claim_of_client(
         now=now,
         until=until,
         limit=limit,
-        **({"kind": kinds[0]} if kind else {}),
+        **of_kind,
     )
     return sorted(map(read, rows), key=lambda row: row.id)
+
+
+def _due_of_client(kinds: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    """The condition for the queued rows of one client that are due and of these kinds, and the parameter it adds.
+
+    A worker for both kinds states no kind at all: the index ends at `due_at`, and a condition that every row meets
+    would only cost a look at the row.
+    """
+    due = "status = 'queued' AND provider = :provider AND client_id = :client_id AND due_at <= :now"
+    return (due, {}) if len(kinds) == 2 else (f"{due} AND kind = :kind", {"kind": kinds[0]})

@@ -24,7 +24,7 @@ from backend.core.generation import (
     Generation,
     Outcome,
 )
-from backend.db import generations, submits
+from backend.db import bills, generations, submits
 from backend.db.connection import Tx
 
 POLL_FIRST_S = {True: 10.0, False: 2.0}  # by whether a webhook is to be expected
@@ -104,7 +104,7 @@ async def _correct_bill(tx: Tx, ctx: Context, generation: Generation, outcome: O
         return "late"
     began_at = generation.began_at or (ctx.now() if outcome.began else None)
     facts = {"provider_id": outcome.provider_id, "began_at": began_at}
-    return "bill corrected" if await generations.correct(tx, generation, ctx.now(), bill, **facts) else "late"
+    return "bill corrected" if await bills.correct(tx, generation, ctx.now(), bill, **facts) else "late"
 
 
 async def _keep_running(
