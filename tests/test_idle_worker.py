@@ -11,12 +11,12 @@ from emulating import Provider, receiving, until
 from face import FINAL
 from workshop import ME, Workshop, working
 
-from backend import worker
 from backend.context import LaneName
 from backend.db import operations
 from backend.steps import submit
 from backend.upkeep import due
 from backend.worker import LEASE_MS
+from backend.worker import loop as worker
 
 BOTH = ("image", "video")
 

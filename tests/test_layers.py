@@ -67,7 +67,7 @@ ENVIRONMENT_HOMES = {
     "cli.processes",  # hands its own environment on to the programs it starts
 }
 BROAD_EXCEPT_HOMES = {
-    "worker",  # the loop outlives whatever one step does
+    "worker.loop",  # it outlives whatever one step does
     "web.server.middleware",  # a bug becomes a 500 that says nothing and a log line that says all
     "db.commits",  # several writes share a commit: each failure is handed to the one who asked
     "db.sqlite",  # a batch that fails as a whole: each who waits is told

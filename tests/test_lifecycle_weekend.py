@@ -13,8 +13,8 @@ from firewall import Firewall, answer, before
 from test_provider_troubles import finish
 from workshop import Workshop, working
 
-from backend import worker
 from backend.steps import watch
+from backend.worker import loop as worker
 
 HOUR_S, DAY_S, WEEKEND_S = 3600, 86_400, 60 * 3600
 LOST = {"kind": "webhook_lost"}

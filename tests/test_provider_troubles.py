@@ -14,11 +14,11 @@ from firewall import Firewall, answer, before
 from test_provider_statuses import PAGE
 from workshop import ME, Workshop, working
 
-from backend import worker
 from backend.core.catalog import Catalog, Model
 from backend.core.errors import NotAMove
 from backend.core.generation import QUEUED, UNCLEAR
 from backend.steps import collect, outcomes, submit
+from backend.worker import loop as worker
 
 LOST = {"kind": "webhook_lost"}
 

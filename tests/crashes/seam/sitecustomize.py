@@ -27,7 +27,7 @@ PLACES = {
     "letter": ("backend.http.client", "Http", "send"),
     "word": ("backend.steps.receive", "", "_believe_bite"),
 }
-HOUSEHOLD = ("backend.upkeep.tidy", "backend.worker")  # commits that are in no generation's life
+HOUSEHOLD = ("backend.upkeep.tidy", "backend.worker.loop")  # commits that are in no generation's life
 TRAP = Path(os.environ.get("CRASH_TRAP", "trap.json"))
 came_by: Counter[str] = Counter()
 

@@ -7,24 +7,21 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 from prometheus_client import Counter
 
 from backend.context import AFTER_AN_OUTCOME, Context, LaneName, heard
 from backend.core import billing
-from backend.core.generation import FAILED, PROCESSING, STORING, SUBMITTING, UNCLEAR, Failure, Generation
-from backend.core.webhooks import Outgoing
+from backend.core.generation import FAILED, Failure, Generation
 from backend.db import leases, operations
 from backend.db.connection import Tx
 from backend.logs import times
-from backend.steps import announce, collect, outcomes, receive, release, submit, watch
+from backend.steps import announce, outcomes, receive, release, watch
 from backend.upkeep import due, tidy
+from backend.worker.lanes import LEASE_MS, Lane, Row, Work, lanes, observe
 
-LEASE_MS = 30_000
 BEAT_S = 8.0
-AT_ONCE = 12  # rows taken up in one turn: more would hold up the event loop
 LOOK_S = 0.2  # what time or another process made due is noticed so late at most, and
 PATIENCE_S = 0.05  # so much later when every reader of the database is at a long report
 TIDY_S = 20.0
@@ -35,36 +32,6 @@ FAILURES = Counter("reelhook_rows_failed", "Times that work on a row broke off b
 ROUTINES = Counter("reelhook_routines_failed", "Times that upkeep broke off by an error of ours", ("routine",))
 
 log = structlog.get_logger("backend.worker")
-
-_TIMES: dict[LaneName, times.By] = {"submit": times.SUBMIT, "collect": times.COLLECT}
-
-Row = Generation | Outgoing  # what is claimed, and worked on under a lease
-Work = Callable[[Any], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Lane:
-    """Rows of one state and what is done with them; `most` at a time.
-
-    `work` gets the rows that were taken at once and returns what is done with each. `together`: they share
-    something dear, so no more are taken until all of them are done.
-    """
-
-    name: LaneName
-    claim: Callable[[int], Awaitable[Sequence[Row]]]
-    work: Callable[[list[Any]], Work]
-    most: int
-    together: bool = False
-
-    def room(self, busy: int) -> int:
-        """How many rows it would take in all, while so many are being worked on."""
-        if self.together:
-            return 0 if busy else self.most
-        return self.most - busy
-
-    def next(self, busy: int) -> int:
-        """How many rows to take in this turn."""
-        return self.room(busy) if self.together else min(self.room(busy), AT_ONCE)
 
 
 async def attempt(routine: str, job: Callable[[], Awaitable[object]]) -> None:
@@ -92,7 +59,7 @@ class Worker:
         """Work until `stop`; then finish what is in hand and leave."""
         self.id = self.id or self.ctx.new_id()
         await attempt("beat", self._beat)
-        jobs = [self._tend(lane) for lane in self._lanes()]
+        jobs = [self._tend(lane) for lane in lanes(self.ctx, self.id, self.kinds)]
         jobs.append(self._go_on("receive", receive.believe, lambda: log.exception("deliveries_failed")))
         jobs.append(self._go_on("release", release.go_on, lambda: log.exception("releases_failed")))
         jobs += [self._look(), self._every(BEAT_S, "beat", self._beat), self._keep_tidy()]
@@ -110,26 +77,6 @@ class Worker:
     def stopping_s(self) -> float:
         """How long ago it was told to stop, in seconds."""
         return time.monotonic() - self._stopped_at if self._stopped_at else 0.0
-
-    def _lanes(self) -> list[Lane]:
-        ctx, me = self.ctx, self.id
-
-        def of(status: str) -> Callable[[int], Awaitable[list[Generation]]]:
-            return lambda limit: watch.claim(ctx, me, status, limit, LEASE_MS)
-
-        return [
-            Lane(
-                "submit",
-                lambda limit: submit.claim(ctx, me, self.kinds, limit, LEASE_MS),
-                _each(lambda row: submit.send(ctx, row, me)),
-                64,
-            ),
-            Lane("lost", of(SUBMITTING), _each(lambda row: watch.mark_lost(ctx, row, me)), 64),
-            Lane("unclear", of(UNCLEAR), lambda rows: watch.look_for(ctx, rows, me), 200, together=True),
-            Lane("poll", of(PROCESSING), _each(lambda row: watch.poll(ctx, row, me)), 32),
-            Lane("collect", of(STORING), _each(lambda row: collect.store(ctx, row, me)), 40),
-            Lane("tell", lambda limit: announce.claim(ctx, me, limit), _each(lambda row: announce.send(ctx, row)), 100),
-        ]
 
     async def _tend(self, lane: Lane) -> None:
         bell, tasks = self.ctx.bell.lane(lane.name), set[asyncio.Task[None]]()
@@ -181,7 +128,7 @@ class Worker:
             log.exception("row_failed", lane=lane.name, generation_id=id, attempts=row.attempts)
         finally:
             self.holding.discard(row.id)
-            _observe(lane, row, time.perf_counter() - began)
+            observe(lane, row, time.perf_counter() - began)
 
     async def _set_aside(self, row: Generation) -> None:
         failure = Failure("provider_failed", "It could not be worked on, five times; see the log.", retryable=True)
@@ -251,15 +198,3 @@ class Worker:
 
     async def _give_up(self) -> None:
         await watch.give_up_queued(self.ctx)
-
-
-def _each(work: Work) -> Callable[[list[Any]], Work]:
-    """The same is done with each row, whichever were taken with it."""
-    return lambda _: work
-
-
-def _observe(lane: Lane, row: Row, seconds: float) -> None:
-    if isinstance(row, Outgoing):
-        times.ANNOUNCE.observe(seconds)
-    elif lane.name in _TIMES:
-        _TIMES[lane.name].observe(row.provider, seconds)
