@@ -19,8 +19,9 @@ import httpx
 
 from backend.core.errors import NotSent
 from backend.http.addresses import Network, check_addresses
+from backend.http.names import Resolver
 from backend.http.requests import Origin
-from backend.http.sockets import Resolver, Stream, connect
+from backend.http.sockets import Stream, connect
 
 MAX_IN_FLIGHT = 200
 MAX_IDLE = 100
