@@ -23,7 +23,7 @@ import pytest
 from webserving import ask, until
 
 from backend.cli.processes import COMMAND, environment, free_port
-from backend.logs.output import MOST_LINES, Outlet
+from backend.logs.outlet import MOST_LINES, Outlet
 
 MANY = MOST_LINES + 1500
 GRACE_S = 20.0
@@ -270,7 +270,7 @@ def test_a_line_that_a_full_disk_cut_off_spoils_no_other(tmp_path: Path) -> None
 
     outlet = Outlet(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("backend.logs.output.os.write", write)
+        patch.setattr("backend.logs.outlet.os.write", write)
         outlet.put(b"first line\n")
         until(lambda: outlet.dropped == 1)
         outlet.put(b"second line\n")
