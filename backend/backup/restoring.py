@@ -22,7 +22,7 @@ from backend.config import Settings
 from backend.context import Context
 from backend.core.errors import NotFound, ReelhookError, StorageFull
 from backend.core.people import ApiKey
-from backend.db import audit, keys, leases, migrate, restores, schema, snapshot, versions
+from backend.db import audit, keys, leases, migrate, restores, schema, schema_values, snapshot, versions
 from backend.db.audit import Subject
 from backend.db.sqlite import sqlite_path
 from backend.disk import data_key, durable, room
@@ -191,7 +191,7 @@ def _check_backup(source: Path, found: Manifest, without_damaged: bool) -> set[s
         migrate.check(source / DATABASE)
     except migrate.MigrationError as error:
         raise ReelhookError(f"{source / DATABASE}: {error}") from error
-    schema.check_types(source / DATABASE)
+    schema_values.check(source / DATABASE)
     _check_names(source / DATABASE)
     return set(damaged)
 

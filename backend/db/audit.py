@@ -106,10 +106,9 @@ async def record(
     No text is kept with a secret in it: people name keys after what they put there by mistake.
     """
     if old is not None and new is not None:
-        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-        if not names:
+        old, new = _differing(old, new)
+        if not old:
             return
-        old, new = ({name: side.get(name) for name in names} for side in (old, new))
     await tx.run(
         f"INSERT INTO audit ({_COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})",  # noqa: S608
         id=new_id(now),
@@ -171,6 +170,11 @@ def _bounds(wanted: AuditFilter, cursor: str | None) -> tuple[list[str], dict[st
     floor = floor_id(wanted.created_after or 0)
     before = floor_id(wanted.created_before) if wanted.created_before is not None else "~"
     return ["id >= :floor", "id < :before"], {"floor": floor, "before": min(before, cursor or "~")}
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return {name: old.get(name) for name in names}, {name: new.get(name) for name in names}
 
 
 def _written(values: Mapping[str, Any] | None) -> str | None:
