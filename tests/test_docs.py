@@ -22,8 +22,8 @@ from backend.config import Settings
 from backend.core import catalog
 from backend.core.generation import ERROR_CODES, SHOWN
 from backend.core.requests import VideoRequest
-from backend.emulator.faults import parse
-from backend.emulator.kinds import KINDS
+from backend.emulator.kit.faults import parse
+from backend.emulator.kit.kinds import KINDS
 from backend.upkeep import readiness
 from backend.web.api.views import GenerationView
 from backend.web.calls.operation import OPERATIONS
@@ -63,7 +63,7 @@ def test_the_readme_and_the_api_page_name_every_route_and_no_other() -> None:
 
 def test_every_route_named_elsewhere_exists() -> None:
     emulated = set(re.findall(r"`((?:GET|PUT|POST|DELETE) /emulator/[^`\s]*)", page("docs/operating.md")))
-    source = (ROOT / "backend/emulator/app.py").read_text()
+    source = (ROOT / "backend/emulator/replicate/app.py").read_text()
     routes = re.findall(r'Route\("(/emulator/[^"]+)", \w+\.\w+, methods=\["(\w+)"\]', source)
     assert emulated == {f"{method} {path}" for path, method in routes}
     there = {f"{made.method} {made.path}" for made in OPERATIONS} | emulated

@@ -15,7 +15,7 @@ import pytest
 from emulating import IMAGE, TOKEN, VIDEO, Provider, emulating, until
 
 from backend.core.errors import SettingsError
-from backend.emulator import faults
+from backend.emulator.kit import faults
 
 TINY_START = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
 

@@ -143,7 +143,7 @@ def test_a_padded_output_is_still_valid(tmp_path: Path, render: str, kind: str) 
 
 @pytest.mark.parametrize("extra", range(14))
 def test_a_png_is_padded_to_the_byte_wherever_a_chunk_can_end(tmp_path: Path, extra: int) -> None:
-    from backend.emulator.render import padding
+    from backend.emulator.kit.render import padding
 
     path = saved(png(), tmp_path / "a.png")
     wanted = len(png()) + 12 + (1 << 20) + extra

@@ -10,8 +10,8 @@ faults      what goes wrong on purpose      ledger      what was asked, for the 
 
 from __future__ import annotations
 
-from backend.emulator.app import create
-from backend.emulator.options import EmulatorOptions
-from backend.emulator.server import Server, serve
+from backend.emulator.kit.options import EmulatorOptions
+from backend.emulator.kit.server import Server, serve
+from backend.emulator.replicate.app import create
 
 __all__ = ["EmulatorOptions", "Server", "create", "serve"]

@@ -10,10 +10,10 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from backend.emulator.app import create
-from backend.emulator.connection import EmulatorProtocol
-from backend.emulator.faults import load
-from backend.emulator.options import EmulatorOptions
+from backend.emulator.kit.connection import EmulatorProtocol
+from backend.emulator.kit.faults import load
+from backend.emulator.kit.options import EmulatorOptions
+from backend.emulator.replicate.app import create
 
 
 class Server(uvicorn.Server):

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 from PIL import Image, ImageOps
 
-from backend.emulator.render.pictures import Size, caption
+from backend.emulator.kit.render.pictures import Size, caption
 
 FPS = 24
 SHORT_SIDES = {"standard": 720, "pro": 1080}

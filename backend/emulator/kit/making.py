@@ -13,12 +13,12 @@ from typing import Any
 
 from PIL import Image
 
-from backend.emulator.inputs import UnusableInput, pictures
-from backend.emulator.predictions import Output, Prediction
-from backend.emulator.render import films, padding
-from backend.emulator.render import pictures as stills
-from backend.emulator.render.prepared import prepared
-from backend.emulator.state import Emulator
+from backend.emulator.kit.inputs import UnusableInput, pictures
+from backend.emulator.kit.predictions import Output, Prediction
+from backend.emulator.kit.render import films, padding
+from backend.emulator.kit.render import pictures as stills
+from backend.emulator.kit.render.prepared import prepared
+from backend.emulator.kit.state import Emulator
 
 Report = Callable[[float], None]
 _SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "video/mp4": "mp4"}

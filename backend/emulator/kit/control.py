@@ -8,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from backend.core.errors import SettingsError
-from backend.emulator import orders, problems, runs
-from backend.emulator.ledger import Ledger
-from backend.emulator.state import Emulator
+from backend.emulator.kit import runs
+from backend.emulator.kit.ledger import Ledger
+from backend.emulator.kit.state import Emulator
+from backend.emulator.replicate import orders, problems
 
 
 async def get_faults(request: Request) -> Response:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.emulator.faults import Faults
-from backend.emulator.files import Files
-from backend.emulator.ledger import Ledger
-from backend.emulator.options import EmulatorOptions
-from backend.emulator.predictions import Predictions
+from backend.emulator.kit.faults import Faults
+from backend.emulator.kit.files import Files
+from backend.emulator.kit.ledger import Ledger
+from backend.emulator.kit.options import EmulatorOptions
+from backend.emulator.kit.predictions import Predictions
 from backend.http import Http
 
 log = logging.getLogger("reelhook.emulator")

@@ -10,11 +10,12 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from backend.emulator import orders, problems, runs
-from backend.emulator.creates import throttled
-from backend.emulator.models import MODELS, describe
-from backend.emulator.predictions import Prediction
-from backend.emulator.state import Emulator
+from backend.emulator.kit import runs
+from backend.emulator.kit.predictions import Prediction
+from backend.emulator.kit.state import Emulator
+from backend.emulator.replicate import orders, problems
+from backend.emulator.replicate.creates import throttled
+from backend.emulator.replicate.models import MODELS, describe
 
 CURSORS = ("older-", "newer-")
 

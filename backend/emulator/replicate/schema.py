@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from backend.emulator.models import Model, Schema
-from backend.emulator.problems import invalid_input
+from backend.emulator.replicate.models import Model, Schema
+from backend.emulator.replicate.problems import invalid_input
 
 _TYPES: dict[str, type] = {"string": str, "integer": int, "array": list}
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from backend.emulator.render import films, pictures
+from backend.emulator.kit.render import films, pictures
 
 
 @cache

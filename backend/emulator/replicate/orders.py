@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from backend.emulator.ledger import Create, shorten
-from backend.emulator.models import MODELS, Model, find_version
-from backend.emulator.predictions import EVENTS, stamp
-from backend.emulator.problems import Refusal, invalid, invalid_input, invalid_version, not_found
-from backend.emulator.schema import check_input
+from backend.emulator.kit.ledger import Create, shorten
+from backend.emulator.kit.predictions import EVENTS, stamp
+from backend.emulator.replicate.models import MODELS, Model, find_version
+from backend.emulator.replicate.problems import Refusal, invalid, invalid_input, invalid_version, not_found
+from backend.emulator.replicate.schema import check_input
 
 _MEMBERS = ("input", "webhook", "webhook_events_filter", "stream")
 _DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s?)?", re.ASCII)

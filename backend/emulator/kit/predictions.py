@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from backend.emulator.kinds import Arguments
-from backend.emulator.models import Model
+from backend.emulator.kit.kinds import Arguments
+from backend.emulator.replicate.models import Model
 
 STARTING = "starting"  # -> processing, aborted, canceled
 PROCESSING = "processing"  # -> succeeded, failed, canceled

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from standardwebhooks import Webhook
 
 from backend.core.errors import NetworkError
-from backend.emulator.kinds import Arguments
-from backend.emulator.ledger import Attempt
-from backend.emulator.predictions import Prediction
-from backend.emulator.state import Emulator
+from backend.emulator.kit.kinds import Arguments
+from backend.emulator.kit.ledger import Attempt
+from backend.emulator.kit.predictions import Prediction
+from backend.emulator.kit.state import Emulator
 
 _DEFAULT_EVENTS = ("output", "completed")
 _WRONG_SECRET = "whsec_" + base64.b64encode(b"not the emulator's secret").decode()

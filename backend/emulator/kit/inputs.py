@@ -11,9 +11,9 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from PIL import Image
 
 from backend.core.errors import NetworkError, ReelhookError
-from backend.emulator.predictions import Prediction
-from backend.emulator.render.pictures import open_picture
-from backend.emulator.state import Emulator
+from backend.emulator.kit.predictions import Prediction
+from backend.emulator.kit.render.pictures import open_picture
+from backend.emulator.kit.state import Emulator
 
 MAX_BYTES = 64 << 20
 _REDIRECTS = (301, 302, 303, 307, 308)

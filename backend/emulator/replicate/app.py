@@ -13,10 +13,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from backend.emulator import control, creates, outputs, problems, reads, uploads
-from backend.emulator.options import EmulatorOptions
-from backend.emulator.pages import PageGuard
-from backend.emulator.state import open_emulator
+from backend.emulator.kit import control, outputs
+from backend.emulator.kit.options import EmulatorOptions
+from backend.emulator.kit.pages import PageGuard
+from backend.emulator.kit.state import open_emulator
+from backend.emulator.replicate import creates, problems, reads, uploads
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 MAX_BODY_BYTES = 110 << 20  # an upload may have 100 MB and is refused by its own sentence

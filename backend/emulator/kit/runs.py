@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backend.emulator.inputs import UnusableInput
-from backend.emulator.ledger import End
-from backend.emulator.making import Stopped, data_uri, make, more
-from backend.emulator.predictions import PROCESSING, Output, Prediction
-from backend.emulator.state import Emulator
-from backend.emulator.webhooks import announce
+from backend.emulator.kit.inputs import UnusableInput
+from backend.emulator.kit.ledger import End
+from backend.emulator.kit.making import Stopped, data_uri, make, more
+from backend.emulator.kit.predictions import PROCESSING, Output, Prediction
+from backend.emulator.kit.state import Emulator
+from backend.emulator.kit.webhooks import announce
 
 LOGS_EVERY_S = 0.5  # the real service sends log webhooks at most this often
 

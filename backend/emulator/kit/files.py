@@ -10,7 +10,7 @@ from hashlib import file_digest, md5
 from pathlib import Path
 from typing import IO, Any
 
-from backend.emulator.predictions import new_id, stamp
+from backend.emulator.kit.predictions import new_id, stamp
 
 MAX_BYTES = 100 << 20
 KEPT_FOR = timedelta(hours=24)  # the documentation says one hour, answers of the real service one day

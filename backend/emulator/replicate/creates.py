@@ -7,13 +7,14 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from backend.emulator import orders, problems, runs
-from backend.emulator.connection import Reset
-from backend.emulator.kinds import Arguments
-from backend.emulator.ledger import Create
-from backend.emulator.orders import Order
-from backend.emulator.predictions import Prediction
-from backend.emulator.state import Emulator
+from backend.emulator.kit import runs
+from backend.emulator.kit.connection import Reset
+from backend.emulator.kit.kinds import Arguments
+from backend.emulator.kit.ledger import Create
+from backend.emulator.kit.predictions import Prediction
+from backend.emulator.kit.state import Emulator
+from backend.emulator.replicate import orders, problems
+from backend.emulator.replicate.orders import Order
 
 Struck = dict[str, Arguments]
 

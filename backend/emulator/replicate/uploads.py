@@ -9,9 +9,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from backend.emulator import orders, problems
-from backend.emulator.files import MAX_BYTES, File
-from backend.emulator.state import Emulator
+from backend.emulator.kit.files import MAX_BYTES, File
+from backend.emulator.kit.state import Emulator
+from backend.emulator.replicate import orders, problems
 
 
 async def create_file(request: Request) -> Response:

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from backend.emulator.connection import Raw, transport_of, until_gone
-from backend.emulator.kinds import Arguments
-from backend.emulator.predictions import Output
-from backend.emulator.state import Emulator
+from backend.emulator.kit.connection import Raw, transport_of, until_gone
+from backend.emulator.kit.kinds import Arguments
+from backend.emulator.kit.predictions import Output
+from backend.emulator.kit.state import Emulator
 
 
 class Streamed(FileResponse):

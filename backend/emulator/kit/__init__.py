@@ -1,0 +1,1 @@
+"""What every emulated provider is built from."""
