@@ -30,7 +30,9 @@ from backend.web.calls.operation import OPERATIONS
 from backend.web.server import entry  # noqa: F401  registers every operation
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "CHANGELOG.md", "docs/api.md", "docs/operating.md", "docs/architecture.md"]
+PAGES = [
+    *("README.md", "CHANGELOG.md", "docs/api.md", "docs/operating.md", "docs/architecture.md"),
+]
 HOSTS = {"localhost", "example.com", "media.example.com", "api.replicate.com", "name.ngrok-free.dev"}
 HOSTS |= {"hooks.example.com"}
 
@@ -63,7 +65,7 @@ def test_the_readme_and_the_api_page_name_every_route_and_no_other() -> None:
 
 def test_every_route_named_elsewhere_exists() -> None:
     emulated = set(re.findall(r"`((?:GET|PUT|POST|DELETE) /emulator/[^`\s]*)", page("docs/operating.md")))
-    source = (ROOT / "backend/emulator/replicate/app.py").read_text()
+    source = (ROOT / "backend/emulator/kit/app.py").read_text()
     routes = re.findall(r'Route\("(/emulator/[^"]+)", \w+\.\w+, methods=\["(\w+)"\]', source)
     assert emulated == {f"{method} {path}" for path, method in routes}
     there = {f"{made.method} {made.path}" for made in OPERATIONS} | emulated
@@ -209,7 +211,7 @@ def test_every_fault_is_told_with_its_arguments() -> None:
     table = " ".join(cells[1] for cells in rows(text)[2:])
     told = {kind: names(arguments) for kind, arguments in re.findall(r"`(\w+)`(?: \(([^)]*)\))?", table)}
     assert {kind: set(given) for kind, given in told.items()} == {
-        kind: set(arguments) for kind, (_, arguments) in KINDS.items()
+        kind: set(arguments) for kind, (_, arguments, _) in KINDS.items()
     }
     faults = re.search(r"<!-- file: faults.toml -->\n```toml\n(.*?)```", text, re.DOTALL)
     assert faults and [parse(each) for each in tomllib.loads(faults[1])["faults"]]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from emulating import TOKEN, Provider, emulating, png, receiving, saved, until
 
-from backend.emulator import EmulatorOptions
+from backend.emulator import PROVIDERS, EmulatorOptions
 
 pytestmark = pytest.mark.story
 
@@ -167,4 +167,4 @@ def test_the_second_sdk_works(provider: Provider, second_sdk: Path, tmp_path: Pa
 
 
 def test_the_token_of_the_emulator_is_the_documented_one() -> None:
-    assert EmulatorOptions().api_token == TOKEN
+    assert PROVIDERS["replicate"].api_key == TOKEN

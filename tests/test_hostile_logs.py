@@ -21,7 +21,7 @@ from webserving import Answer, ask, until
 
 from backend import logs
 from backend.cli.processes import COMMAND, environment, free_port
-from backend.emulator.kit.options import WEBHOOK_SECRET, EmulatorOptions
+from backend.emulator import WEBHOOK_SECRET, EmulatorOptions
 
 R8 = "r8_canaryTOKENcanaryTOKENcanaryTOKEN"
 DATA_KEY = "canaryDATAKEYcanaryDATAKEYcanaryDATAKEY"

@@ -22,7 +22,7 @@ from workshop import Workshop
 
 from backend.cli.settings import load
 from backend.core.errors import SettingsError
-from backend.emulator.kit.options import WEBHOOK_SECRET
+from backend.emulator import WEBHOOK_SECRET
 from backend.providers import signatures
 from backend.steps import receive
 

@@ -27,7 +27,8 @@ LAYERS: list[list[str]] = [
     ["manage"],
     ["live"],
     ["context"],
-    ["providers.replicate"],
+    ["providers.replicate", "emulator.replicate"],  # one provider knows nothing of another
+    ["emulator.kit"],  # and what they are built from knows none of them
     ["providers"],
     ["db", "storage", "http", "media"],
     ["disk"],
@@ -402,6 +403,12 @@ def plant(tmp_path: Path, file: str, text: str) -> Path:
 def test_each_rule_sees_its_own_break(rule, tmp_path: Path) -> None:
     file, text = BREAKS[rule]
     assert len(rule(plant(tmp_path, file, text))) == 1
+
+
+@pytest.mark.parametrize("there", ["emulator.replicate.routes", "emulator"])
+def test_the_kit_of_the_emulator_knows_no_provider(there: str, tmp_path: Path) -> None:
+    assert len(wrong_directions(plant(tmp_path, "emulator/kit/app.py", f"import backend.{there}"))) == 1
+    assert wrong_directions(plant(tmp_path, "emulator/kit/app.py", "from backend.emulator.kit import runs")) == []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)

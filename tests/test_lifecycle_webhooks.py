@@ -16,7 +16,7 @@ from workshop import ME, Workshop
 
 from backend.core.generation import Outcome
 from backend.db import generations
-from backend.emulator.kit.options import WEBHOOK_SECRET
+from backend.emulator import WEBHOOK_SECRET
 from backend.providers import signatures
 from backend.steps import outcomes, submit
 from backend.worker import LEASE_MS

@@ -36,7 +36,7 @@ from backend.core.errors import SettingsError
 from backend.core.webhooks import new_secret
 from backend.db import webhook_secrets
 from backend.disk import data_key
-from backend.emulator.kit.options import WEBHOOK_SECRET
+from backend.emulator import WEBHOOK_SECRET
 from backend.live import links
 from backend.providers import signatures
 

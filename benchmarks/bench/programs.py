@@ -16,7 +16,7 @@ from pathlib import Path
 TOKEN = "r8_emulator"
 _EMULATOR = """
 from backend.emulator import serve
-from backend.emulator.kit.options import EmulatorOptions
+from backend.emulator import EmulatorOptions
 serve("127.0.0.1", {port}, options=EmulatorOptions(image_s=0, video_s=0, render="tiny", output_bytes={output_bytes}))
 """
 

@@ -13,7 +13,7 @@ import httpx
 from emulating import until
 from standardwebhooks import Webhook
 
-from backend.emulator.kit.options import WEBHOOK_SECRET
+from backend.emulator import WEBHOOK_SECRET
 from crashes import trap
 from crashes.case import case
 from crashes.scene import NO_WEBHOOKS, Scene, slow_run

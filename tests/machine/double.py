@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from backend.emulator import WEBHOOK_SECRET
 from backend.emulator.kit.ledger import Create, End
-from backend.emulator.kit.options import WEBHOOK_SECRET
 from backend.emulator.kit.render.prepared import prepared
 from backend.providers.replicate.answers import write_time
 

@@ -24,7 +24,7 @@ from backend.context import Context
 from backend.core.generation import Generation
 from backend.core.people import Caller
 from backend.db import leases
-from backend.emulator.kit.options import WEBHOOK_SECRET
+from backend.emulator import WEBHOOK_SECRET
 from backend.http import Http
 from backend.manage import clients
 from backend.providers import signatures

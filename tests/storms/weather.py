@@ -35,7 +35,7 @@ def change(chance: random.Random, rare: int) -> list[dict[str, Any]]:
     """All kinds, each at every `rare`-th to six times `rare`-th occasion."""
     return [
         {"kind": kind, "match": {"every": _every(chance, rare // OFTEN.get(stage, 1))}, **more}
-        for kind, (stage, _) in KINDS.items()
+        for kind, (stage, _, _) in KINDS.items()
         for more in ARGUMENTS.get(kind, [{}])
     ]
 

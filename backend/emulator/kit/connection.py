@@ -54,6 +54,12 @@ class Raw(Response):
         await until_gone(receive)
 
 
+def halved(answer: Response) -> Response:
+    """The same answer with half of its body: JSON that nobody can read."""
+    body = bytes(answer.body)
+    return Response(body[: len(body) // 2], answer.status_code, media_type=answer.media_type)
+
+
 def transport_of(scope: Scope) -> asyncio.Transport:
     """Raises RuntimeError when the emulator runs under another server than its own."""
     transport = scope.get(_TRANSPORT)

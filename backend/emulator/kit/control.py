@@ -1,4 +1,4 @@
-"""`/emulator`: the faults, the ledger and the clock, for tests and developers; no token."""
+"""`/emulator`: the faults, the ledger and the clock, for tests and developers; no key."""
 
 from __future__ import annotations
 
@@ -8,55 +8,52 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from backend.core.errors import SettingsError
-from backend.emulator.kit import runs
+from backend.emulator.kit import life, refusals
+from backend.emulator.kit.bodies import read_object
 from backend.emulator.kit.ledger import Ledger
-from backend.emulator.kit.state import Emulator
-from backend.emulator.replicate import orders, problems
+from backend.emulator.kit.reads import find
+from backend.emulator.kit.state import emulator_of
 
 
 async def get_faults(request: Request) -> Response:
-    return JSONResponse({"faults": [fault.as_json() for fault in request.app.state.emulator.faults.items]})
+    return JSONResponse({"faults": [fault.as_json() for fault in emulator_of(request).faults.items]})
 
 
 async def put_faults(request: Request) -> Response:
     """Replaces all: `{"faults": [...]}`."""
-    wanted = (await orders.read_body(request)).get("faults")
+    wanted = (await read_object(request)).get("faults")
     if not isinstance(wanted, list):
-        raise problems.invalid("faults", "required", "faults is a list")
+        raise refusals.invalid("faults", "required", "faults is a list")
     try:
-        request.app.state.emulator.faults.replace(wanted)
+        emulator_of(request).faults.replace(wanted)
     except SettingsError as wrong:
-        raise problems.invalid("faults", "invalid", wrong.message) from wrong
+        raise refusals.invalid("faults", "invalid", wrong.message) from wrong
     return await get_faults(request)
 
 
 async def delete_faults(request: Request) -> Response:
-    request.app.state.emulator.faults.replace([])
+    emulator_of(request).faults.replace([])
     return Response(status_code=204)
 
 
 async def get_ledger(request: Request) -> Response:
-    emulator: Emulator = request.app.state.emulator
-    counted = emulator.predictions.in_order[emulator.forgotten :]
-    by_status = Counter(prediction.status for prediction in counted)
+    emulator = emulator_of(request)
+    by_status = Counter(run.status for run in emulator.runs.in_order[emulator.forgotten :])
     return JSONResponse({**emulator.ledger.as_json(), "predictions": dict(by_status)})
 
 
 async def delete_ledger(request: Request) -> Response:
-    """Forgets what was; predictions themselves stay."""
-    emulator: Emulator = request.app.state.emulator
-    emulator.ledger, emulator.forgotten = Ledger(), len(emulator.predictions.in_order)
+    """Forgets what was asked; the runs themselves stay."""
+    emulator = emulator_of(request)
+    emulator.ledger, emulator.forgotten = Ledger(), len(emulator.runs.in_order)
     return Response(status_code=204)
 
 
 async def expire(request: Request) -> Response:
     """Does now what an hour would do."""
-    emulator: Emulator = request.app.state.emulator
-    prediction = emulator.predictions.by_id.get(request.path_params["id"])
-    if prediction is None:
-        raise problems.not_found("Prediction")
-    runs.expire(emulator, prediction)
-    return JSONResponse(prediction.as_json())
+    emulator, run = emulator_of(request), find(request, request.path_params["id"])
+    life.expire(emulator, run)
+    return JSONResponse(emulator.provider.show(run))
 
 
 async def healthz(request: Request) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,19 @@ class Fault:
 
 @dataclass
 class Faults:
-    """The faults in force."""
+    """The faults in force at one provider; `can_suffer` says which kinds can happen to it."""
 
+    provider: str
+    can_suffer: Callable[[str], bool]
     items: list[Fault] = field(default_factory=list)
 
     def replace(self, wanted: list[Any]) -> None:
-        """Raises SettingsError for a fault nobody knows; then the old ones stay."""
-        self.items = [parse(fault) for fault in wanted]
+        """Raises SettingsError for a fault that nobody knows or that cannot happen; then the old ones stay."""
+        parsed = [parse(fault) for fault in wanted]
+        for fault in parsed:
+            if not self.can_suffer(fault.kind):
+                raise SettingsError(f"Fault {fault.kind} cannot happen to {self.provider}")
+        self.items = parsed
 
     def strike(self, stage: Stage, model: str = "", prompt: str = "") -> dict[str, Arguments]:
         """What goes wrong on this occasion: kind -> arguments."""
@@ -69,7 +76,7 @@ def parse(wanted: Any) -> Fault:
         raise SettingsError(f"No such fault: {wanted!r:.200}. Known are: {', '.join(KINDS)}")
     given = {name: value for name, value in wanted.items() if name not in ("seen", "struck")}
     kind, match, times = str(given.pop("kind")), given.pop("match", {}), given.pop("times", None)
-    stage, arguments = KINDS[kind]
+    stage, arguments, _ = KINDS[kind]
     check(kind, match, MATCHES)
     check(kind, given, arguments)
     check(kind, {} if times is None else {"times": times}, MATCHES | {"times": 1})

@@ -11,8 +11,8 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from PIL import Image
 
 from backend.core.errors import NetworkError, ReelhookError
-from backend.emulator.kit.predictions import Prediction
 from backend.emulator.kit.render.pictures import open_picture
+from backend.emulator.kit.runs import Run
 from backend.emulator.kit.state import Emulator
 
 MAX_BYTES = 64 << 20
@@ -23,36 +23,24 @@ class UnusableInput(ReelhookError):
     """An input image cannot be read; the message becomes the prediction's error."""
 
 
-async def pictures(emulator: Emulator, prediction: Prediction) -> dict[str, Image.Image]:
-    """Every image the input refers to by its field; lists as `image_input`, `image_input.1`, ..."""
+async def pictures(emulator: Emulator, run: Run) -> dict[str, Image.Image]:
+    """Every referenced picture by its name."""
     found: dict[str, Image.Image] = {}
-    for field, url in _references(prediction).items():
-        content = await _content(emulator, prediction, field, url)
-        decode = emulator.options.render == "full"
+    decode = emulator.options.render == "full"
+    for name, url in run.work.references.items():
+        content = await _content(emulator, run, name, url)
         try:
-            found[field] = await asyncio.to_thread(open_picture, BytesIO(content), decode=decode)
+            found[name] = await asyncio.to_thread(open_picture, BytesIO(content), decode=decode)
         except ValueError as wrong:
-            raise UnusableInput(f"{field}: {wrong}") from wrong
+            raise UnusableInput(f"{name}: {wrong}") from wrong
     return found
 
 
-def _references(prediction: Prediction) -> dict[str, str]:
-    references: dict[str, str] = {}
-    for name in ("image_input", "start_image", "end_image"):
-        value = prediction.input.get(name) or []
-        for number, url in enumerate([value] if isinstance(value, str) else value):
-            references[f"{name}.{number}" if number else name] = url
-    return references
-
-
-async def _content(emulator: Emulator, prediction: Prediction, field: str, url: str) -> bytes:
+async def _content(emulator: Emulator, run: Run, field: str, url: str) -> bytes:
     if url.startswith("data:"):
         return _from_data_uri(field, url)
-    if urlsplit(url).netloc == urlsplit(prediction.origin).netloc:
-        own = await _own(emulator, urlsplit(url).path)
-        if own is not None:
-            return own
-    return await _fetch(emulator, field, url)
+    own = await _own(emulator, url, run.origin)
+    return await _fetch(emulator, field, url) if own is None else own
 
 
 def _from_data_uri(field: str, url: str) -> bytes:
@@ -68,14 +56,16 @@ def _from_data_uri(field: str, url: str) -> bytes:
     return content
 
 
-async def _own(emulator: Emulator, path: str) -> bytes | None:
-    """An upload or an output of this emulator; neither needs a token from inside."""
-    match path.strip("/").split("/"):
-        case ["v1", "files", id, *_] if file := emulator.files.find(id):
-            return await asyncio.to_thread(file.path.read_bytes)
-        case ["output", id, _] if (made := emulator.predictions.by_id.get(id)) and made.file:
-            source = made.file.source
-            return source if isinstance(source, bytes) else await asyncio.to_thread(source.read_bytes)
+async def _own(emulator: Emulator, url: str, origin: str) -> bytes | None:
+    """An upload or an output of this emulator; neither needs a key from inside."""
+    upload = emulator.uploads.find(emulator.provider.upload_id(url, origin) or "")
+    if upload:
+        return await asyncio.to_thread(upload.path.read_bytes)
+    match urlsplit(url).path.strip("/").split("/"):
+        case ["output", id, name] if urlsplit(url).netloc == urlsplit(origin).netloc:
+            run = emulator.runs.by_id.get(id)
+            file = run.file(name) if run else None
+            return await asyncio.to_thread(file.read) if file else None
     return None
 
 

@@ -1,4 +1,4 @@
-"""What can be set on the emulator."""
+"""What can be set on an emulator."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-API_TOKEN = "r8_emulator"  # nosec B105 - it opens nothing but an emulator
-WEBHOOK_SECRET = "whsec_cmVlbGhvb2stZW11bGF0b3Itc2VjcmV0"  # nosec B105
-
 
 @dataclass(frozen=True)
 class EmulatorOptions:
     """Everything has a default that suits a developer; the load and crash tests set more.
 
-    `image_s` and `video_s` are the seconds a prediction runs at least; `expiry_s` is how long an output
-    stays. `render` "tiny" serves one prepared file of each type, whatever the prompt. `output_bytes` pads
-    every output to that size. A final webhook that is not taken is sent again after each `webhook_delays_s`.
-    `folder` keeps uploads and outputs; without it a temporary folder is made and removed.
+    `api_token` and `webhook_secret` are the provider's own unless they are given. `image_s` and `video_s` are the
+    seconds a run takes at least; `expiry_s` is how long an output stays. `render` "tiny" serves one prepared file
+    of each type, whatever the prompt. `output_bytes` pads every output to that size. A final webhook that is not
+    taken is sent again after each of `webhook_delays_s`. `folder` keeps uploads and outputs; without it a
+    temporary folder is made and removed.
     """
 
-    api_token: str = API_TOKEN
-    webhook_secret: str = WEBHOOK_SECRET
+    api_token: str | None = None
+    webhook_secret: str | None = None
     image_s: float = 0.5
     video_s: float = 3.0
     expiry_s: float = 3600.0

@@ -1,146 +1,41 @@
-"""Output files: served to everybody until they expire, whole or as bad as a fault wants."""
+"""Output files: served until they expire, whole or as bad as a fault wants."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import random
-from collections.abc import AsyncIterator
 from hashlib import sha256
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import FileResponse, Response
 
-from backend.emulator.kit.connection import Raw, transport_of, until_gone
-from backend.emulator.kit.kinds import Arguments
-from backend.emulator.kit.predictions import Output
-from backend.emulator.kit.state import Emulator
+from backend.emulator.kit.runs import Output, Run
+from backend.emulator.kit.spoiling import other_bytes, spoil
+from backend.emulator.kit.state import Emulator, emulator_of
 
 
 class Streamed(FileResponse):
     chunk_size = 1 << 20  # 500 MB in 500 reads; 64 kB would be 8,000 hops to a thread
 
 
-class Truncated(Response):
-    """Promises the whole length, or chunks to an end, sends half and closes."""
-
-    def __init__(self, output: Output, half: bytes, chunked: bool) -> None:
-        super().__init__(half, media_type=output.content_type, headers={"content-length": str(output.size)})
-        if chunked:
-            del self.headers["content-length"]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        transport_of(scope).close()
-        await until_gone(receive)
-
-
 async def serve_output(request: Request) -> Response:
-    emulator: Emulator = request.app.state.emulator
+    """The file of `/output/{id}/{name}`."""
+    emulator = emulator_of(request)
+    run = emulator.runs.by_id.get(request.path_params["id"])
+    return await serve(emulator, run, run.file(request.path_params["name"]) if run else None)
+
+
+async def serve(emulator: Emulator, run: Run | None, output: Output | None) -> Response:
+    """The file for a client that fetches it, or what a fault makes of it; 404 when there is none."""
     emulator.ledger.downloads += 1
-    prediction = emulator.predictions.by_id.get(request.path_params["id"])
-    files = prediction.files if prediction else []
-    output = next((file for file in files if file.name == request.path_params["name"]), None)
-    if prediction is None or output is None:
+    if run is None or output is None:
         return Response("Not found", 404)
-    struck = emulator.faults.strike("output", prediction.model.slug, prediction.prompt)
+    struck = emulator.faults.strike("output", run.model, run.prompt)
     if "delay" in struck:
-        await asyncio.sleep(struck["delay"]["delay_s"])
+        await asyncio.sleep(struck.pop("delay")["delay_s"])
     for kind, arguments in struck.items():
-        if kind != "delay":
-            if (handed := await _instead(kind, arguments, output)) is not None:
-                emulator.ledger.handed.setdefault(prediction.id, []).append(sha256(handed).hexdigest())
-            return await _spoil(kind, arguments, output)
+        if (handed := await other_bytes(kind, arguments, output)) is not None:
+            emulator.ledger.handed.setdefault(run.id, []).append(sha256(handed).hexdigest())
+        return await spoil(kind, arguments, output)
     if isinstance(output.source, bytes):
         return Response(output.source, media_type=output.content_type)
     return Streamed(output.source, media_type=output.content_type)
-
-
-async def _instead(kind: str, arguments: Arguments, output: Output) -> bytes | None:
-    """Other bytes than were made, which are whole as far as anybody can see."""
-    match kind:
-        case "output_garbage":
-            return await _garbage(output)
-        case "output_short":
-            return await _read(output, output.size // 2)
-        case "output_gzip" if arguments["bytes"]:
-            return await asyncio.to_thread(_zipped, output, arguments["bytes"])
-    return None
-
-
-async def _spoil(kind: str, arguments: Arguments, output: Output) -> Response:
-    content_type = output.content_type
-    match kind:
-        case "output_404":
-            return Response("Not found", arguments["status"])
-        case "output_truncated":
-            return Truncated(output, await _read(output, output.size // 2), arguments["chunked"])
-        case "output_short":
-            return Raw(_unframed(content_type, await _read(output, output.size // 2)))
-        case "output_unframed":
-            return Raw(_unframed(content_type, await _read(output, output.size)))
-        case "output_chunked":
-            return StreamingResponse(_pieces(await _read(output, output.size)), media_type=content_type)
-        case "output_html":
-            page = "<!doctype html><title>Error</title><h1>Something went wrong</h1>"
-            return Response(page, media_type=arguments["content_type"])
-        case "output_garbage":
-            return Response(await _garbage(output), media_type=content_type)
-        case "output_huge":
-            return StreamingResponse(_endless(await _read(output, 1 << 20)), media_type=content_type)
-        case "output_gzip":
-            body = await asyncio.to_thread(_zipped, output, arguments["bytes"])
-            return Response(body, media_type=content_type, headers={"content-encoding": "gzip"})
-        case _:
-            whole = await _read(output, output.size)
-            headers = {"content-length": str(output.size)}
-            pieces = _slowly(whole, arguments["bytes_per_s"])
-            return StreamingResponse(pieces, media_type=content_type, headers=headers)
-
-
-def _unframed(content_type: str, body: bytes) -> bytes:
-    """An answer that ends where the connection ends: nothing in HTTP says that it is cut."""
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n"
-    return head.encode() + body
-
-
-async def _garbage(output: Output) -> bytes:
-    return await asyncio.to_thread(random.Random(1).randbytes, output.size)  # nosec B311
-
-
-async def _pieces(content: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(content), 10_000):
-        yield content[start : start + 10_000]
-
-
-async def _read(output: Output, count: int) -> bytes:
-    return await asyncio.to_thread(_head, output, count)
-
-
-def _head(output: Output, count: int) -> bytes:
-    if isinstance(output.source, bytes):
-        return output.source[:count]
-    with output.source.open("rb") as file:
-        return file.read(count)
-
-
-def _zipped(output: Output, size: int) -> bytes:
-    """The output, or `size` zeros: a bomb."""
-    return gzip.compress(bytes(size) if size else _head(output, output.size), 6, mtime=0)
-
-
-async def _endless(head: bytes) -> AsyncIterator[bytes]:
-    yield head
-    piece = bytes(1 << 20)
-    while True:
-        yield piece
-        await asyncio.sleep(0)  # uvicorn's send does not wait once the client is gone
-
-
-async def _slowly(content: bytes, bytes_per_s: int) -> AsyncIterator[bytes]:
-    step = max(1, bytes_per_s // 10)
-    for start in range(0, len(content), step):
-        yield content[start : start + step]
-        await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The emulator as a process of its own."""
+"""An emulator as a process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
+from backend.emulator.kit.app import create
 from backend.emulator.kit.connection import EmulatorProtocol
 from backend.emulator.kit.faults import load
 from backend.emulator.kit.options import EmulatorOptions
-from backend.emulator.replicate.app import create
+from backend.emulator.kit.provider import Provider
 
 
 class Server(uvicorn.Server):
-    """uvicorn for the emulator; `origin` is known once `started` is true, also with port 0."""
+    """uvicorn for an emulator; `origin` is known once `started` is true, also with port 0."""
 
     def __init__(self, app: Starlette, host: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__(
@@ -34,33 +35,36 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=2,
             )
         )
-        self.announced = False
+        self.announcement = ""
+        self._port: int | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that was really taken; it stays known while nobody listens at it."""
+        if self._port is None:
+            self._port = int(self.servers[0].sockets[0].getsockname()[1])
+        return self._port
 
     @property
     def origin(self) -> str:
-        """`http://HOST:PORT`, with the port that was really taken."""
-        port = self.servers[0].sockets[0].getsockname()[1]
+        """`http://HOST:PORT`."""
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        return f"http://{host}:{port}"
+        return f"http://{host}:{self.port}"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.announced and self.started:
-            print(f"Replicate emulator ready at {self.origin}/v1", flush=True)
+        if self.announcement and self.started:
+            print(self.announcement.format(origin=self.origin), flush=True)
 
 
 def serve(
-    host: str = "127.0.0.1",
-    port: int = 8900,
-    faults: Path | None = None,
-    *,
-    options: EmulatorOptions | None = None,
+    provider: Provider, host: str, port: int, faults: Path | None = None, options: EmulatorOptions | None = None
 ) -> None:
     """Runs until told to stop; prints one line with its base URL; raises SettingsError for bad faults."""
     wanted = options or EmulatorOptions()
     if faults:
         wanted = replace(wanted, faults=load(faults))
-    server = Server(create(wanted), host, port)
-    server.announced = True
+    server = Server(create(provider, wanted), host, port)
+    server.announcement = f"{provider.name} emulator ready at {{origin}}{provider.base}"
     with suppress(KeyboardInterrupt):
         server.run()

@@ -1,87 +1,77 @@
-"""What a create request asks for: its body and headers, checked as the provider checks them."""
+"""What a create request asks for: its body and headers, checked as Replicate checks them."""
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from backend.emulator.kit.ledger import Create, shorten
-from backend.emulator.kit.predictions import EVENTS, stamp
+from backend.emulator.kit.orders import Order, Work
+from backend.emulator.kit.refusals import Refusal, WrongField, invalid, invalid_fields, not_found
+from backend.emulator.kit.runs import EVENTS
 from backend.emulator.replicate.models import MODELS, Model, find_version
-from backend.emulator.replicate.problems import Refusal, invalid, invalid_input, invalid_version, not_found
+from backend.emulator.replicate.problems import InvalidVersion
 from backend.emulator.replicate.schema import check_input
 
 _MEMBERS = ("input", "webhook", "webhook_events_filter", "stream")
+_REFERENCES = ("image_input", "start_image", "end_image")
 _DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s?)?", re.ASCII)
 _WAIT = re.compile(r"\bwait(?:=(\d{1,4}))?(?![\w=])", re.ASCII)
 MIN_LIFE = timedelta(seconds=5)
 
 
-@dataclass(frozen=True)
-class Order:
-    """A valid create request."""
-
-    model: Model
-    input: dict[str, Any]
-    webhook: str | None
-    events: tuple[str, ...] | None
-    life: timedelta | None
-
-
-async def read_body(request: Request) -> dict[str, Any]:
-    """The body as a JSON object; raises a 400 or 422 Refusal."""
-    try:
-        body = json.loads(await request.body(), parse_constant=_refuse_constant)
-        json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair cannot be sent back
-    except (ValueError, RecursionError) as wrong:
-        raise Refusal(400, "The request body is not valid JSON.", title="Invalid JSON") from wrong
-    if not isinstance(body, dict):
-        raise invalid("", "invalid_type", "Invalid type. Expected: object")
-    return body
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def write_down(body: dict[str, Any], slug: str | None) -> Create:
-    """The entry for the ledger, as far as the request can be understood."""
-    version, webhook, given = body.get("version"), body.get("webhook"), body.get("input")
-    model = find_version(version) if isinstance(version, str) else None
-    return Create(
-        model=slug or (model.slug if model else str(version)[:100]),
-        webhook=webhook if isinstance(webhook, str) else None,
-        input=shorten(given) if isinstance(given, dict) else {},
-        at=stamp(datetime.now(UTC)),
-    )
-
-
 def check(body: dict[str, Any], slug: str | None, request: Request) -> Order:
     """Raises a 404 or 422 Refusal. `slug` is None when the body names the version."""
     model = _model(body, slug)
-    known = _MEMBERS if slug else (*_MEMBERS, "version")
-    unknown = [name for name in body if name not in known]
-    if unknown:
-        raise invalid_input(
-            [
-                {
-                    "type": "additional_property_not_allowed",
-                    "field": name,
-                    "description": f"Additional property {name} is not allowed",
-                }
-                for name in unknown
-            ]
-        )
-    if not isinstance(body.get("input"), dict):
+    _check_members(body, _MEMBERS if slug else (*_MEMBERS, "version"))
+    given = body.get("input")
+    if not isinstance(given, dict):
         raise invalid("input", "required", "input is required")
-    check_input(model, body["input"])
-    return Order(model, body["input"], _webhook(body), _events(body), _life(request))
+    check_input(model, given)
+    return Order(model.slug, _work(model, given), given, _webhook(body), _events(body), _life(request))
+
+
+def _check_members(body: dict[str, Any], known: tuple[str, ...]) -> None:
+    wrong = [
+        WrongField("additional_property_not_allowed", name, f"Additional property {name} is not allowed")
+        for name in body
+        if name not in known
+    ]
+    if wrong:
+        raise invalid_fields(wrong)
+
+
+def _work(model: Model, given: dict[str, Any]) -> Work:
+    """What the model makes of a checked input."""
+    is_film, references = model.kind == "video", _references(given)
+    picture = "image/png" if given.get("output_format") == "png" else "image/jpeg"
+    words = {name: value for name, value in given.items() if name not in references and name != "image_input"}
+    has_end, mode = bool(given.get("end_image")), given.get("mode", "standard")
+    return Work(
+        content_type="video/mp4" if is_film else picture,
+        prompt=str(given.get("prompt", "")),
+        ratio=given.get("aspect_ratio", "16:9" if is_film else None),
+        references=references,
+        start="start_image" if is_film else "image_input",
+        end="end_image",
+        mode=mode,
+        duration_s=given.get("duration", 5),
+        seed=[model.slug, words],
+        fails_with="end_image needs mode pro" if has_end and mode != "pro" else None,
+    )
+
+
+def _references(given: dict[str, Any]) -> dict[str, str]:
+    """Every URL of the input by its field; lists as `image_input`, `image_input.1`, ..."""
+    references: dict[str, str] = {}
+    for name in _REFERENCES:
+        value = given.get(name) or []
+        for number, url in enumerate([value] if isinstance(value, str) else value):
+            references[f"{name}.{number}" if number else name] = url
+    return references
 
 
 def _model(body: dict[str, Any], slug: str | None) -> Model:
@@ -94,7 +84,7 @@ def _model(body: dict[str, Any], slug: str | None) -> Model:
         raise invalid("version", "required", "version is required")
     model = find_version(version)
     if model is None:
-        raise invalid_version()
+        raise InvalidVersion
     return model
 
 
@@ -130,7 +120,7 @@ def _life(request: Request) -> timedelta | None:
         hours, minutes, seconds = (int(digits or 0) for digits in match.groups())
         life = timedelta(hours=hours, minutes=minutes, seconds=seconds)
     if life < MIN_LIFE:
-        raise Refusal(422, "Cancel-After must be a duration of at least 5 seconds, such as 30s or 1h30m45s.")
+        raise Refusal(422, "other", "Cancel-After must be a duration of at least 5 seconds, such as 30s or 1h30m45s.")
     return life
 
 
@@ -138,8 +128,3 @@ def wait_s(request: Request) -> int | None:
     """Seconds of `Prefer: wait[=N]`, at most 60; None without it. Other preferences are not for us."""
     match = _WAIT.search(request.headers.get("prefer", ""))
     return min(60, max(1, int(match[1] or 60))) if match else None
-
-
-def origin(request: Request) -> str:
-    """How the client reached us; every URL it is given starts with this."""
-    return f"{request.url.scheme}://{request.url.netloc}"

@@ -5,43 +5,42 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from backend.emulator.kit.refusals import WrongField, invalid_fields
 from backend.emulator.replicate.models import Model, Schema
-from backend.emulator.replicate.problems import invalid_input
 
 _TYPES: dict[str, type] = {"string": str, "integer": int, "array": list}
 
 
 def check_input(model: Model, given: dict[str, Any]) -> None:
     """Raises a 422 Refusal."""
-    wrong = [
-        _field("required", f"input.{name}", f"{name} is required") for name in model.required if given.get(name) is None
-    ]
+    missing = [name for name in model.required if given.get(name) is None]
+    wrong = [WrongField("required", f"input.{name}", f"{name} is required") for name in missing]
     for name, value in given.items():
         wrong += _check_property(name, value, model.properties.get(name))
     if wrong:
-        raise invalid_input(wrong)
+        raise invalid_fields(wrong)
 
 
-def _check_property(name: str, value: Any, schema: Schema | None) -> list[dict[str, str]]:
+def _check_property(name: str, value: Any, schema: Schema | None) -> list[WrongField]:
     field = f"input.{name}"
     if schema is None:
         description = f"Additional property {name} is not allowed"
-        return [_field("additional_property_not_allowed", field, description)]
+        return [WrongField("additional_property_not_allowed", field, description)]
     if value is None and (schema.get("nullable") or "default" not in schema):
         return []  # a required one that is null is reported as missing
     return _check_value(field, name, value, schema)
 
 
-def _check_value(field: str, name: str, value: Any, schema: Schema) -> list[dict[str, str]]:
+def _check_value(field: str, name: str, value: Any, schema: Schema) -> list[WrongField]:
     wanted = schema["type"]
     fits: bool = isinstance(value, _TYPES[wanted])
     if not fits or isinstance(value, bool):
-        return [_field("invalid_type", field, f"Invalid type. Expected: {wanted}")]
+        return [WrongField("invalid_type", field, f"Invalid type. Expected: {wanted}")]
     if "enum" in schema and value not in schema["enum"]:
         choices = ", ".join(f'"{choice}"' for choice in schema["enum"])
-        return [_field("enum", field, f"{name} must be one of the following: {choices}")]
+        return [WrongField("enum", field, f"{name} must be one of the following: {choices}")]
     if schema.get("format") == "uri" and not _is_uri(value):
-        return [_field("format", field, "Does not match format 'uri'")]
+        return [WrongField("format", field, "Does not match format 'uri'")]
     if wanted == "array":
         checked = [_check_value(f"{field}.{i}", name, item, schema["items"]) for i, item in enumerate(value)]
         return [wrong for found in checked for wrong in found]
@@ -54,7 +53,3 @@ def _is_uri(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme == "data" or (parts.scheme in ("http", "https") and bool(parts.netloc))
-
-
-def _field(kind: str, field: str, description: str) -> dict[str, str]:
-    return {"type": kind, "field": field, "description": description}

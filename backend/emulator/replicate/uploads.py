@@ -4,47 +4,78 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from backend.emulator.kit.files import MAX_BYTES, File
-from backend.emulator.kit.state import Emulator
-from backend.emulator.replicate import orders, problems
+from backend.emulator.kit.refusals import Refusal, invalid, not_found
+from backend.emulator.kit.runs import stamp
+from backend.emulator.kit.state import emulator_of, origin
+from backend.emulator.kit.uploads import Upload
+
+MAX_BYTES = 100 << 20
+
+
+def show(upload: Upload, at: str) -> dict[str, Any]:
+    """The file object. `name` and `etag` are not specified; the real service sends them and its SDK needs them.
+
+    It expires after a day: the documentation says one hour, answers of the real service one day.
+    """
+    return {
+        "id": upload.id,
+        "name": upload.name,
+        "content_type": upload.content_type,
+        "size": upload.size,
+        "etag": upload.md5,
+        "checksums": {"sha256": upload.sha256, "md5": upload.md5},
+        "metadata": upload.metadata,
+        "created_at": stamp(upload.created_at),
+        "expires_at": stamp(upload.expires_at),
+        "urls": {"get": f"{at}/v1/files/{upload.id}"},
+    }
+
+
+def id_of(url: str, at: str) -> str | None:
+    """The upload that a reference of our own names."""
+    match urlsplit(url).path.strip("/").split("/"):
+        case ["v1", "files", id, *_] if urlsplit(url).netloc == urlsplit(at).netloc:
+            return id
+    return None
 
 
 async def create_file(request: Request) -> Response:
-    emulator: Emulator = request.app.state.emulator
+    emulator = emulator_of(request)
     emulator.ledger.files += 1
     if int(request.headers.get("content-length") or 0) > MAX_BYTES + (1 << 20):
         raise _too_large()
     async with request.form(max_files=2, max_fields=10) as form:
         content = form.get("content")
         if not isinstance(content, UploadFile):
-            raise problems.invalid("content", "required", "content is required")
+            raise invalid("content", "required", "content is required")
         if (content.size or 0) > MAX_BYTES:
             raise _too_large()
         name, content_type = (
             _text(form, "filename") or content.filename or "file",
             _content_type(form, content),
         )
-        file = await emulator.files.keep(content.file, name[:255], content_type, await _metadata(form))
-    return JSONResponse(file.as_json(orders.origin(request)), 201)
+        file = await emulator.uploads.keep(content.file, name[:255], content_type, await _metadata(form))
+    return JSONResponse(show(file, origin(request)), 201)
 
 
 async def list_files(request: Request) -> Response:
-    emulator: Emulator = request.app.state.emulator
-    shown = [file.as_json(orders.origin(request)) for file in reversed(emulator.files.by_id.values())]
+    emulator = emulator_of(request)
+    shown = [show(file, origin(request)) for file in reversed(emulator.uploads.by_id.values())]
     return JSONResponse({"next": None, "previous": None, "results": shown})
 
 
 async def get_file(request: Request) -> Response:
-    return JSONResponse(_find(request).as_json(orders.origin(request)))
+    return JSONResponse(show(_find(request), origin(request)))
 
 
 async def delete_file(request: Request) -> Response:
-    await request.app.state.emulator.files.delete(_find(request))
+    await emulator_of(request).uploads.delete(_find(request))
     return Response(status_code=204)
 
 
@@ -53,10 +84,10 @@ async def download_file(request: Request) -> Response:
     return FileResponse(file.path, media_type=file.content_type)
 
 
-def _find(request: Request) -> File:
-    file: File | None = request.app.state.emulator.files.find(request.path_params["id"])
+def _find(request: Request) -> Upload:
+    file = emulator_of(request).uploads.find(request.path_params["id"])
     if file is None:
-        raise problems.not_found("File")
+        raise not_found("File")
     return file
 
 
@@ -76,11 +107,11 @@ async def _metadata(form: FormData) -> dict[str, Any]:
         text = await given.read() if isinstance(given, UploadFile) else given or "{}"
         metadata = json.loads(text)
     except (ValueError, RecursionError) as wrong:
-        raise problems.invalid("metadata", "invalid_type", "metadata is not valid JSON") from wrong
+        raise invalid("metadata", "invalid_type", "metadata is not valid JSON") from wrong
     if not isinstance(metadata, dict):
-        raise problems.invalid("metadata", "invalid_type", "Invalid type. Expected: object")
+        raise invalid("metadata", "invalid_type", "Invalid type. Expected: object")
     return metadata
 
 
-def _too_large() -> problems.Refusal:
-    return problems.Refusal(413, "Files must be less than 100MB in size")
+def _too_large() -> Refusal:
+    return Refusal(413, "other", "Files must be less than 100MB in size")

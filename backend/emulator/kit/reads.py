@@ -1,0 +1,59 @@
+"""What can be asked about runs, and what goes wrong with the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backend.emulator.kit import refusals
+from backend.emulator.kit.kinds import Arguments
+from backend.emulator.kit.runs import Run
+from backend.emulator.kit.state import emulator_of
+
+
+def find(request: Request, id: str) -> Run:
+    """Raises a 404 Refusal; no fault strikes."""
+    emulator = emulator_of(request)
+    run = emulator.runs.by_id.get(id)
+    if run is None:
+        raise refusals.not_found(emulator.provider.noun)
+    return run
+
+
+async def answer_about(request: Request, id: str, answer: Callable[[Run], Response]) -> Response:
+    """What a client that asks about its run is told, after the faults have struck."""
+    emulator = emulator_of(request)
+    emulator.ledger.gets += 1
+    run = find(request, id)
+    struck = emulator.faults.strike("get", run.model, run.prompt)
+    await _pause(struck)
+    _refuse(struck, emulator.provider.noun)
+    return answer(run)
+
+
+def _refuse(struck: dict[str, Arguments], noun: str) -> None:
+    if "get_500" in struck:
+        raise refusals.unavailable(500)
+    if "get_404" in struck:
+        raise refusals.not_found(noun)
+    if told := struck.get("get_429"):
+        raise refusals.throttled(told["retry_after"], in_body=told["in_body"], in_header=told["in_header"])
+
+
+async def listed(request: Request) -> list[Run]:
+    """The runs that a list shows now, oldest first; the caller does not change it."""
+    emulator = emulator_of(request)
+    emulator.ledger.lists += 1
+    struck = emulator.faults.strike("list")
+    await _pause(struck)
+    if "list_empty" in struck:
+        return []
+    return emulator.runs.in_order
+
+
+async def _pause(struck: dict[str, Arguments]) -> None:
+    if "delay" in struck:
+        await asyncio.sleep(struck["delay"]["delay_s"])
