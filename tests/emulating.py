@@ -69,11 +69,16 @@ class Provider:
 
     @property
     def ledger(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self.server.origin}/emulator/ledger").json()
+        found: dict[str, Any] = self.control("GET", "ledger").json()
         return found
 
     def spoil(self, *faults: dict[str, Any]) -> httpx.Response:
-        return httpx.put(f"{self.server.origin}/emulator/faults", json={"faults": list(faults)})
+        return self.control("PUT", "faults", json={"faults": list(faults)})
+
+    def control(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """One of the emulator's own routes; a fault may have closed its port, and then it is tried again."""
+        with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as http:
+            return http.request(method, f"{self.server.origin}/emulator/{path}", **more)
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from emulating import png, until
+from emulating import TINY, emulating, png, until
 from toy_emulator import FILM, KEY, PICTURE, TOY, Toy, start
 
 from backend.emulator import PROVIDERS, EmulatorOptions
@@ -102,6 +103,25 @@ def test_a_connection_is_reset_before_or_after_the_job_is_taken(toy: Toy, kind: 
     assert [(create["created"], create["answered"]) for create in toy.creates] == [(created, False)]
 
 
+def test_nobody_can_connect_for_a_while_and_then_everybody_can(toy: Toy) -> None:
+    toy.spoil({"kind": "connection_refused", "down_s": 0.5, "times": 1})
+    with pytest.raises(httpx.ReadError):
+        post(toy)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", toy.server.port), 1)
+    until(lambda: can_connect(toy))
+    assert post(toy).status_code == 201
+    assert [create["created"] for create in toy.creates] == [False, True]
+
+
+def can_connect(toy: Toy) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", toy.server.port), 1).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def test_a_job_can_be_taken_without_an_answer_with_a_late_one_or_a_broken_one(toy: Toy) -> None:
     toy.spoil({"kind": "create_500_after", "status": 504, "times": 1}, {"kind": "create_bad_json", "match": {"nth": 2}})
     assert post(toy).status_code == 504
@@ -126,6 +146,16 @@ def test_a_question_fails_once(toy: Toy, kind: str, status: int) -> None:
     id = made(toy)["job"]
     toy.spoil({"kind": kind, "times": 1})
     assert [get(toy, f"/jobs/{id}").status_code for _ in range(2)] == [status, 200]
+
+
+def test_a_question_is_cut_off_or_answered_with_half_of_the_json(toy: Toy) -> None:
+    id = made(toy)["job"]
+    toy.spoil({"kind": "get_reset", "times": 1}, {"kind": "get_bad_json", "match": {"nth": 2}})
+    with pytest.raises(httpx.ReadError):
+        get(toy, f"/jobs/{id}")
+    with pytest.raises(ValueError):
+        get(toy, f"/jobs/{id}").json()
+    assert get(toy, f"/jobs/{id}").json()["state"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -175,3 +205,11 @@ def test_every_fault_but_those_of_webhooks_lists_and_shapes_can_happen_to_the_to
     lacked = {kind for kind in KINDS if not TOY.can_suffer(kind)}
     assert lacked == {kind for kind in KINDS if kind.startswith(("webhook", "list"))} | {"output_list", "output_object"}
     assert all(PROVIDERS["replicate"].can_suffer(kind) for kind in KINDS)
+
+
+def test_a_list_lags_behind() -> None:
+    with emulating(TINY) as provider:
+        provider.made()
+        provider.spoil({"kind": "list_lagging", "by_s": 0.5})
+        assert provider.http.get("/predictions").json()["results"] == []
+        assert until(lambda: provider.http.get("/predictions").json()["results"])

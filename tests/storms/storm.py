@@ -279,7 +279,7 @@ class Storm:
             time.sleep(0.2)
 
     def _count_faults(self) -> None:
-        faults = httpx.get(f"{self.provider.server.origin}/emulator/faults").json()["faults"]
+        faults = self.provider.control("GET", "faults").json()["faults"]
         self.report.struck.update({kind: 0 for kind in {fault["kind"] for fault in faults}})
         for fault in faults:
             self.report.struck[fault["kind"]] += fault["struck"]

@@ -14,6 +14,8 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "create_402": [{"times": 1}],
     "create_429": [{"retry_after": 1}],
     "create_hang": [{"delay_s": 2.0}],
+    "connection_refused": [{"down_s": 0.5, "times": 2}],  # the auditor asks the emulator too
+    "list_lagging": [{"by_s": 3.0}],
     "webhook_lost": [{}, {"events": ["completed"]}],
     "webhook_duplicate": [{"count": 3}],
     "webhook_late": [{"delay_s": 3.0}, {"delay_s": 1.0, "events": ["start"]}],

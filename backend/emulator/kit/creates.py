@@ -43,6 +43,9 @@ async def _answer(request: Request, entry: Create, order: Order, answer: Answer)
     if "delay" in struck:
         await asyncio.sleep(struck["delay"]["delay_s"])
     _refuse(struck)
+    if down := struck.get("connection_refused"):
+        emulator.spawn(request.app.state.server.refuse_connections(down["down_s"]))
+        return Reset()
     if "reset_before" in struck:
         return Reset()
     run = accept(emulator, order, origin(request))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from backend.emulator.kit import refusals
+from backend.emulator.kit.connection import Reset, halved
 from backend.emulator.kit.kinds import Arguments
 from backend.emulator.kit.runs import Run
 from backend.emulator.kit.state import emulator_of
@@ -30,8 +32,10 @@ async def answer_about(request: Request, id: str, answer: Callable[[Run], Respon
     run = find(request, id)
     struck = emulator.faults.strike("get", run.model, run.prompt)
     await _pause(struck)
+    if "get_reset" in struck:
+        return Reset()
     _refuse(struck, emulator.provider.noun)
-    return answer(run)
+    return halved(answer(run)) if "get_bad_json" in struck else answer(run)
 
 
 def _refuse(struck: dict[str, Arguments], noun: str) -> None:
@@ -51,6 +55,9 @@ async def listed(request: Request) -> list[Run]:
     await _pause(struck)
     if "list_empty" in struck:
         return []
+    if late := struck.get("list_lagging"):
+        newest = datetime.now(UTC) - timedelta(seconds=late["by_s"])
+        return [run for run in emulator.runs.in_order if run.created_at < newest]
     return emulator.runs.in_order
 
 

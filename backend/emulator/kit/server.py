@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import suppress
 from dataclasses import replace
@@ -35,6 +36,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=2,
             )
         )
+        app.state.server = self
         self.announcement = ""
         self._port: int | None = None
 
@@ -55,6 +57,20 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.announcement and self.started:
             print(self.announcement.format(origin=self.origin), flush=True)
+
+    async def refuse_connections(self, seconds: float) -> None:
+        """Closes the port and what is connected without a request, and listens again after some seconds."""
+        port = self.port
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await asyncio.sleep(seconds)
+        loop = asyncio.get_running_loop()
+        self.servers = [await loop.create_server(self._connection, self.config.host, port)]
+
+    def _connection(self) -> asyncio.Protocol:
+        return EmulatorProtocol(self.config, self.server_state, self.lifespan.state)
 
 
 def serve(
