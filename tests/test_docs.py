@@ -32,6 +32,7 @@ from backend.web.server import entry  # noqa: F401  registers every operation
 ROOT = Path(__file__).parent.parent
 PAGES = [
     *("README.md", "CHANGELOG.md", "docs/api.md", "docs/operating.md", "docs/architecture.md"),
+    "docs/emulator.md",
 ]
 HOSTS = {"localhost", "example.com", "media.example.com", "api.replicate.com", "name.ngrok-free.dev"}
 HOSTS |= {"hooks.example.com"}
@@ -215,6 +216,17 @@ def test_every_fault_is_told_with_its_arguments() -> None:
     }
     faults = re.search(r"<!-- file: faults.toml -->\n```toml\n(.*?)```", text, re.DOTALL)
     assert faults and [parse(each) for each in tomllib.loads(faults[1])["faults"]]
+
+
+def test_the_emulators_page_shows_code_that_runs() -> None:
+    toy = (ROOT / "tests/toy_emulator.py").read_text()
+    shown = re.findall(r"```python\n(.*?)```", page("docs/emulator.md"), re.DOTALL)
+    assert len(shown) == 4 and all(block in toy for block in shown)
+
+
+def test_the_emulators_page_names_no_kind_of_fault_that_is_none() -> None:
+    table = rows(section("docs/emulator.md", "Faults"))[2:]
+    assert {kind for cells in table for kind in names(cells[1])} <= set(KINDS)
 
 
 @pytest.mark.parametrize("name", PAGES)

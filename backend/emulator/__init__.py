@@ -2,6 +2,8 @@
 
 kit         what every emulated provider is built from
 replicate   Replicate's routes, its predictions and its words
+
+`docs/emulator.md` says how to add another one.
 """
 
 from __future__ import annotations
