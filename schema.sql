@@ -128,6 +128,7 @@ CREATE TABLE generations (
   more_files TEXT,              -- JSON: the other outputs, those that are missing too; NULL: there are none
   text_bytes BIGINT NOT NULL DEFAULT 0,  -- of the request, as counted in holdings
   file_bytes BIGINT NOT NULL DEFAULT 0,  -- of all its files, posters included, as counted in holdings
+  provider_ref TEXT,            -- JSON: what the provider wants to be asked with beside its id; NULL: nothing
 
   CONSTRAINT kind_known CHECK (kind IN ('image', 'video')),
   CONSTRAINT status_known CHECK (status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing', 'completed', 'failed', 'canceled')),

@@ -33,8 +33,8 @@ from backend.logs import output
 from backend.manage import clients
 from backend.media import threads
 from backend.media.cage import Cage
-from backend.providers.base import Provider
-from backend.providers.replicate.api import Replicate
+from backend.providers import registry
+from backend.providers.base import Means
 from backend.storage import open_storage
 from backend.upkeep import tidy
 from backend.web.server import entry
@@ -70,7 +70,7 @@ async def open_context(settings: Settings, *, beside: bool = False) -> AsyncIter
             spool=spool,
             store=store,
             catalog=known,
-            providers=offered(settings, http, known),
+            providers=registry.offered(settings, Means(http, spool, now_ms), known.providers),
             data_key=await asyncio.to_thread(data_key.read, settings, path),
             old_data_keys=data_key.read_old(settings),
             cage=cage,
@@ -79,24 +79,6 @@ async def open_context(settings: Settings, *, beside: bool = False) -> AsyncIter
         await cage.close()
         await http.close()
         await db.close()
-
-
-def offered(settings: Settings, http: Http, known: catalog.Catalog) -> dict[str, Provider]:
-    """The providers that have a key."""
-    found: dict[str, Provider] = {}
-    if settings.replicate_api_key:
-        try:
-            found["replicate"] = Replicate(
-                http,
-                known.providers["replicate"],
-                base_url=settings.replicate_base_url,
-                token=settings.replicate_api_key.get_secret_value(),
-                secrets=settings.webhook_secrets,
-                now=now_ms,
-            )
-        except SettingsError as error:
-            raise SettingsError(f"REPLICATE_WEBHOOK_SECRET: {error.message}") from error
-    return found
 
 
 @contextlib.contextmanager
@@ -247,7 +229,8 @@ async def _open_providers(ctx: Context) -> None:
         log.warning("no_provider", why="no provider has a key: nothing can be generated; see `reelhook doctor`")
     for provider in ctx.providers.values():
         try:
-            await provider.open()
+            if provider.webhooks:
+                await provider.webhooks.open()
         except ReelhookError as error:
             log.warning("provider_not_ready", provider=provider.name, why=error.message)
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from backend import app
 from backend.config import Settings
-from backend.providers.replicate.api import Replicate
+from backend.providers.replicate.webhooks import SignedWebhooks
 from backend.upkeep import tidy
 from backend.worker import Worker
 
@@ -59,7 +59,11 @@ async def test_a_start_sweeps_and_fails_at_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("where", "what", "routine"),
-    [(tidy, "sweep_orphans", "sweep"), (app, "_note_settings", "note_settings"), (Replicate, "open", "open_providers")],
+    [
+        (tidy, "sweep_orphans", "sweep"),
+        (app, "_note_settings", "note_settings"),
+        (SignedWebhooks, "open", "open_providers"),
+    ],
 )
 async def test_what_breaks_off_after_a_start_is_logged_and_counted_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, what: str, routine: str

@@ -110,7 +110,7 @@ def test_what_cannot_be_shown_to_the_provider_says_so_or_goes_as_text(
         async def refuses(*_: object) -> str:
             raise ProviderRefused("There is no file store.")
 
-        bench.ctx.providers["replicate"].upload = refuses  # type: ignore[method-assign]
+        bench.ctx.providers["replicate"].uploads.upload = refuses  # type: ignore[method-assign]
         (uri,), _ = bench.run(references.resolve(bench.ctx, row))
         assert uri == f"data:image/png;base64,{base64.b64encode(png()).decode()}"
         return

@@ -111,7 +111,7 @@ def test_a_clock_five_minutes_off_believes_nobody(bench: Workshop, provider: Pro
     provider.spoil(LOST)
     id = sent(bench)
     replicate: Any = bench.ctx.providers["replicate"]
-    replicate._now = bench.clock
+    replicate.now = bench.clock
     bench.clock.ahead_ms += ahead_s * 1000
     assert is_problem(tell(bench, id, {"id": bench.row(id).provider_id, "status": "failed"}), 401)
     bench.clock.ahead_ms -= ahead_s * 1000
@@ -211,8 +211,8 @@ def test_a_huge_webhook_is_413_before_anybody_looks_at_its_signature(bench: Work
     id = sent(bench)
     asked: list[int] = []
     replicate: Any = bench.ctx.providers["replicate"]
-    verify = replicate.verify
-    replicate.verify = lambda headers, body: asked.append(len(body)) or verify(headers, body)
+    verify = replicate.webhooks.verify
+    replicate.webhooks.verify = lambda headers, body: asked.append(len(body)) or verify(headers, body)
     host, port = bench.origin.removeprefix("http://").split(":")
     claims = "".join(f"{name}: {value}\r\n" for name, value in signed(b"").items())
     head = f"POST {path_of(bench, id)} HTTP/1.1\r\nHost: {host}\r\n{claims}"
@@ -272,7 +272,7 @@ def test_text_that_no_database_takes_ends_the_row_and_harms_nobody(
         replicate: Any = bench.ctx.providers["replicate"]
 
         async def ask(provider_id: str) -> Any:
-            return replicate.read(json.dumps(odd).encode())
+            return replicate.webhooks.read(json.dumps(odd).encode())
 
         replicate.ask = ask
         bench.clock.forward(11)
@@ -327,7 +327,7 @@ def test_without_a_secret_no_webhook_is_believed(bench: Workshop, provider: Prov
     provider.spoil(LOST)
     id = sent(bench)
     replicate: Any = bench.ctx.providers["replicate"]
-    replicate._secret, replicate._asked_at, replicate.base_url = None, 0, "http://127.0.0.1:9/v1"
+    replicate.webhooks._secret, replicate.webhooks._asked_at, replicate.base_url = None, 0, "http://127.0.0.1:9/v1"
     body = json.dumps({"id": bench.row(id).provider_id, "status": "failed"}).encode()
     empty = signatures.sign(b"", "m", int(time.time()), body)
     forged = {"webhook-id": "m", "webhook-timestamp": str(int(time.time())), "webhook-signature": empty}

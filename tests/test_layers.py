@@ -27,6 +27,7 @@ LAYERS: list[list[str]] = [
     ["manage"],
     ["live"],
     ["context"],
+    ["providers.registry"],
     ["providers.replicate", "emulator.replicate"],  # one provider knows nothing of another
     ["emulator.kit"],  # and what they are built from knows none of them
     ["providers"],
@@ -166,7 +167,7 @@ def emulator_insights(backend: Path) -> list[str]:
 
 
 # What several steps need and none of them is: what an outcome means, how a file is kept, what a reference becomes.
-SHARED_BY_STEPS = {"outcomes", "outputs", "references"}
+SHARED_BY_STEPS = {"inline", "outcomes", "outputs", "references"}
 
 
 def steps_that_call_steps(backend: Path) -> list[str]:

@@ -170,7 +170,7 @@ def test_a_large_reference_goes_by_upload_and_a_refused_upload_of_a_small_one_by
     async def refuse(*_: object) -> str:
         raise ProviderRefused("no files today")
 
-    monkeypatch.setattr(shop.ctx.providers["replicate"], "upload", refuse)
+    monkeypatch.setattr(shop.ctx.providers["replicate"].uploads, "upload", refuse)
     video = shop.ended(shop.ask("video", asset_id=shop.upload(png()))["id"], "completed")
     (create,) = creates_of(provider.ledger, video["id"])
     assert create["input"]["start_image"].startswith("data:image/png;base64,")

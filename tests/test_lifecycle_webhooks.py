@@ -244,7 +244,7 @@ def test_signed_junk_is_no_server_error_and_changes_nothing(bench: Workshop, pro
 def test_a_webhook_that_cannot_be_worked_on_does_not_hold_up_the_others(
     shop: Workshop, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replicate = shop.ctx.providers["replicate"]
+    replicate = shop.ctx.providers["replicate"].webhooks
     read = replicate.read
 
     def break_on_bad(body: bytes) -> Any:
@@ -270,7 +270,7 @@ def test_those_behind_a_webhook_that_breaks_off_are_believed_before_it_is_set_as
 ) -> None:
     provider.spoil(LOST)
     broken, fine = (submitted(bench, provider, prompt=prompt) for prompt in ("poison", "fine"))
-    replicate = bench.ctx.providers["replicate"]
+    replicate = bench.ctx.providers["replicate"].webhooks
     read = replicate.read
 
     def break_on_bad(body: bytes) -> Any:
@@ -292,7 +292,7 @@ def test_those_behind_a_webhook_that_breaks_off_are_believed_before_it_is_set_as
 def test_a_changed_webhook_secret_is_asked_for_again(bench: Workshop, provider: Provider) -> None:
     provider.spoil(LOST)
     id, prediction = submitted(bench, provider)
-    replicate: Any = bench.ctx.providers["replicate"]
+    replicate: Any = bench.ctx.providers["replicate"].webhooks
     replicate._secret, replicate._asked_at = b"o" * 32, 0
     assert tell(bench, id, prediction).status_code == 200
     assert tell(bench, id, prediction, secret=b"x" * 32, webhook_id="m2").status_code == 401

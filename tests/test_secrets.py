@@ -334,14 +334,17 @@ def count_asks(bench: Workshop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def move_secret_time(bench: Workshop, ms: int) -> None:
     """As if the secret had been asked for earlier."""
     replicate: Any = bench.ctx.providers["replicate"]
-    replicate._asked_at += ms
+    replicate.webhooks._asked_at += ms
 
 
 def test_a_secret_that_was_given_up_is_not_believed_for_longer_than_a_day(bench: Workshop, provider: Provider) -> None:
     provider.spoil(LOST)
     id, prediction = submitted(bench, provider)
     replicate: Any = bench.ctx.providers["replicate"]
-    replicate._secret, replicate._asked_at = b"o" * 32, bench.ctx.now() - 1000  # the provider has another by now
+    replicate.webhooks._secret, replicate.webhooks._asked_at = (
+        b"o" * 32,
+        bench.ctx.now() - 1000,
+    )  # the provider has another by now
     assert post(bench, id, prediction, b"o" * 32, "m1") == 200  # nobody told us yet
     move_secret_time(bench, -DAY_S * 1000)
     assert post(bench, id, prediction, b"o" * 32, "m2") == 401
@@ -366,7 +369,7 @@ def test_a_webhook_of_a_secret_we_do_not_know_yet_costs_time_and_not_the_result(
     """The provider changed its secret a moment after we asked: its webhooks are refused, the result is polled for."""
     with emulating() as provider, working(tmp_path, provider) as shop:
         replicate: Any = shop.ctx.providers["replicate"]
-        replicate._secret, replicate._asked_at = b"o" * 32, shop.ctx.now() + 3_600_000
+        replicate.webhooks._secret, replicate.webhooks._asked_at = b"o" * 32, shop.ctx.now() + 3_600_000
         id = shop.ask()["id"]
         shop.reach(id, "processing", "storing", "completed")
         for _ in range(5):  # not in one go: a clock that runs ahead of the work ends its leases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -9,7 +10,9 @@ from backend.core.generation import COMPLETED, Generation
 from backend.core.people import Asset
 
 FRAMES = ("first", "last")
+INLINE = "stored:"  # before the name of a file, where a row names the outputs of its prediction
 MOST_FILES = 64  # of one prediction
+_INLINE_MARK = "-inline-"
 _OF_A_FILE = ("file_name", "content_type", "bytes", "sha256", "width", "height", "duration_s")
 
 
@@ -45,6 +48,21 @@ def frame(id: str, which: str) -> str:
 def result(id: str, suffix: str, index: int = 0) -> str:
     """What a generation was made for: its first output, or a further one."""
     return f"{id}-{index}{suffix}" if index else id + suffix
+
+
+def inline(id: str, token: str) -> str:
+    """A file that came inside an answer, until it is stored as a result; `token` makes it another's at each answer."""
+    return f"{id}{_INLINE_MARK}{token}.bin"
+
+
+def inline_names(outputs: Iterable[str]) -> list[str]:
+    """The files among these outputs that came inside an answer."""
+    return [one.removeprefix(INLINE) for one in outputs if one.startswith(INLINE)]
+
+
+def is_inline(file_name: str) -> bool:
+    """Whether it is such a file: no completed row needs it any more."""
+    return _INLINE_MARK in file_name
 
 
 def columns(outputs: list[Output]) -> dict[str, Any]:

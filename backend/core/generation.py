@@ -95,6 +95,7 @@ class Generation:
     webhook_url: str | None = None
     nonce: str
     provider_id: str | None = None
+    provider_ref: dict[str, str] | None = None  # what else the provider wants to be asked with
     attempts: int = 0
     polls: int = 0
     progress: float | None = None
@@ -184,7 +185,8 @@ class Event:
 class Outcome:
     """A provider's word about one prediction, in our terms.
 
-    `outputs` are URLs or data URIs. `outputs_expire_at` is in milliseconds. A status we do not know
+    `outputs` are URLs or data URIs. `outputs_expire_at` is in milliseconds; None: nobody knows, which is not expired.
+    `ref` is what the provider wants to be asked with beside the id. A status we do not know
     is `running`: the deadline ends it, not a guess. `webhook` is where it reports to, if the provider says so,
     `predict_s` how long it ran: what models without a list price are billed by. `began`: it has begun to run;
     False: it never did and never will; None: these words do not tell.
@@ -199,6 +201,7 @@ class Outcome:
     webhook: str | None = None
     predict_s: float | None = None
     began: bool | None = None
+    ref: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ COLUMNS = (
     "cancel_requested_at, cancel_sent_at, possibly_charged, file_name, poster_name, content_type, bytes, sha256, "
     "width, height, duration_s, cost_estimated_micros, cost_actual_micros, error_code, error_message, error_retryable, "
     "created_at, claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner, held_at, "
-    "began_at, bill_told, media_state, media_why, more_files"
+    "began_at, bill_told, media_state, media_why, more_files, provider_ref"
 )
 
 _JSON = ("source", "params", "metadata", "outputs")
@@ -30,7 +30,8 @@ def read(row: Row) -> Generation:
     code, message, retryable = (fields.pop(f"error_{name}") for name in ("code", "message", "retryable"))
     for name in _JSON:
         fields[name] = _EMPTY[fields[name]]() if fields[name] in _EMPTY else json.loads(fields[name])
-    fields["more_files"] = json.loads(fields["more_files"]) if fields["more_files"] else None
+    for name in ("more_files", "provider_ref"):
+        fields[name] = json.loads(fields[name]) if fields[name] else None
     fields["possibly_charged"] = bool(fields["possibly_charged"])
     return Generation(**fields, failure=Failure(code, message, bool(retryable)) if code else None)
 

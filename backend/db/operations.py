@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backend.core import filing
 from backend.db.connection import Tx
 
 
@@ -132,12 +133,13 @@ async def without_row(tx: Tx, file_names: list[str]) -> list[str]:
     for name in file_names:
         row = await tx.one(
             """
-            SELECT id FROM generations WHERE id = :id AND status NOT IN ('failed', 'canceled')
+            SELECT id FROM generations WHERE id = :id AND status NOT IN ('failed', 'canceled', :done)
             UNION ALL SELECT id FROM assets WHERE id = :id
             UNION ALL SELECT file_name FROM trash WHERE file_name = :name
             """,
             id=name[:36],
             name=name,
+            done="completed" if filing.is_inline(name) else "",
         )
         if row is None:
             found.append(name)

@@ -32,6 +32,7 @@ log = structlog.get_logger("backend.steps.collect")
 MOST_TRIES = 8
 TRIES_WHEN_GONE = 4  # a 404 right after the end may be a delivery host that lags behind
 FULL_WAIT_MS = 30_000
+UNKNOWN_LIFE_MS = 86_400_000  # providers that name no end keep outputs for a day at least
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,13 @@ async def _bring(ctx: Context, row: Generation, index: int, *, with_poster: bool
     except NetworkError as error:
         failure = Failure("provider_unavailable", error.message, True)
     log.warning("output_not_stored", generation_id=row.id, index=index, why=failure.message, tries=row.polls + 1)
-    may_pass = not data_uris.is_one(row.outputs[index]) and row.polls + 1 < _most_tries(ctx, row, failure)
+    may_pass = not _is_here(row.outputs[index]) and row.polls + 1 < _most_tries(ctx, row, failure)
     return Lost(index, failure, may_pass)
+
+
+def _is_here(output: str) -> bool:
+    """Whether it came inside the provider's answer: another try brings nothing else."""
+    return data_uris.is_one(output) or bool(filing.inline_names([output]))
 
 
 def _unusable(error: NetworkError) -> Failure:
@@ -110,12 +116,17 @@ def _why_missing(status: int | None) -> Failure:
 
 def _most_tries(ctx: Context, row: Generation, failure: Failure) -> int:
     """A paid output is not given up at the first trouble, unless its time is over."""
-    is_over = ctx.now() >= (row.outputs_expire_at or 0)
+    is_over = ctx.now() >= (row.outputs_expire_at or _given_up_at(row))
     if failure.code == "output_expired":
         return 1 if is_over else TRIES_WHEN_GONE
     if failure.code == "provider_unavailable":  # it is still there, only out of reach
         return row.polls + 1 if is_over and outcomes.has_caught_up(ctx) else row.polls + 2
     return MOST_TRIES
+
+
+def _given_up_at(row: Generation) -> int:
+    """Until when an output is tried for that nobody said the end of."""
+    return (row.deadline_at or row.created_at) + UNKNOWN_LIFE_MS
 
 
 async def _finish(ctx: Context, row: Generation, worker: str, kept: list[KeptOutput], lost: list[Lost]) -> None:
@@ -128,7 +139,10 @@ async def _finish(ctx: Context, row: Generation, worker: str, kept: list[KeptOut
         "cost_actual_micros": _cost_micros(ctx, row, made),
         "progress": 1.0,
     }
-    if not await outcomes.move(ctx, row, COMPLETED, worker, **fields):
+    if await outcomes.move(ctx, row, COMPLETED, worker, **fields):
+        if came := filing.inline_names(row.outputs):
+            await ctx.db.write(lambda tx: operations.throw_away(tx, came, ctx.now()))
+    else:
         names = [one.output.file_name for one in kept] + [kept[0].poster_name]
         await ctx.db.write(lambda tx: _leave(tx, ctx, row.id, [name for name in names if name]))
 

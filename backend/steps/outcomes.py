@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from backend.config import is_loopback, is_public
+from backend.config import is_public
 from backend.context import AFTER_AN_OUTCOME, AFTER_THE_END, Context
-from backend.core import billing
+from backend.core import billing, filing
 from backend.core.errors import NotAMove, WrongStatus
 from backend.core.generation import (
     CANCELED,
@@ -24,7 +24,7 @@ from backend.core.generation import (
     Generation,
     Outcome,
 )
-from backend.db import bills, generations, submits
+from backend.db import bills, generations, operations, submits
 from backend.db.connection import Tx
 
 POLL_FIRST_S = {True: 10.0, False: 2.0}  # by whether a webhook is to be expected
@@ -43,6 +43,13 @@ async def learn(
     left alone. With `owner`, that worker's lease ends with it. `answered`: it is the answer to this row's own
     create, so it need not name the row; the prediction of another row it is not all the same.
     """
+    told = await _learn(tx, ctx, id, outcome, owner, answered)
+    if told != "storing" and (names := filing.inline_names(outcome.outputs)):
+        await operations.throw_away(tx, names, ctx.now())
+    return told
+
+
+async def _learn(tx: Tx, ctx: Context, id: str, outcome: Outcome, owner: str | None, answered: bool) -> str:
     generation = await generations.get(tx, id)
     if generation is None:
         return "unknown"
@@ -68,6 +75,8 @@ async def _is_anothers(tx: Tx, generation: Generation, outcome: Outcome, answere
 async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome, owner: str | None) -> str:
     now = ctx.now()
     theirs: dict[str, Any] = {"provider_id": outcome.provider_id, "submitted_at": generation.submitted_at or now}
+    if outcome.ref:
+        theirs["provider_ref"] = dict(outcome.ref)
     if outcome.began and generation.began_at is None:
         theirs["began_at"] = now
     if outcome.state == "running":
@@ -142,12 +151,13 @@ def webhook_base(ctx: Context, provider: str) -> str | None:
 
     A loopback address that the operator gave is good for a provider on loopback, such as the emulator.
     """
-    settings = ctx.settings
+    settings, known = ctx.settings, ctx.providers.get(provider)
+    if known is None or known.webhooks is None:
+        return None
     if is_public(settings.public_url):
         return settings.public_url
-    known = ctx.providers.get(provider)
     said = settings.base_url or settings.ngrok_url
-    return settings.public_url if said and known and is_loopback(known.base_url) else None
+    return settings.public_url if said and known.is_near else None
 
 
 def _why_canceled(ctx: Context, generation: Generation) -> Failure | None:

@@ -11,7 +11,7 @@ from typing import Any
 from backend import media, storage
 from backend.context import Context
 from backend.core import filing
-from backend.core.errors import CutShort, InvalidMedia, MediaUnavailable, NotSent
+from backend.core.errors import BadAnswer, CutShort, InvalidMedia, MediaUnavailable, NotFound, NotSent
 from backend.core.filing import Output
 from backend.core.generation import Generation
 from backend.disk import room
@@ -130,6 +130,8 @@ async def _recover(ctx: Context, row: Generation, index: int, target: Path) -> t
 
 async def _fetch(ctx: Context, row: Generation, url: str, target: Path) -> tuple[int, str]:
     """The output's bytes in `target`; how many, and their SHA-256."""
+    if name := next(iter(filing.inline_names([url])), None):
+        return await _stored(ctx, name, target)
     if data_uris.is_one(url):
         return await asyncio.to_thread(_decode, url, target)
     fetched = await _download(ctx, row, url, target)
@@ -143,24 +145,23 @@ async def _fetch(ctx: Context, row: Generation, url: str, target: Path) -> tuple
     return plain or (fetched.bytes, fetched.sha256)
 
 
+async def _stored(ctx: Context, name: str, target: Path) -> tuple[int, str]:
+    """The bytes of a file that came inside the provider's answer. Raises BadAnswer when it is gone."""
+    try:
+        return await storage.write(target, ctx.store.open(name))
+    except NotFound as error:
+        raise BadAnswer("The file that came with the answer is gone.", status=404) from error
+
+
 async def _download(ctx: Context, row: Generation, url: str, target: Path) -> Fetched:
     provider = ctx.providers.get(row.provider)
     if provider is None:
         raise NotSent(f"{row.provider} is not offered here now")
-    return await ctx.http.fetch(
-        url,
-        target,
-        cap_bytes=ctx.settings.max_output_mb * 1_000_000,
-        total_s=FETCH_LIMIT_S,
-        hosts=provider.may_serve,
-        trusted=provider.is_own,
-        hops=2,
-        strict=False,
-    )
+    return await provider.fetch(url, target, cap_bytes=ctx.settings.max_output_mb * 1_000_000, total_s=FETCH_LIMIT_S)
 
 
 def _decode(uri: str, target: Path) -> tuple[int, str]:
-    """The bytes of a data URI, which Replicate's synchronous mode sends for small outputs."""
+    """The bytes of a data URI: of a row that was kept by an older version, or while the disk was full."""
     content = data_uris.decode(uri)
     with room.needed():
         target.write_bytes(content)

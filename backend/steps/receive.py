@@ -9,12 +9,13 @@ from collections.abc import Mapping
 
 from backend.context import Context
 from backend.core.errors import BadAnswer, InvalidJson, NotFound
-from backend.core.generation import ProviderWebhook
+from backend.core.generation import Outcome, ProviderWebhook
 from backend.core.ids import is_id
 from backend.db import generations, provider_webhooks
 from backend.db.connection import Tx
 from backend.logs import times
-from backend.steps import outcomes
+from backend.providers.base import Webhooks
+from backend.steps import inline, outcomes
 
 MOST_ATTEMPTS = 5
 BATCH = 128
@@ -24,10 +25,7 @@ BITE = 4
 
 def expect(ctx: Context, provider: str, headers: Mapping[str, str]) -> None:
     """Look at a webhook's headers before its body is read. Raises NotFound for an unknown provider, or Unauthorized."""
-    known = ctx.providers.get(provider)
-    if known is None:
-        raise NotFound
-    known.expect(headers)
+    _webhooks(ctx, provider).expect(headers)
 
 
 async def keep(
@@ -37,10 +35,7 @@ async def keep(
 
     Raises Unauthorized before anything is looked up, so that a stranger learns nothing; then NotFound.
     """
-    known = ctx.providers.get(provider)
-    if known is None:
-        raise NotFound
-    word = await known.verify(headers, body)
+    word = await _webhooks(ctx, provider).verify(headers, body)
     if not is_id(generation_id):
         raise NotFound
     await asyncio.to_thread(_check_body, body) if len(body) > LARGE_BYTES else _check_body(body)
@@ -55,6 +50,14 @@ async def keep(
     fresh = await ctx.db.write(work, urgent=True)
     ctx.wake("receive")
     return fresh
+
+
+def _webhooks(ctx: Context, provider: str) -> Webhooks:
+    """What verifies this provider's webhooks. Raises NotFound when it is not offered, or sends none."""
+    known = ctx.providers.get(provider)
+    if known is None or known.webhooks is None:
+        raise NotFound
+    return known.webhooks
 
 
 async def believe(ctx: Context) -> int:
@@ -93,9 +96,13 @@ async def _believe_each(ctx: Context, waiting: list[ProviderWebhook]) -> None:
 async def _believe_bite(ctx: Context, bite: list[ProviderWebhook]) -> None:
     """A few in one transaction, which stays short for whoever writes next."""
 
+    said = [await _read(ctx, delivery) for delivery in bite]
+
     async def work(tx: Tx) -> None:
-        for delivery in bite:
-            note = await _learn(tx, ctx, delivery)
+        for delivery, outcome in zip(bite, said, strict=True):
+            note = "not a prediction"
+            if outcome is not None:
+                note = await outcomes.learn(tx, ctx, delivery.generation_id, outcome)
             await provider_webhooks.mark_handled(tx, delivery.id, ctx.now(), note)
 
     await ctx.db.write(work)
@@ -103,13 +110,13 @@ async def _believe_bite(ctx: Context, bite: list[ProviderWebhook]) -> None:
         times.HEAR.observe(delivery.provider, (ctx.now() - delivery.received_at) / 1000)
 
 
-async def _learn(tx: Tx, ctx: Context, delivery: ProviderWebhook) -> str:
-    """What became of it, in a word."""
+async def _read(ctx: Context, delivery: ProviderWebhook) -> Outcome | None:
+    """What it says; None when it says nothing about a prediction, or its provider is not offered any more."""
     try:
-        outcome = ctx.providers[delivery.provider].read(delivery.body)
-    except (BadAnswer, KeyError):
-        return "not a prediction"
-    return await outcomes.learn(tx, ctx, delivery.generation_id, outcome)
+        outcome = _webhooks(ctx, delivery.provider).read(delivery.body)
+    except (BadAnswer, NotFound):
+        return None
+    return await inline.keep(ctx, delivery.generation_id, outcome)
 
 
 def _check_body(body: bytes) -> None:

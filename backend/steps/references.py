@@ -34,6 +34,7 @@ from backend.live import links
 
 FRESH_MS = 600_000  # an output that expires sooner may be gone before the model fetches it
 LINK_LIFE_S = 7200
+_NO_WAY = "The provider has no store for files, and cannot fetch this one: BASE_URL has to be an address it can reach."
 
 
 @dataclass(frozen=True)
@@ -135,15 +136,18 @@ async def _url(ctx: Context, generation: Generation, stored: Stored) -> str:
 
 
 async def _hand_over(ctx: Context, provider: str, path: Path, stored: Stored) -> str:
-    """The file in the provider's own file store, or as text when that does not take it and it is small."""
-    try:
-        return await ctx.providers[provider].upload(path, stored.file_name, stored.content_type)
-    except (ProviderRefused, NotSent):
-        limit = ctx.catalog.providers[provider].data_uri_limit_kb * 1024
-        uri = await media.in_thread(_data_uri, path, stored.content_type, limit)
-        if uri is None:
-            raise
-        return uri
+    """The file in the provider's own file store, or as text when there is none or it refuses, and the file is small."""
+    refusal: Exception = ProviderRefused(_NO_WAY, code="source_failed")
+    if uploads := ctx.providers[provider].uploads:
+        try:
+            return await uploads.upload(path, stored.file_name, stored.content_type)
+        except (ProviderRefused, NotSent) as error:
+            refusal = error
+    limit = ctx.catalog.providers[provider].data_uri_limit_kb * 1024
+    uri = await media.in_thread(_data_uri, path, stored.content_type, limit)
+    if uri is None:
+        raise refusal
+    return uri
 
 
 def _data_uri(path: Path, content_type: str, most_bytes: int) -> str | None:

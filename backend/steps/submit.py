@@ -23,8 +23,8 @@ from backend.core.generation import CANCELED, FAILED, QUEUED, SUBMITTING, UNCLEA
 from backend.db import claims, generations, operations, submits
 from backend.db.connection import Tx
 from backend.logs import times
-from backend.providers.base import Submission
-from backend.steps import outcomes, references
+from backend.providers.base import Handle, Order, Provider, Request
+from backend.steps import inline, outcomes, references
 
 log = structlog.get_logger("backend.steps.submit")
 
@@ -94,12 +94,13 @@ async def _room(tx: Tx, ctx: Context, provider: str, now: int) -> int:
 async def send(ctx: Context, row: Generation, worker: str) -> None:
     """Submit one claimed row and keep what the provider answered. It is built whole before it begins."""
     try:
-        submission = await _build(ctx, row)
+        provider = ctx.providers[row.provider]
+        request = await _prepare(ctx, row, provider)
         begun = row if row.status == SUBMITTING else await _begin(ctx, row, worker)
         if begun is None:
             return  # canceled meanwhile, or another worker has it
         row = begun
-        outcome = await ctx.providers[row.provider].submit(submission)
+        outcome = await provider.create(request)
     except StorageFull:
         await _requeue(ctx, row, worker, LONGEST_WAIT_S)
     except ProviderUnavailable as refusal:
@@ -127,7 +128,7 @@ def _inputs(ctx: Context, row: Generation, images: Sequence[str] = (), end: str 
     return ctx.catalog.build(row.provider, row.model, row.prompt, row.params, images, end)
 
 
-async def _build(ctx: Context, row: Generation) -> Submission:
+async def _prepare(ctx: Context, row: Generation, provider: Provider) -> Request:
     """The whole request, its references uploaded. Raises InvalidInput, and what an upload raises."""
     images: list[str] = []
     end = None
@@ -137,7 +138,7 @@ async def _build(ctx: Context, row: Generation) -> Submission:
     inputs = _inputs(ctx, row, images, end)
     base = outcomes.webhook_base(ctx, row.provider)
     webhook = f"{base}/webhooks/{row.provider}/{row.id}/{row.nonce}" if base else None
-    return Submission(row.model, inputs, webhook, ctx.catalog.models[row.model].cancel_after_s)
+    return provider.prepare(Order(row.id, row.model, inputs, webhook, ctx.catalog.models[row.model].cancel_after_s))
 
 
 async def _begin(ctx: Context, row: Generation, worker: str) -> Generation | None:
@@ -151,6 +152,8 @@ async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
     When the prediction is another row's, this one's create is as unclear as if nothing had been answered.
     """
 
+    outcome = await inline.keep(ctx, row.id, outcome)
+
     async def work(tx: Tx) -> bool:
         told = await outcomes.learn(tx, ctx, row.id, outcome, answered=True)
         if told != "another prediction":
@@ -160,14 +163,15 @@ async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
     is_second = await ctx.db.write(work)
     ctx.wake(*AFTER_AN_OUTCOME)
     if is_second:
-        await _stop_second(ctx, row, outcome.provider_id)
+        await _stop_second(ctx, row, outcome)
 
 
-async def _stop_second(ctx: Context, row: Generation, provider_id: str) -> None:
+async def _stop_second(ctx: Context, row: Generation, outcome: Outcome) -> None:
     """A webhook has brought another prediction of the same create: the first is kept, this one need not be paid."""
-    log.error("second_prediction", generation_id=row.id, provider_id=provider_id)
-    with contextlib.suppress(ProviderUnavailable, ProviderRefused):
-        await ctx.providers[row.provider].cancel(provider_id)
+    log.error("second_prediction", generation_id=row.id, provider_id=outcome.provider_id)
+    if cancellation := ctx.providers[row.provider].cancellation:
+        with contextlib.suppress(ProviderUnavailable, ProviderRefused):
+            await cancellation.cancel(Handle(outcome.provider_id, outcome.ref or {}))
 
 
 async def _mark_unclear(ctx: Context, row: Generation, worker: str) -> None:

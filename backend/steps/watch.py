@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from backend.context import AFTER_AN_OUTCOME, Context
 from backend.core import billing
@@ -15,8 +15,8 @@ from backend.core.generation import FAILED, QUEUED, UNCLEAR, WAITING, Failure, G
 from backend.core.ids import is_id
 from backend.db import claims, generations, leases, submits
 from backend.db.connection import Tx
-from backend.providers.base import Listed, Provider
-from backend.steps import outcomes
+from backend.providers.base import Handle, Listed, Order, Provider
+from backend.steps import inline, outcomes
 
 SENDING_MS = 60_000  # a create that takes longer is cut off
 SKEW_MS = 120_000  # the provider's clock may differ from ours by this much
@@ -49,11 +49,12 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
     if provider is None or row.provider_id is None:
         await _after_trouble(ctx, row, worker, overdue, LATER_LOOKS_MS / 1000)
         return
-    stop = row.cancel_requested_at is not None and row.cancel_sent_at is None
+    handle = Handle(row.provider_id, row.provider_ref or {})
+    stop = bool(provider.cancellation and row.cancel_requested_at is not None and row.cancel_sent_at is None)
     try:
-        outcome, is_stopping = await _hear(provider, row.provider_id, stop)
-        if overdue and not stop and outcome.state == "running":
-            outcome = await provider.cancel(row.provider_id)
+        outcome, is_stopping = await _hear(provider, handle, stop)
+        if provider.cancellation and overdue and not stop and outcome.state == "running":
+            outcome = await provider.cancellation.cancel(handle)
     except ProviderUnavailable as trouble:
         await _after_trouble(ctx, row, worker, overdue, trouble.retry_after_s)
         return
@@ -67,16 +68,17 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
     elif stop and outcome.state == "running":
         await outcomes.postpone(ctx, row, worker, AFTER_CANCEL_MS, tries=0, cancel_sent_at=ctx.now())
     else:
+        outcome = await inline.keep(ctx, row.id, outcome)
         await ctx.db.write(lambda tx: outcomes.learn(tx, ctx, row.id, outcome, owner=worker))
         ctx.wake(*AFTER_AN_OUTCOME)
 
 
-async def _hear(provider: Provider, provider_id: str, stop: bool) -> tuple[Outcome, bool]:
+async def _hear(provider: Provider, handle: Handle, stop: bool) -> tuple[Outcome, bool]:
     """How it stands, and whether the provider took a wish to stop it: what has ended already may not be stopped."""
-    if stop:
+    if stop and provider.cancellation:
         with contextlib.suppress(ProviderUnavailable, ProviderRefused):
-            return await provider.cancel(provider_id), True
-    return await provider.ask(provider_id), False
+            return await provider.cancellation.cancel(handle), True
+    return await provider.ask(handle), False
 
 
 def look_for(ctx: Context, rows: list[Generation], worker: str) -> Callable[[Generation], Awaitable[None]]:
@@ -125,7 +127,7 @@ async def heed_the_clock(ctx: Context) -> int:
 class Found:
     """A provider's list, so that a row need not be compared with all of it."""
 
-    def __init__(self, listed: list[Listed]) -> None:
+    def __init__(self, listed: Sequence[Listed]) -> None:
         self._named: dict[str, list[Listed]] = defaultdict(list)
         for each in listed:
             for part in (each.webhook or "").split("/"):
@@ -146,13 +148,19 @@ class Found:
 
 
 async def _search(ctx: Context, provider: str, rows: list[Generation]) -> Found | None:
-    """The provider's list of the time in which all these can have been sent; None when it cannot be read."""
+    """The provider's list of the time in which all these can have been sent; None when it cannot be read.
+
+    A provider without a list has nothing that could be found: then a webhook adopts the row, or its deadline ends it.
+    """
     if provider not in ctx.providers:
         return None
+    listing = ctx.providers[provider].listing
+    if listing is None:
+        return Found([])
     times = [_sent_between(row) for row in rows]
     since, until = min(first for first, _ in times), max(last for _, last in times) + SENDING_MS
     try:
-        listed = await ctx.providers[provider].list_between(since, until)
+        listed = await listing.between(since, until)
     except ProviderUnavailable:
         return None
     return await asyncio.to_thread(Found, listed)
@@ -166,7 +174,10 @@ async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None
         for candidate in candidates:
             if not await _is_of(tx, ctx, row, candidate):
                 continue
-            told = await outcomes.learn(tx, ctx, row.id, candidate.outcome)
+            outcome = candidate.outcome
+            told = await outcomes.learn(
+                tx, ctx, row.id, inline.without(outcome) if inline.has_files(outcome) else outcome
+            )
             if told not in ("another prediction", "unknown"):
                 return True
         return False
@@ -191,7 +202,7 @@ async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bo
     """
     if candidate.webhook is not None:
         return f"/{row.id}/{row.nonce}" in candidate.webhook
-    if row.source or candidate.model != row.model or not _same_request(ctx, row, candidate):
+    if row.source or not _same_request(ctx, row, candidate):
         return False
     return not await submits.any_submitting(tx, row.model, row.prompt, row.params)
 
@@ -207,11 +218,12 @@ def _sent_between(row: Generation) -> tuple[int, int]:
 
 def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:
     """All that we sent, except references: their URLs are made anew at every submit."""
-    model = ctx.catalog.models.get(row.model)
-    if model is None:
+    model, provider = ctx.catalog.models.get(row.model), ctx.providers[row.provider]
+    if model is None or provider.listing is None:
         return False  # nobody can say any more what was sent
-    ours = model.build(row.prompt, row.params, [], None)
-    return candidate.inputs is not None and all(candidate.inputs.get(name) == value for name, value in ours.items())
+    inputs = model.build(row.prompt, row.params, [], None)
+    ours = provider.prepare(Order(row.id, row.model, inputs, None, model.cancel_after_s))
+    return provider.listing.is_of(ours, candidate)
 
 
 async def _after_trouble(ctx: Context, row: Generation, worker: str, overdue: bool, wait_s: float | None) -> None:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from backend.emulator import WEBHOOK_SECRET
 from backend.emulator.kit.ledger import Create, End
 from backend.emulator.kit.render.prepared import prepared
-from backend.providers.replicate.answers import write_time
+from backend.providers.reading import write_time
 
 PATH = "/provider"
 ENDS = ("succeeded", "failed", "canceled", "aborted")

@@ -19,7 +19,7 @@ from emulating import Provider, until
 from starlette.types import Receive, Scope, Send
 from workshop import _settings
 
-from backend.app import offered, open_context
+from backend.app import open_context
 from backend.context import Context
 from backend.core.generation import Generation
 from backend.core.people import Caller
@@ -27,7 +27,8 @@ from backend.db import leases
 from backend.emulator import WEBHOOK_SECRET
 from backend.http import Http
 from backend.manage import clients
-from backend.providers import signatures
+from backend.providers import registry, signatures
+from backend.providers.base import Means
 from backend.steps import receive, release, submit, watch
 from backend.upkeep import tidy
 from backend.web.server import entry
@@ -143,8 +144,7 @@ class World:
         settings = settings.model_copy(update={"replicate_base_url": f"{self.house.origin}{PATH}/v1"})
         ctx = await self.stack.enter_async_context(open_context(settings))
         http: Http = Border(ctx.http, self.mains)  # type: ignore[assignment]
-        providers: Any = offered(settings, http, ctx.catalog)
-        providers["replicate"]._now = self.clock
+        providers = registry.offered(settings, Means(http, ctx.spool, self.clock), ctx.catalog.providers)
         self.ctx = Context(
             settings=settings,
             db=Border(ctx.db, self.mains),  # type: ignore[arg-type]

@@ -1,1 +1,7 @@
-"""Replicate's HTTP API (https://api.replicate.com/openapi.json, version 1.0.0-a1, read 2026-11-21)."""
+"""Replicate (https://replicate.com): what it is asked, and what its answers mean."""
+
+from __future__ import annotations
+
+from backend.providers.replicate.settings import build
+
+__all__ = ["build"]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from backend.core.errors import BadAnswer, ProviderError, ProviderRefused, ProviderUnavailable, ProviderUnclear
 from backend.core.generation import Failure, Outcome
 from backend.http import HttpAnswer
-from backend.providers import outputs
+from backend.providers import outputs, reading
 from backend.providers.replicate import words
 
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
-LONGEST_RUN_S = 1_000_000
 _STOPPED = ("canceled", "aborted")
 _PERCENT = re.compile(r"(\d{1,3})%\|")
 
@@ -25,12 +23,12 @@ def outcome(prediction: Any, now_ms: int, lifetime_ms: int) -> Outcome:
 
     `aborted` is a deadline that came before the start: canceled, and not charged.
     """
-    id, webhook = member(prediction, "id"), member(prediction, "webhook")
+    id, webhook = reading.member(prediction, "id"), reading.member(prediction, "webhook")
     if not isinstance(id, str) or not _ID.fullmatch(id):
         raise BadAnswer("the prediction has no id")
     found = _outcome(id, prediction, now_ms, lifetime_ms)
     webhook = webhook if isinstance(webhook, str) else None
-    predict_s = _seconds(member(prediction, "metrics", "predict_time"))
+    predict_s = reading.seconds(reading.member(prediction, "metrics", "predict_time"))
     return replace(found, webhook=webhook, predict_s=predict_s, began=_began(prediction, predict_s))
 
 
@@ -62,7 +60,7 @@ def _began(prediction: dict[str, Any], predict_s: float | None) -> bool | None:
 
 def _succeeded(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int) -> Outcome:
     found = tuple(outputs.find(prediction.get("output")))
-    expire_at = min(time_ms(prediction.get("completed_at")) or now_ms, now_ms) + lifetime_ms
+    expire_at = min(reading.time_ms(prediction.get("completed_at")) or now_ms, now_ms) + lifetime_ms
     if found:
         return Outcome(id, "succeeded", found, expire_at)
     gone = prediction.get("data_removed") is True
@@ -73,7 +71,7 @@ def _succeeded(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: in
 def refusal(answer: HttpAnswer, now_ms: int | None = None) -> ProviderError:
     """What an answer to a create that is not a success means."""
     status, problem = answer.status, _problem(answer)
-    detail = _plain(words.sentence(problem))
+    detail = reading.sentence(words.sentence(problem))
     if status == 429:
         return ProviderUnavailable("the provider is throttling us", retry_after_s=_wait_s(answer, problem, now_ms))
     if status == 402:
@@ -131,46 +129,13 @@ def _wait_s(answer: HttpAnswer, problem: Any, now_ms: int | None) -> float | Non
 
 def _failure(error: object) -> Failure:
     """Replicate's error texts, as far as they are known: what is moderated stays so, PA and E004 pass."""
-    text = _plain(words.reason(error))
+    text = reading.sentence(words.reason(error))
     if words.is_moderated(text):
         return Failure("moderated", text)
     return Failure("provider_failed", text, retryable=True)
-
-
-def _plain(text: str) -> str:
-    """One line of at most 500 characters."""
-    return " ".join(outputs.storable(text).split())[:500]
 
 
 def _progress(logs: object) -> float | None:
     """The last percentage in the logs, from 0 to 1."""
     found = _PERCENT.findall(logs[-2000:]) if isinstance(logs, str) else []
     return min(int(found[-1]), 100) / 100 if found else None
-
-
-def _seconds(told: object) -> float | None:
-    """A time that can be true: what is billed by it must not be nonsense."""
-    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= LONGEST_RUN_S:
-        return None
-    return float(told)
-
-
-def time_ms(text: object) -> int | None:
-    if not isinstance(text, str):
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def write_time(at_ms: int) -> str:
-    """A time as Replicate reads it."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
-
-
-def member(thing: Any, *path: str) -> Any:
-    for name in path:
-        thing = thing.get(name) if isinstance(thing, dict) else None
-    return thing

@@ -18,9 +18,9 @@ from typing import Any
 
 PLACES = {
     "commit": ("backend.db.sqlite", "SqliteDb", "_commit"),
-    "create": ("backend.providers.replicate.api", "Replicate", "submit"),
-    "upload": ("backend.providers.replicate.api", "Replicate", "upload"),
-    "ask": ("backend.providers.replicate.api", "Replicate", "ask"),
+    "create": ("backend.providers.over_http", "HttpProvider", "create"),
+    "upload": ("backend.providers.replicate.files", "Files", "upload"),
+    "ask": ("backend.providers.over_http", "HttpProvider", "ask"),
     "cancel": ("backend.providers.replicate.api", "Replicate", "cancel"),
     "store": ("backend.steps.collect", "", "store"),
     "file": ("backend.storage.folder", "Folder", "put_all"),

@@ -1,0 +1,20 @@
+"""Which providers there are, and which of them are offered: those whose settings are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from backend.config import Settings
+from backend.core.catalog import ProviderFacts
+from backend.providers import replicate
+from backend.providers.base import Means, Provider
+
+Build = Callable[[Settings, Means, ProviderFacts], Provider | None]
+
+PROVIDERS: Mapping[str, Build] = {"replicate": replicate.build}
+
+
+def offered(settings: Settings, means: Means, facts: Mapping[str, ProviderFacts]) -> dict[str, Provider]:
+    """The providers that have credentials, by name. Raises SettingsError naming the setting that is wrong."""
+    built = {name: build(settings, means, facts[name]) for name, build in PROVIDERS.items()}
+    return {name: provider for name, provider in built.items() if provider is not None}

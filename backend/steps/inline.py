@@ -1,0 +1,63 @@
+"""Files that come inside an answer, as data URIs: they go into the storage, so that no row holds their bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from backend.context import Context
+from backend.core import filing
+from backend.core.errors import InvalidMedia, StorageFull
+from backend.core.generation import IN_FLIGHT, Outcome
+from backend.db import generations
+from backend.disk import room
+from backend.media import data_uris
+
+DAMAGED = "data:;base64,!"  # is refused as the damaged one was, and is short
+
+
+def has_files(outcome: Outcome) -> bool:
+    """Whether a file is inside."""
+    return any(data_uris.is_one(one) for one in outcome.outputs)
+
+
+def without(outcome: Outcome) -> Outcome:
+    """The same as if it still ran, so that it is asked for again by its id."""
+    return replace(outcome, state="running", outputs=(), outputs_expire_at=None)
+
+
+async def keep(ctx: Context, id: str, outcome: Outcome) -> Outcome:
+    """The outcome with a name in place of each file, which is stored now; as it came when the row is not in flight.
+
+    `outcomes.learn` removes the files again when the row does not take them. On a full disk they stay in the outcome:
+    what was paid is not lost for tidiness.
+    """
+    if not has_files(outcome):
+        return outcome
+    row = await ctx.db.read(lambda tx: generations.get(tx, id))
+    if row is None or row.status not in IN_FLIGHT:
+        return outcome
+    try:
+        return replace(outcome, outputs=tuple([await _keep(ctx, id, one) for one in outcome.outputs]))
+    except StorageFull:
+        return outcome
+
+
+async def _keep(ctx: Context, id: str, output: str) -> str:
+    if not data_uris.is_one(output):
+        return output
+    name = filing.inline(id, ctx.new_id())
+    spooled = ctx.spool.new(name)
+    try:
+        await asyncio.to_thread(_write, spooled, output)
+    except InvalidMedia:
+        return DAMAGED
+    await ctx.store.put(spooled, name)
+    return filing.INLINE + name
+
+
+def _write(path: Path, uri: str) -> None:
+    content = data_uris.decode(uri)
+    with room.needed():
+        path.write_bytes(content)
