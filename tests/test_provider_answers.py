@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
@@ -39,14 +40,14 @@ def answered(status: int, body: Any = None, **headers: str) -> HttpAnswer:
     ],
 )
 def test_a_throttled_create_says_how_long_to_wait(answer: HttpAnswer, wait_s: float | None) -> None:
-    refusal = answers.refusal(answer)
+    refusal = answers.refusal(answer, int(time.time() * 1000))
     assert isinstance(refusal, ProviderUnavailable) and refusal.retry_after_s == wait_s
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 429, 500, 502, 503])
 def test_an_answer_to_a_look_says_nothing_about_the_prediction_unless_it_is_a_404(status: int) -> None:
-    assert isinstance(answers.trouble(answered(status)), ProviderUnavailable)
-    assert isinstance(answers.trouble(answered(404)), ProviderRefused)
+    assert isinstance(answers.trouble(answered(status), 0), ProviderUnavailable)
+    assert isinstance(answers.trouble(answered(404), 0), ProviderRefused)
 
 
 @pytest.mark.parametrize("status", ["starting", "processing", "resuming", "", None, 3, ["succeeded"], "SUCCEEDED"])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 from typing import Any
 
-from backend.core.errors import BadAnswer, ProviderError, ProviderRefused, ProviderUnavailable, ProviderUnclear
+from backend.core.errors import BadAnswer, ProviderError, ProviderRefused, ProviderUnavailable
 from backend.core.generation import Failure, Outcome
 from backend.http import HttpAnswer
-from backend.providers import outputs, reading
+from backend.providers import outputs, reading, refusals
+from backend.providers.refusals import Problem
 from backend.providers.replicate import words
 
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
@@ -68,63 +68,35 @@ def _succeeded(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: in
     return Outcome(id, "succeeded", failure=Failure(code, f"The provider finished, but {why}.", retryable=True))
 
 
-def refusal(answer: HttpAnswer, now_ms: int | None = None) -> ProviderError:
+def refusal(answer: HttpAnswer, now_ms: int) -> ProviderError:
     """What an answer to a create that is not a success means."""
-    status, problem = answer.status, _problem(answer)
-    detail = reading.sentence(words.sentence(problem))
-    if status == 429:
-        return ProviderUnavailable("the provider is throttling us", retry_after_s=_wait_s(answer, problem, now_ms))
-    if status == 402:
-        message = "The account at the provider has no credit left."
-        return ProviderRefused(message, code="quota", retryable=True, everybody=True)
-    own = words.is_own(problem, status)
-    if status == 401 or (status == 403 and own and words.is_of_everybody(problem)):
-        message = "The provider does not accept our credentials."
-        return ProviderRefused(message, code="provider_unavailable", retryable=True, everybody=True)
-    if status in words.REFUSED or (status == 403 and own):
-        return _refused(detail or str(status))
-    if status == 403 or status in words.NOT_NOW:
-        message = f"The request was turned away on its way to the provider: {detail or status}"
-        return ProviderRefused(message, code="provider_unavailable", retryable=True)
-    if status in words.ELSEWHERE:
-        message = "The provider's address leads elsewhere."
-        return ProviderRefused(message, code="provider_unavailable", retryable=True, everybody=True)
-    return ProviderUnclear(f"the provider answered {status}")
+    return refusals.of_create(answer.status, _problem(answer, now_ms))
 
 
-def upload_refusal(answer: HttpAnswer, now_ms: int | None = None) -> ProviderUnavailable | ProviderRefused:
-    """What an answer to an upload that is not a success means: a file costs nothing, so nothing about it is unclear."""
-    found = refusal(answer, now_ms)
-    passing = answer.status in words.NOT_NOW or answer.status in words.ELSEWHERE
-    if isinstance(found, ProviderUnavailable) or (isinstance(found, ProviderRefused) and not passing):
-        return found
-    return ProviderUnavailable(f"the provider's file store answered {answer.status}")
+def upload_refusal(answer: HttpAnswer, now_ms: int) -> ProviderUnavailable | ProviderRefused:
+    """What an answer to an upload that is not a success means."""
+    return refusals.of_upload(answer.status, _problem(answer, now_ms))
 
 
-def trouble(answer: HttpAnswer, now_ms: int | None = None) -> ProviderError:
-    """What an answer to a look means: only 404 says anything about the prediction."""
-    if answer.status in (404, 410):
-        return ProviderRefused("The provider does not know this prediction.", code="provider_failed", retryable=True)
-    wait_s = _wait_s(answer, _problem(answer), now_ms)
-    return ProviderUnavailable(f"the provider answered {answer.status}", retry_after_s=wait_s)
+def trouble(answer: HttpAnswer, now_ms: int) -> ProviderUnavailable | ProviderRefused:
+    """What an answer to a look that is not a success means."""
+    return refusals.of_look(answer.status, _problem(answer, now_ms))
 
 
-def _refused(why: str) -> ProviderRefused:
-    code = "moderated" if words.is_moderated(why) else "invalid_input"
-    return ProviderRefused(f"The provider refused the request: {why}", code=code)
-
-
-def _problem(answer: HttpAnswer) -> Any:
+def _problem(answer: HttpAnswer, now_ms: int) -> Problem:
+    """What a problem document says, or another body in its place."""
     try:
-        return answer.json()
+        told = answer.json()
     except BadAnswer:
-        return None
-
-
-def _wait_s(answer: HttpAnswer, problem: Any, now_ms: int | None) -> float | None:
-    if answer.status != 429 and answer.status < 500:
-        return None
-    return words.wait_s(answer.headers, problem, int(time.time() * 1000) if now_ms is None else now_ms)
+        told = None
+    text, is_own = reading.sentence(words.sentence(told)), words.is_own(told, answer.status)
+    return Problem(
+        text,
+        is_own,
+        is_of_everybody=is_own and words.is_of_everybody(told),
+        code="moderated" if words.is_moderated(text) else "invalid_input",
+        wait_s=words.wait_s(answer, told, now_ms) if answer.status == 429 or answer.status >= 500 else None,
+    )
 
 
 def _failure(error: object) -> Failure:

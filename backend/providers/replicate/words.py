@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
-from backend.core.webhooks import read_retry_after
+from backend.http import HttpAnswer
+from backend.providers import refusals
 
 LONGEST_WAIT_S = 86_400
 
-# Answers to a create after which certainly nothing was accepted. All that is not listed may have been, also what a
-# proxy says for itself (5xx, 499, 520) and 303 or 406, which servers send after the work was done.
-REFUSED = frozenset({400, 404, 405, 409, 410, 411, 412, 413, 414, 415, 416, 417, 422, 424, 426, 428, 431, 451})
-NOT_NOW = frozenset({407, 408, 421, 423, 425})  # the same request may be taken another time
-ELSEWHERE = frozenset({300, 301, 302, 305, 307, 308})
 _MEMBERS = frozenset({"title", "detail", "status", "type", "invalid_fields", "errors", "retry_after"})
 
 _MODERATED = re.compile(
@@ -86,11 +81,11 @@ def reason(error: object) -> str:
     return error if isinstance(error, str) and error.strip() else "The provider gave no reason."
 
 
-def wait_s(headers: Mapping[str, str], problem: Any, now_ms: int) -> float | None:
+def wait_s(answer: HttpAnswer, problem: Any, now_ms: int) -> float | None:
     """How long to wait: the header, else `retry_after` in the body, else the sentence; None if nobody says."""
-    header = read_retry_after(headers.get("retry-after"), now_ms, headers.get("date"))
+    header = refusals.wait_s(answer, now_ms)
     if header is not None:
-        return header / 1000
+        return header
     told = problem.get("retry_after") if isinstance(problem, dict) else None
     if isinstance(told, int | float) and not isinstance(told, bool) and 0 <= told < LONGEST_WAIT_S:
         return float(told)
