@@ -346,15 +346,15 @@ def test_what_certainly_never_left_is_never_unclear_and_never_counts(
     bench: Workshop, provider: Provider, token: str
 ) -> None:
     replicate: Any = bench.ctx.providers["replicate"]
-    right = replicate._headers
-    replicate._headers = right | {"authorization": f"Bearer {token}"}
+    right = replicate._credentials
+    replicate._credentials = right | {"authorization": f"Bearer {token}"}
     id = bench.ask()["id"]
     for _ in range(3):
         bench.submit_next()
         assert bench.stage(id) == "queued" and bench.row(id).claimed_at is None
         bench.clock.forward(61)
     assert provider.ledger["creates"] == [] and money(bench) == (0, PRICE / 1e6)
-    replicate._headers = right
+    replicate._credentials = right
     bench.submit_next()
     provider.ended(bench.row(id).provider_id or "")
     look(bench, "processing", "storing")

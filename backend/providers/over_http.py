@@ -20,17 +20,20 @@ if TYPE_CHECKING:
 
 CREATE_S = 60
 LOOK_S = 30
+PORTS = {"http": 80, "https": 443}
 HOPS = 2  # delivery hosts redirect to a store, seldom twice
 
 
 class HttpProvider(Provider):
     """What is the same for every provider over HTTP. One that is new says how its requests and answers look."""
 
+    outputs_need_key = False  # whether files at the API's own address are asked for with our credentials
+
     def __init__(self, means: Means, facts: ProviderFacts, *, base_url: str, headers: Mapping[str, str]) -> None:
         """`headers` are its credentials: they go to `base_url`'s origin alone."""
         self.base_url = base_url
         self.now, self.facts = means.now, facts
-        self._http, self._headers = means.http, {"accept": "application/json", **headers}
+        self._http, self._credentials = means.http, dict(headers)
 
     @abstractmethod
     def created(self, answer: HttpAnswer) -> Outcome:
@@ -65,7 +68,7 @@ class HttpProvider(Provider):
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, total_s: float = LOOK_S, **body: Any
     ) -> HttpAnswer:
         """One request to the API with our credentials; `body` and errors are those of `Http.call`."""
-        sent = {**self._headers, **(headers or {})}
+        sent = {"accept": "application/json", **self._credentials, **(headers or {})}
         return await self._http.call(method, self.base_url + path, headers=sent, total_s=total_s, **body)
 
     async def fetch(self, url: str, target: Path, *, cap_bytes: int, total_s: float) -> Fetched:
@@ -83,8 +86,10 @@ class HttpProvider(Provider):
         )
 
     def credentials(self, url: str) -> Mapping[str, str] | None:
-        """The headers that an output at this URL is asked for with: none, unless a provider says so."""
-        return None
+        """The headers that an output at this URL is asked for with; our key goes nowhere but to the API's origin."""
+        parts = urlsplit(url)
+        own = self.is_own(parts.scheme, parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0))
+        return self._credentials if self.outputs_need_key and own else None
 
     def may_serve(self, host: str, port: int, scheme: str) -> bool:
         """Whether outputs may come from there: the delivery hosts over https, or the API's own address."""
@@ -96,7 +101,7 @@ class HttpProvider(Provider):
     def is_own(self, scheme: str, host: str, port: int) -> bool:
         """Whether this is the origin the operator gave as the API: reached even on a private network."""
         own = urlsplit(self.base_url)
-        own_port = own.port or (443 if own.scheme == "https" else 80)
+        own_port = own.port or PORTS.get(own.scheme, 0)
         same_host = host == own.hostname or (is_loopback(host) and is_loopback(self.base_url))
         return scheme == own.scheme and port == own_port and same_host
 
