@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from backend.emulator.kit import life, refusals
 from backend.emulator.kit.connection import Reset, halved
+from backend.emulator.kit.faults import pause
 from backend.emulator.kit.kinds import Arguments
 from backend.emulator.kit.ledger import Create
 from backend.emulator.kit.orders import Order
@@ -40,8 +41,7 @@ async def take(request: Request, entry: Create, check: Callable[[], Order], answ
 async def _answer(request: Request, entry: Create, order: Order, answer: Answer) -> Response:
     emulator = emulator_of(request)
     struck = emulator.faults.strike("create", order.model, order.work.prompt)
-    if "delay" in struck:
-        await asyncio.sleep(struck["delay"]["delay_s"])
+    await pause(struck)
     _refuse(struck)
     if down := struck.get("connection_refused"):
         emulator.spawn(request.app.state.server.refuse_connections(down["down_s"]))
@@ -62,7 +62,7 @@ def _refuse(struck: Struck) -> None:
     if told := struck.get("create_422"):
         raise refusals.invalid("input", "invalid", told["detail"])
     if told := struck.get("create_429"):
-        raise refusals.throttled(told["retry_after"], in_body=told["in_body"], in_header=told["in_header"])
+        raise refusals.throttled(**told)
     for status in (500, 502, 503):
         if f"create_{status}" in struck:
             raise refusals.unavailable(status)
@@ -70,19 +70,10 @@ def _refuse(struck: Struck) -> None:
 
 def accept(emulator: Emulator, order: Order, origin: str) -> Run:
     """From here on the run exists, works, and would be paid for."""
-    faults = emulator.faults.strike("run", order.model, order.work.prompt)
-    faults |= emulator.faults.strike("webhook", order.model, order.work.prompt)
-    run = Run(
-        order.model,
-        order.work,
-        order.input,
-        origin,
-        order.webhook,
-        order.events,
-        order.extra,
-        faults,
-        emulator.provider.new_id(),
-    )
+    run = Run(order.model, order.work, order.input, origin, order.webhook, order.events, order.extra)
+    run.id = emulator.provider.new_id()
+    run.faults = emulator.faults.strike("run", run.model, run.prompt)
+    run.faults |= emulator.faults.strike("webhook", run.model, run.prompt)
     emulator.runs.add(run)
     life.start(emulator, run)
     if order.life is not None:

@@ -7,6 +7,7 @@ Occasions are a create (stages create, run, webhook), a GET, a list, a download 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tomllib
 from collections.abc import Callable
@@ -68,6 +69,12 @@ class Faults:
     def strike(self, stage: Stage, model: str = "", prompt: str = "") -> dict[str, Arguments]:
         """What goes wrong on this occasion: kind -> arguments."""
         return {fault.kind: fault.arguments for fault in self.items if fault.strikes(stage, model, prompt)}
+
+
+async def pause(struck: dict[str, Arguments]) -> None:
+    """Waits as long as a struck `delay` wants it."""
+    if "delay" in struck:
+        await asyncio.sleep(struck["delay"]["delay_s"])
 
 
 def parse(wanted: Any) -> Fault:

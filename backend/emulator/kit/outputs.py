@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from hashlib import sha256
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from backend.emulator.kit.faults import pause
 from backend.emulator.kit.runs import Output, Run
 from backend.emulator.kit.spoiling import other_bytes, spoil
 from backend.emulator.kit.state import Emulator, emulator_of
@@ -30,8 +30,8 @@ async def serve(emulator: Emulator, run: Run | None, output: Output | None) -> R
     if run is None or output is None:
         return Response("Not found", 404)
     struck = emulator.faults.strike("output", run.model, run.prompt)
-    if "delay" in struck:
-        await asyncio.sleep(struck.pop("delay")["delay_s"])
+    await pause(struck)
+    struck.pop("delay", None)
     for kind, arguments in struck.items():
         if (handed := await other_bytes(kind, arguments, output)) is not None:
             emulator.ledger.handed.setdefault(run.id, []).append(sha256(handed).hexdigest())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +10,7 @@ from starlette.responses import Response
 
 from backend.emulator.kit import refusals
 from backend.emulator.kit.connection import Reset, halved
+from backend.emulator.kit.faults import pause
 from backend.emulator.kit.kinds import Arguments
 from backend.emulator.kit.runs import Run
 from backend.emulator.kit.state import emulator_of
@@ -31,7 +31,7 @@ async def answer_about(request: Request, id: str, answer: Callable[[Run], Respon
     emulator.ledger.gets += 1
     run = find(request, id)
     struck = emulator.faults.strike("get", run.model, run.prompt)
-    await _pause(struck)
+    await pause(struck)
     if "get_reset" in struck:
         return Reset()
     _refuse(struck, emulator.provider.noun)
@@ -44,7 +44,7 @@ def _refuse(struck: dict[str, Arguments], noun: str) -> None:
     if "get_404" in struck:
         raise refusals.not_found(noun)
     if told := struck.get("get_429"):
-        raise refusals.throttled(told["retry_after"], in_body=told["in_body"], in_header=told["in_header"])
+        raise refusals.throttled(**told)
 
 
 async def listed(request: Request) -> list[Run]:
@@ -52,15 +52,10 @@ async def listed(request: Request) -> list[Run]:
     emulator = emulator_of(request)
     emulator.ledger.lists += 1
     struck = emulator.faults.strike("list")
-    await _pause(struck)
+    await pause(struck)
     if "list_empty" in struck:
         return []
     if late := struck.get("list_lagging"):
         newest = datetime.now(UTC) - timedelta(seconds=late["by_s"])
         return [run for run in emulator.runs.in_order if run.created_at < newest]
     return emulator.runs.in_order
-
-
-async def _pause(struck: dict[str, Arguments]) -> None:
-    if "delay" in struck:
-        await asyncio.sleep(struck["delay"]["delay_s"])

@@ -68,12 +68,12 @@ def bad_json() -> Refusal:
     return Refusal(400, "bad_json", "The request body is not valid JSON.")
 
 
-def throttled(retry_after_s: int, *, in_body: bool = True, in_header: bool = False) -> Refusal:
-    """Come back in `retry_after_s` seconds."""
+def throttled(retry_after: int, *, in_body: bool = True, in_header: bool = False) -> Refusal:
+    """Come back in `retry_after` seconds; the arguments are those of the faults `create_429` and `get_429`."""
     refusal = Refusal(429, "throttled", "Request was throttled.")
-    refusal.retry_after_s, refusal.in_body, refusal.in_header = retry_after_s, in_body, in_header
+    refusal.retry_after_s, refusal.in_body, refusal.in_header = retry_after, in_body, in_header
     if in_header:
-        refusal.headers = {"retry-after": str(retry_after_s)}
+        refusal.headers = {"retry-after": str(retry_after)}
     return refusal
 
 

@@ -61,6 +61,8 @@ class Server(uvicorn.Server):
     async def refuse_connections(self, seconds: float) -> None:
         """Closes the port and what is connected without a request, and listens again after some seconds."""
         port = self.port
+        if not any(server.sockets for server in self.servers):
+            return  # somebody else closed it, and will open it
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
