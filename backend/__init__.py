@@ -25,7 +25,7 @@ The rooms, from top to bottom; imports point down (tests/test_layers.py):
     manage     clients, keys, assets, webhook endpoints, usage, quotas, access, idempotency
     live       event streams, signed links, what clients are shown
     providers  what a provider must do, and a folder for each
-    emulator   a provider's wire protocol on this machine
+    emulator   providers' wire protocols on this machine: the kit, and a folder for each
     db         all SQL, one module a table or a question; the schema's migrations
     storage    the spool and the store of files; http: every connection out; media: what a file is, and the cage for it
     disk       durable writes, room, faults, the key file
