@@ -129,6 +129,7 @@ CREATE TABLE generations (
   text_bytes BIGINT NOT NULL DEFAULT 0,  -- of the request, as counted in holdings
   file_bytes BIGINT NOT NULL DEFAULT 0,  -- of all its files, posters included, as counted in holdings
   provider_ref TEXT,            -- JSON: what the provider wants to be asked with beside its id; NULL: nothing
+  account TEXT,                 -- which account of the provider has it, written when it is sent; NULL: the first one
 
   CONSTRAINT kind_known CHECK (kind IN ('image', 'video')),
   CONSTRAINT status_known CHECK (status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing', 'completed', 'failed', 'canceled')),
@@ -142,15 +143,16 @@ CREATE INDEX generations_by_client ON generations (client_id, id);
 CREATE INDEX generations_by_client_kind ON generations (client_id, kind, id);
 CREATE INDEX generations_by_campaign ON generations (campaign_id, id);
 CREATE INDEX generations_by_campaign_kind ON generations (campaign_id, kind, id);
-CREATE INDEX generations_due ON generations (status, due_at)
+CREATE INDEX generations_due ON generations (status, COALESCE(account, provider), due_at)
   WHERE status IN ('submitting', 'unclear', 'processing', 'storing');
-CREATE INDEX generations_storing ON generations (COALESCE(outputs_expire_at, 0), due_at) WHERE status = 'storing';
+CREATE INDEX generations_storing ON generations (COALESCE(account, provider), COALESCE(outputs_expire_at, 0), due_at)
+  WHERE status = 'storing';
 CREATE INDEX generations_queued ON generations (provider, client_id, due_at)
   WHERE status = 'queued';
-CREATE INDEX generations_in_flight ON generations (provider, client_id)
+CREATE INDEX generations_in_flight ON generations (COALESCE(account, provider), client_id)
   WHERE status IN ('submitting', 'unclear', 'processing') AND held_at IS NULL;
 CREATE INDEX generations_waiting ON generations (id) WHERE status = 'waiting';
-CREATE UNIQUE INDEX generations_by_provider_id ON generations (provider, provider_id)
+CREATE UNIQUE INDEX generations_by_provider_id ON generations (COALESCE(account, provider), provider_id)
   WHERE provider_id IS NOT NULL;
 CREATE INDEX generations_leased ON generations (lease_owner)
   WHERE lease_owner IS NOT NULL;

@@ -37,18 +37,27 @@ class Bell:
     """Wakes lanes of this process's worker. A worker elsewhere finds due rows by looking."""
 
     def __init__(self) -> None:
-        self._lanes: list[tuple[LaneName, asyncio.Event]] = []
+        self._lanes: list[tuple[LaneName, str | None, asyncio.Event]] = []
 
-    def lane(self, name: LaneName) -> asyncio.Event:
-        """An event of the listener's own, set when its lane is woken; the listener clears it."""
+    def lane(self, name: LaneName, account: str | None = None) -> asyncio.Event:
+        """An event of the listener's own, set when its lane is woken; the listener clears it.
+
+        With `account` it is one of several lanes of that name, for what this account of a provider has.
+        """
         event = asyncio.Event()
-        self._lanes.append((name, event))
+        self._lanes.append((name, account, event))
         return event
 
     def ring(self, lanes: Collection[LaneName] = ()) -> None:
-        """Something is due in these lanes; without names, in any."""
-        for name, event in self._lanes:
+        """Something is due in these lanes, whichever account they are for; without names, in any."""
+        for name, _, event in self._lanes:
             if not lanes or name in lanes:
+                event.set()
+
+    def ring_at(self, lanes: Collection[tuple[LaneName, str | None]]) -> None:
+        """Something is due in these lanes, of these accounts alone."""
+        for name, account, event in self._lanes:
+            if (name, account) in lanes:
                 event.set()
 
 
@@ -69,7 +78,7 @@ class Context:
     spool: Spool
     store: Store
     catalog: Catalog
-    providers: Mapping[str, Provider]
+    providers: Mapping[str, Provider]  # by the keys of their accounts
     data_key: bytes
     old_data_keys: tuple[bytes, ...] = ()  # they verify, and sign nothing
     now: Callable[[], int] = now_ms
@@ -78,6 +87,11 @@ class Context:
     cage: Cage = field(default_factory=Cage)
     reserved_bytes: dict[str, int] = field(default_factory=dict)  # by client: for files that are on their way
     _free: tuple[int, int | None] = (0, None)
+
+    @property
+    def offered(self) -> list[str]:
+        """The names of the providers that have an account, in the order of the settings."""
+        return list(dict.fromkeys(provider.name for provider in self.providers.values()))
 
     def new_id(self) -> str:
         """A fresh UUIDv7."""

@@ -126,10 +126,10 @@ def _of_creates(rows: dict[str, Row], deleted: set[str], ledger: dict[str, Any])
     owners = defaultdict(list)
     for row in rows.values():
         if row["provider_id"]:
-            owners[row["provider_id"]].append(row["id"])
+            owners[row["account"] or row["provider"], row["provider_id"]].append(row["id"])
             if f"/{row['id']}/" not in (asked_by.get(row["provider_id"]) or f"/{row['id']}/"):
                 yield Finding(UNTRUE, f"{row['id']} has {row['provider_id']}, which another asked for")
-    for prediction, ids in owners.items():
+    for (_, prediction), ids in owners.items():
         if len(ids) > 1:
             yield Finding(UNTRUE, f"one prediction {prediction}, several generations {ids}")
 

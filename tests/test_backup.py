@@ -702,7 +702,7 @@ def test_what_a_restore_holds_takes_no_place_from_what_is_new(tmp_path: Path, pr
         )
         bench.look("unclear")
         assert bench.row(held[0]).provider_id == made.json()["id"] and bench.row(held[0]).held_at is None
-        assert bench.run(bench.ctx.db.read(lambda tx: claims.count_in_flight(tx, "replicate"))) == 3
+        assert bench.run(bench.ctx.db.read(lambda tx: claims.count_in_flight(tx, "replicate", "replicate"))) == 3
         bench.finished = False
 
 

@@ -44,11 +44,12 @@ from backend.db.webhook_lists import DeliveryFilter
 
 CLAIM: dict[str, Any] = {"owner": "w", "now": 1, "until": 2, "limit": 5}
 ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
-    "claim_due": lambda tx: claims.claim_due(tx, "storing", **CLAIM),
-    "claim_queued": lambda tx: claims.claim_queued(tx, "replicate", kinds=("image", "video"), **CLAIM),
-    "any_due": lambda tx: claims.any_due(tx, "storing", 1),
+    "claim_due": lambda tx: claims.claim_due(tx, "storing", "replicate", **CLAIM),
+    "claim_queued": lambda tx: claims.claim_queued(tx, "replicate", "replicate", kinds=("image", "video"), **CLAIM),
+    "any_due": lambda tx: claims.any_due(tx, "storing", "replicate", 1),
+    "accounts": lambda tx: claims.accounts(tx, "storing"),
     "any_queued": lambda tx: claims.any_queued(tx, "replicate", ("image",), 1),
-    "count_in_flight": lambda tx: claims.count_in_flight(tx, "replicate", 1),
+    "count_in_flight": lambda tx: claims.count_in_flight(tx, "replicate", "replicate", 1),
     "release_leases": lambda tx: leases.release_all(tx, 1),
     "pull_in": lambda tx: leases.pull_in(tx, 2, 1),
     "any_submitting": lambda tx: submits.any_submitting(tx, "m", "p", {}),
@@ -190,7 +191,7 @@ async def test_what_is_due_is_read_in_the_order_it_is_taken_and_not_sorted(tmp_p
     with closing(sqlite3.connect(tmp_path / "plans.db")) as connection:
         connection.row_factory = sqlite3.Row
         tx = Explaining(connection)
-        await claims.claim_due(tx, status, **CLAIM)
+        await claims.claim_due(tx, status, "replicate", **CLAIM)
     assert [plan for plan in tx.plans if "TEMP B-TREE" in plan] == [], tx.plans
     index = "generations_storing" if status == "storing" else "generations_due"
     assert [plan for plan in tx.plans if index in plan], tx.plans
@@ -202,7 +203,7 @@ async def test_what_is_counted_and_asked_of_a_queue_costs_no_more_when_it_is_lon
     with closing(sqlite3.connect(tmp_path / "plans.db")) as connection:
         connection.row_factory = sqlite3.Row
         tx = Explaining(connection)
-        await claims.count_in_flight(tx, "replicate", 1)
+        await claims.count_in_flight(tx, "replicate", "replicate", 1)
         await clients.has_unfinished(tx, "x", "y")
     found = [plan for plan in tx.plans if "generations" in plan]
     assert [plan.split(" (")[0].split("INDEX ")[1] for plan in found] == [

@@ -65,13 +65,15 @@ def test_what_waits_for_another_generation_or_is_put_off_waits_for_no_turn(shop:
 
 def test_an_idle_lane_has_no_rows_and_all_its_room(shop: Workshop) -> None:
     now = metrics(shop)
-    for lane in ("submit", "lost", "unclear", "poll", "collect", "tell"):
-        assert now[f'reelhook_lane_rows{{lane="{lane}"}}'] == 0
-        assert now[f'reelhook_lane_room{{lane="{lane}"}}'] >= 32
+    of_replicate = [("replicate", lane) for lane in ("submit", "lost", "unclear", "poll", "collect")]
+    of_nobody = [("", lane) for lane in ("lost", "unclear", "poll", "collect", "tell")]
+    for account, lane in of_replicate + of_nobody:
+        assert now[f'reelhook_lane_rows{{account="{account}",lane="{lane}"}}'] == 0
+        assert now[f'reelhook_lane_room{{account="{account}",lane="{lane}"}}'] >= 32
 
 
 def test_a_lane_says_what_it_has_in_hand(shop: Workshop, provider: Provider) -> None:
     provider.spoil(SLOW)
     shop.ask_many(3)
-    until(lambda: metrics(shop)['reelhook_lane_rows{lane="submit"}'] == 3)
-    assert metrics(shop)['reelhook_lane_room{lane="submit"}'] == 61
+    until(lambda: metrics(shop)['reelhook_lane_rows{account="replicate",lane="submit"}'] == 3)
+    assert metrics(shop)['reelhook_lane_room{account="replicate",lane="submit"}'] == 61

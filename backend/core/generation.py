@@ -127,7 +127,13 @@ class Generation:
     bill_told: str | None = None
     media_state: Literal["read", "unread"] | None = None
     media_why: str | None = None
+    account: str | None = None  # as `Provider.key`; None: any may take it, or it was sent before there were several
     more_files: list[dict[str, Any]] | None = None  # see filing.outputs
+
+    @property
+    def account_key(self) -> str:
+        """The account that has it, as `Provider.key` names it."""
+        return self.account or self.provider
 
     @property
     def shown_status(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from backend.core.generation import STORING, Generation
 from backend.db.connection import Tx
@@ -12,18 +13,42 @@ from backend.db.generations import begin
 NEVER = 1 << 62
 # Both are read off an index in this order, up to the limit: generations_storing, and generations_due, which SQLite
 # takes only for a statement that has the index's own condition.
-_EXPIRING = "status = 'storing' AND due_at <= :now ORDER BY COALESCE(outputs_expire_at, 0), due_at"
-_BEGUN = "status IN ('submitting', 'unclear', 'processing', 'storing') AND due_at <= :now ORDER BY due_at"
+ACCOUNT = "COALESCE(account, provider) = :account"
+_EXPIRING = f"status = 'storing' AND {ACCOUNT} AND due_at <= :now ORDER BY COALESCE(outputs_expire_at, 0), due_at"
+_BEGUN = (
+    f"status IN ('submitting', 'unclear', 'processing', 'storing') AND {ACCOUNT} AND due_at <= :now ORDER BY due_at"
+)
 
 
-async def any_due(tx: Tx, status: str, now: int) -> bool:
-    """Whether a row of this status, beyond the queue, is due."""
-    row = await tx.one(
+async def accounts(tx: Tx, status: str) -> list[str]:
+    """The accounts that have rows of this status, beyond the queue: one step of the index an account."""
+    rows = await tx.all(
         """
-        SELECT id FROM generations WHERE status = :status AND due_at <= :now
-        AND status IN ('submitting', 'unclear', 'processing', 'storing') LIMIT 1
+        WITH RECURSIVE found (account) AS (
+          SELECT MIN(COALESCE(account, provider)) FROM generations WHERE status = :status
+          AND status IN ('submitting', 'unclear', 'processing', 'storing')
+          UNION ALL
+          SELECT (SELECT MIN(COALESCE(g.account, g.provider)) FROM generations g
+                  WHERE g.status = :status AND COALESCE(g.account, g.provider) > found.account
+                  AND g.status IN ('submitting', 'unclear', 'processing', 'storing'))
+          FROM found WHERE found.account IS NOT NULL
+        )
+        SELECT account FROM found WHERE account IS NOT NULL
         """,
         status=status,
+    )
+    return [row["account"] for row in rows]
+
+
+async def any_due(tx: Tx, status: str, account: str, now: int) -> bool:
+    """Whether a row of this status and account, beyond the queue, is due."""
+    row = await tx.one(
+        f"""
+        SELECT id FROM generations WHERE status = :status AND {ACCOUNT} AND due_at <= :now
+        AND status IN ('submitting', 'unclear', 'processing', 'storing') LIMIT 1
+        """,  # noqa: S608
+        status=status,
+        account=account,
         now=now,
     )
     return row is not None
@@ -45,8 +70,10 @@ async def any_queued(tx: Tx, provider: str, kinds: tuple[str, ...], now: int) ->
     return False
 
 
-async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, limit: int) -> list[Generation]:
-    """Take up to `limit` rows of this status that are due, soonest to expire first; the lease ends at `until`."""
+async def claim_due(
+    tx: Tx, status: str, account: str, *, owner: str, now: int, until: int, limit: int
+) -> list[Generation]:
+    """Take up to `limit` due rows of this status and account, soonest to expire first; the lease ends at `until`."""
     those = _EXPIRING if status == STORING else f"status = '{status}' AND {_BEGUN}"
     rows = await tx.all(
         f"""
@@ -54,6 +81,7 @@ async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, li
         WHERE id IN (SELECT id FROM generations WHERE {those} LIMIT :limit) AND status = '{status}' AND due_at <= :now
         RETURNING {COLUMNS}
         """,  # noqa: S608
+        account=account,
         owner=owner,
         now=now,
         until=until,
@@ -65,6 +93,7 @@ async def claim_due(tx: Tx, status: str, *, owner: str, now: int, until: int, li
 async def claim_queued(
     tx: Tx,
     provider: str,
+    account: str,
     *,
     kinds: tuple[str, ...],
     owner: str,
@@ -73,7 +102,7 @@ async def claim_queued(
     limit: int,
     ready: Callable[[Generation], bool] = lambda row: not row.source,
 ) -> list[Generation]:
-    """Take queued rows fairly: clients with the fewest in flight first, and none more than its share.
+    """Take queued rows for this account, fairly: clients with the fewest in flight first, none more than its share.
 
     Rows that are `ready` become `submitting` in this transaction, before anything is sent; the others
     stay `queued` under the lease until their references are there.
@@ -83,27 +112,30 @@ async def claim_queued(
         return []
     portion = max(1, limit // len(clients))
     taken: list[Generation] = []
-    for client_id in await _fewest_first(tx, provider, clients):
+    for client_id in await _fewest_first(tx, account, clients):
         taken += await _claim_of_client(
             tx, provider, client_id, kinds, owner, now, until, min(portion, limit - len(taken))
         )
         if len(taken) >= limit:
             break
-    begun = {row.id: row for row in await begin(tx, [row.id for row in taken if ready(row)], owner=owner, now=now)}
+    taken = [replace(row, account=account) for row in taken]
+    ids = [row.id for row in taken if ready(row)]
+    begun = {row.id: row for row in await begin(tx, ids, account=account, owner=owner, now=now)}
     return [begun.get(row.id, row) for row in taken]
 
 
-async def count_in_flight(tx: Tx, provider: str, now: int | None = None) -> int:
-    """How many predictions this provider has, or may have, from us now.
+async def count_in_flight(tx: Tx, provider: str, account: str, now: int | None = None) -> int:
+    """How many predictions this account of the provider has, or may have, from us now.
 
     Those that a restore holds do not count: most of them were finished, or never sent. With `now` also those about
-    to be sent: rows that are leased until their references are ready.
+    to be sent: rows that are leased until their references are ready, by whichever account.
     """
     row = await tx.one(
         """
         SELECT (
           SELECT COUNT(*) FROM generations
-          WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing') AND held_at IS NULL
+          WHERE COALESCE(account, provider) = :account AND status IN ('submitting', 'unclear', 'processing')
+          AND held_at IS NULL
         ) + (
           SELECT COUNT(*) FROM generations
           WHERE lease_owner IS NOT NULL AND provider = :provider AND due_at > :now
@@ -111,6 +143,7 @@ async def count_in_flight(tx: Tx, provider: str, now: int | None = None) -> int:
         ) AS n
         """,
         provider=provider,
+        account=account,
         now=NEVER if now is None else now,
     )
     return int(row["n"]) if row else 0
@@ -134,14 +167,14 @@ async def _clients_with_work(tx: Tx, provider: str) -> list[str]:
     return [row["client_id"] for row in rows]
 
 
-async def _fewest_first(tx: Tx, provider: str, clients: list[str]) -> list[str]:
+async def _fewest_first(tx: Tx, account: str, clients: list[str]) -> list[str]:
     rows = await tx.all(
         """
         SELECT client_id, COUNT(*) AS n FROM generations
-        WHERE provider = :provider AND status IN ('submitting', 'unclear', 'processing') AND held_at IS NULL
-        GROUP BY client_id
+        WHERE COALESCE(account, provider) = :account AND status IN ('submitting', 'unclear', 'processing')
+        AND held_at IS NULL GROUP BY client_id
         """,
-        provider=provider,
+        account=account,
     )
     flying = {row["client_id"]: row["n"] for row in rows}
     return sorted(clients, key=lambda client: flying.get(client, 0))

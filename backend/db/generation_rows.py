@@ -14,7 +14,7 @@ COLUMNS = (
     "cancel_requested_at, cancel_sent_at, possibly_charged, file_name, poster_name, content_type, bytes, sha256, "
     "width, height, duration_s, cost_estimated_micros, cost_actual_micros, error_code, error_message, error_retryable, "
     "created_at, claimed_at, submitted_at, deadline_at, finished_at, due_at, lease_owner, held_at, "
-    "began_at, bill_told, media_state, media_why, more_files, provider_ref"
+    "began_at, bill_told, media_state, media_why, more_files, provider_ref, account"
 )
 
 _JSON = ("source", "params", "metadata", "outputs")

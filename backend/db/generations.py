@@ -39,10 +39,12 @@ async def get(tx: Tx, id: str) -> Generation | None:
     return read(row) if row else None
 
 
-async def nonce_of(tx: Tx, provider: str, id: str) -> str | None:
-    """What only the provider of this generation knows; None when there is no such row."""
+async def nonce_of(tx: Tx, account: str, id: str) -> str | None:
+    """What only the account that has this generation knows; None when it has no such row."""
     row = await tx.one(
-        "SELECT nonce FROM generations WHERE id = :id AND provider = :provider", id=id, provider=provider
+        "SELECT nonce FROM generations WHERE id = :id AND COALESCE(account, provider) = :account",
+        id=id,
+        account=account,
     )
     return row["nonce"] if row else None
 
@@ -95,17 +97,18 @@ async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bo
     return moved
 
 
-async def begin(tx: Tx, ids: list[str], *, owner: str, now: int) -> list[Generation]:
-    """Move rows this worker has to `submitting`, all at once; the lease stays. No client is told of this move."""
+async def begin(tx: Tx, ids: list[str], *, account: str, owner: str, now: int) -> list[Generation]:
+    """Move rows this worker has to `submitting` by an account, all at once; the lease stays. No client is told."""
     if not ids:
         return []
     names = {f"id{number}": id for number, id in enumerate(ids)}
     rows = await tx.all(
         f"""
-        UPDATE generations SET status = 'submitting', claimed_at = :now
+        UPDATE generations SET status = 'submitting', claimed_at = :now, account = :account
         WHERE id IN ({", ".join(":" + name for name in names)}) AND status = 'queued' AND lease_owner = :owner
         RETURNING {COLUMNS}
         """,  # noqa: S608
+        account=account,
         owner=owner,
         now=now,
         **names,

@@ -45,6 +45,10 @@ def _are_files(value: Any) -> bool:
     )
 
 
+def _is_ref(value: Any) -> bool:
+    return _is_object(value) and all(isinstance(one, str) for one in value.values())
+
+
 def _is_bill(value: Any) -> bool:
     return _is_object(value) and value.keys() <= {"possibly_charged", "cost_actual_micros"}
 
@@ -62,6 +66,7 @@ _JSON: dict[str, dict[str, Callable[[Any], bool]]] = {
         "more_files": _are_files,
         "outputs": _are_texts,
         "params": _is_object,
+        "provider_ref": _is_ref,
         "source": _is_source,
     },
     "idempotency_keys": {"body": _is_any},

@@ -24,11 +24,14 @@ async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[st
     return row is not None
 
 
-async def known_provider_id(tx: Tx, provider: str, provider_id: str) -> bool:
-    """Whether a generation has this prediction already."""
+async def known_provider_id(tx: Tx, account: str, provider_id: str) -> bool:
+    """Whether a generation has this prediction of the account already."""
     row = await tx.one(
-        "SELECT id FROM generations WHERE provider = :provider AND provider_id = :provider_id LIMIT 1",
-        provider=provider,
+        """
+        SELECT id FROM generations
+        WHERE COALESCE(account, provider) = :account AND provider_id = :provider_id LIMIT 1
+        """,
+        account=account,
         provider_id=provider_id,
     )
     return row is not None

@@ -37,5 +37,5 @@ COLLECT = By("provider", "reelhook_collect_seconds", "Storing the files of one g
 ANNOUNCE = Histogram("reelhook_announce_seconds", "One attempt to tell a client by webhook", buckets=STEP)
 COMMIT = Histogram("reelhook_commit_seconds", "One commit, from its beginning until it is durable", buckets=FAST)
 
-LANE_ROWS = Gauge("reelhook_lane_rows", "Rows that the worker has in hand", ("lane",))
-LANE_ROOM = Gauge("reelhook_lane_room", "How many more rows the worker would take", ("lane",))
+LANE_ROWS = Gauge("reelhook_lane_rows", "Rows that the worker has in hand", ("lane", "account"))
+LANE_ROOM = Gauge("reelhook_lane_room", "How many more rows the worker would take", ("lane", "account"))

@@ -150,10 +150,16 @@ class Provider(ABC):
     """
 
     name: str
+    label = ""  # tells several accounts at one provider apart; the first has none
     webhooks: Webhooks | None = None
     listing: Listing | None = None
     cancellation: Cancellation | None = None
     uploads: Uploads | None = None
+
+    @property
+    def key(self) -> str:
+        """The account's name wherever one is kept: `replicate`, or `replicate:label`."""
+        return f"{self.name}:{self.label}" if self.label else self.name
 
     @abstractmethod
     def prepare(self, order: Order) -> Request:

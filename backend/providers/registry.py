@@ -15,6 +15,6 @@ PROVIDERS: Mapping[str, Build] = {"replicate": replicate.build}
 
 
 def offered(settings: Settings, means: Means, facts: Mapping[str, ProviderFacts]) -> dict[str, Provider]:
-    """The providers that have credentials, by name. Raises SettingsError naming the setting that is wrong."""
-    built = {name: build(settings, means, facts[name]) for name, build in PROVIDERS.items()}
-    return {name: provider for name, provider in built.items() if provider is not None}
+    """The accounts that have credentials, by their keys. Raises SettingsError naming the setting that is wrong."""
+    built = [build(settings, means, facts[name]) for name, build in PROVIDERS.items()]
+    return {provider.key: provider for provider in built if provider is not None}

@@ -69,7 +69,7 @@ async def _is_anothers(tx: Tx, generation: Generation, outcome: Outcome, answere
     """The signature is the whole account's: a prediction belongs to the one it reports to, and to one alone."""
     if not answered and outcome.webhook is not None and f"/{generation.id}/{generation.nonce}" not in outcome.webhook:
         return True
-    return await submits.known_provider_id(tx, generation.provider, outcome.provider_id)
+    return await submits.known_provider_id(tx, generation.account_key, outcome.provider_id)
 
 
 async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome, owner: str | None) -> str:
@@ -141,17 +141,17 @@ async def _keep_running(
 
 def next_poll_at(ctx: Context, generation: Generation) -> int:
     """When to ask about it again: soon at first, then ever less often; later when a webhook should come."""
-    expected = webhook_base(ctx, generation.provider) is not None
+    expected = webhook_base(ctx, generation.account_key) is not None
     wait_s = min(POLL_FIRST_S[expected] * POLL_GROWTH**generation.polls, POLL_LONGEST_S[expected])
     return ctx.now() + int(wait_s * 1000)
 
 
-def webhook_base(ctx: Context, provider: str) -> str | None:
-    """The address the provider can send webhooks to, if there is one.
+def webhook_base(ctx: Context, account: str) -> str | None:
+    """The address the account's provider can send webhooks to, if there is one.
 
     A loopback address that the operator gave is good for a provider on loopback, such as the emulator.
     """
-    settings, known = ctx.settings, ctx.providers.get(provider)
+    settings, known = ctx.settings, ctx.providers.get(account)
     if known is None or known.webhooks is None:
         return None
     if is_public(settings.public_url):

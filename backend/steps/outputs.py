@@ -154,7 +154,7 @@ async def _stored(ctx: Context, name: str, target: Path) -> tuple[int, str]:
 
 
 async def _download(ctx: Context, row: Generation, url: str, target: Path) -> Fetched:
-    provider = ctx.providers.get(row.provider)
+    provider = ctx.providers.get(row.account_key)
     if provider is None:
         raise NotSent(f"{row.provider} is not offered here now")
     return await provider.fetch(url, target, cap_bytes=ctx.settings.max_output_mb * 1_000_000, total_s=FETCH_LIMIT_S)

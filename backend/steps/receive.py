@@ -23,26 +23,26 @@ LARGE_BYTES = 64 << 10  # a larger body is read in a thread: the loop has others
 BITE = 4
 
 
-def expect(ctx: Context, provider: str, headers: Mapping[str, str]) -> None:
+def expect(ctx: Context, account: str, headers: Mapping[str, str]) -> None:
     """Look at a webhook's headers before its body is read. Raises NotFound for an unknown provider, or Unauthorized."""
-    _webhooks(ctx, provider).expect(headers)
+    _webhooks(ctx, account).expect(headers)
 
 
 async def keep(
-    ctx: Context, provider: str, generation_id: str, nonce: str, headers: Mapping[str, str], body: bytes
+    ctx: Context, account: str, generation_id: str, nonce: str, headers: Mapping[str, str], body: bytes
 ) -> bool:
     """Store a signed webhook and return at once; False when it came before. `headers` by lower-case name.
 
     Raises Unauthorized before anything is looked up, so that a stranger learns nothing; then NotFound.
     """
-    word = await _webhooks(ctx, provider).verify(headers, body)
+    word = await _webhooks(ctx, account).verify(headers, body)
     if not is_id(generation_id):
         raise NotFound
     await asyncio.to_thread(_check_body, body) if len(body) > LARGE_BYTES else _check_body(body)
-    delivery = ProviderWebhook(ctx.new_id(), provider, generation_id, word.id, body, ctx.now())
+    delivery = ProviderWebhook(ctx.new_id(), account, generation_id, word.id, body, ctx.now())
 
     async def work(tx: Tx) -> bool:
-        ours = await generations.nonce_of(tx, provider, generation_id)
+        ours = await generations.nonce_of(tx, account, generation_id)
         if ours is None or not hmac.compare_digest(ours.encode(), nonce.encode()):
             raise NotFound
         return await provider_webhooks.insert(tx, delivery)
@@ -52,9 +52,9 @@ async def keep(
     return fresh
 
 
-def _webhooks(ctx: Context, provider: str) -> Webhooks:
-    """What verifies this provider's webhooks. Raises NotFound when it is not offered, or sends none."""
-    known = ctx.providers.get(provider)
+def _webhooks(ctx: Context, account: str) -> Webhooks:
+    """What verifies this account's webhooks. Raises NotFound when it is not offered, or sends none."""
+    known = ctx.providers.get(account)
     if known is None or known.webhooks is None:
         raise NotFound
     return known.webhooks

@@ -92,7 +92,7 @@ async def _generated(ctx: Context, generation: Generation, row: Generation | Non
 def _fresh_url(ctx: Context, generation: Generation, row: Generation) -> str | None:
     """Where the provider itself still has the result, if that is the provider that is asked."""
     own = filing.output(row)
-    if own is None or row.provider != generation.provider or (row.outputs_expire_at or 0) <= ctx.now() + FRESH_MS:
+    if own is None or row.account_key != generation.account_key or (row.outputs_expire_at or 0) <= ctx.now() + FRESH_MS:
         return None
     url = row.outputs[own.index] if own.index < len(row.outputs) else ""
     return url if url[:4].lower() == "http" else None
@@ -132,18 +132,18 @@ async def _url(ctx: Context, generation: Generation, stored: Stored) -> str:
         return links.link(ctx, stored.noun, stored.id, stored.variant, base=ctx.settings.public_url, life_s=LINK_LIFE_S)
     limit = ctx.catalog.providers[generation.provider].file_limit_mb * 1_000_000
     async with _local(ctx, stored.file_name, limit) as path:
-        return await _hand_over(ctx, generation.provider, path, stored)
+        return await _hand_over(ctx, generation, path, stored)
 
 
-async def _hand_over(ctx: Context, provider: str, path: Path, stored: Stored) -> str:
+async def _hand_over(ctx: Context, generation: Generation, path: Path, stored: Stored) -> str:
     """The file in the provider's own file store, or as text when there is none or it refuses, and the file is small."""
     refusal: Exception = ProviderRefused(_NO_WAY, code="source_failed")
-    if uploads := ctx.providers[provider].uploads:
+    if uploads := ctx.providers[generation.account_key].uploads:
         try:
             return await uploads.upload(path, stored.file_name, stored.content_type)
         except (ProviderRefused, NotSent) as error:
             refusal = error
-    limit = ctx.catalog.providers[provider].data_uri_limit_kb * 1024
+    limit = ctx.catalog.providers[generation.provider].data_uri_limit_kb * 1024
     uri = await media.in_thread(_data_uri, path, stored.content_type, limit)
     if uri is None:
         raise refusal

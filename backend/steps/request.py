@@ -58,7 +58,7 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Gener
 
 def choose_model(ctx: Context, kind: Kind, provider: str | None, name: str | None) -> Model:
     """The model asked for, or the default one. Raises InvalidInput when it can't be used here."""
-    if provider is not None and provider not in ctx.providers:
+    if provider is not None and provider not in ctx.offered:
         raise InvalidInput.of("provider", "is not offered here")
     model = ctx.catalog.models.get(name) if name else ctx.catalog.default(kind, provider)
     if model is None or model.kind != kind or provider not in (None, model.provider):
@@ -66,7 +66,7 @@ def choose_model(ctx: Context, kind: Kind, provider: str | None, name: str | Non
         raise InvalidInput.of("model", f"is not known; for this kind there are {names}")
     if model.retired:
         raise InvalidInput.of("model", "was retired by its provider")
-    if model.provider not in ctx.providers:
+    if model.provider not in ctx.offered:
         raise InvalidInput.of("provider", f"{model.provider} is not offered here: it has no key")
     return model
 

@@ -81,7 +81,7 @@ def _is_lost(row: Generation) -> bool:
 
 def _check(ctx: Context, old: Generation, number: int) -> None:
     model = ctx.catalog.models.get(old.model)
-    if model is None or model.retired or old.provider not in ctx.providers:
+    if model is None or model.retired or old.provider not in ctx.offered:
         raise Conflict(f"{old.model} is not offered here any more.", code="not_retryable")
     if number > MOST:
         message = f"This would make more than {MOST} generations anew: retry what it starts from first."

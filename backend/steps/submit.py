@@ -33,20 +33,26 @@ LONGEST_WAIT_S = 60.0
 PAUSE_ON_REFUSAL_MS = 60_000  # no credit or bad credentials: the next one would be refused too
 
 
-async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, lease_ms: int) -> list[Generation]:
-    """Rows to submit now, under a lease: none for a paused provider, none above its limit in flight."""
+async def claim(
+    ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, lease_ms: int, account: str | None = None
+) -> list[Generation]:
+    """Rows to submit now, under a lease: none for a paused account, none above its limit in flight.
+
+    They are for this account, without one for all, one after the other.
+    """
     if await is_full(ctx):
         return []  # what is made could not be stored
 
     async def work(tx: Tx) -> list[Generation]:
         taken: list[Generation] = []
         now = ctx.now()
-        for name in ctx.providers:
-            room = min(await _room(tx, ctx, name, now), limit - len(taken))
+        for key in [account] if account else ctx.providers:
+            room = min(await _room(tx, ctx, key, now), limit - len(taken))
             if room > 0:
                 taken += await claims.claim_queued(
                     tx,
-                    name,
+                    ctx.providers[key].name,
+                    key,
                     kinds=kinds,
                     owner=worker,
                     now=now,
@@ -59,7 +65,7 @@ async def claim(ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, l
     rows = await ctx.db.write(work)
     for row in rows:
         if _is_first_try(row):
-            times.QUEUE_WAIT.observe(row.provider, (ctx.now() - row.created_at) / 1000)
+            times.QUEUE_WAIT.observe(row.account_key, (ctx.now() - row.created_at) / 1000)
     return rows
 
 
@@ -69,13 +75,13 @@ def _is_first_try(row: Generation) -> bool:
     return row.attempts == 1 and row.polls == 0 and not needs_another
 
 
-async def is_due(tx: Tx, ctx: Context, kinds: tuple[str, ...]) -> bool:
-    """Whether `claim` would find something, were there room on the disk."""
-    now = ctx.now()
-    for name in ctx.providers:
-        if await _room(tx, ctx, name, now) > 0 and await claims.any_queued(tx, name, kinds, now):
-            return True
-    return False
+async def due_accounts(tx: Tx, ctx: Context, kinds: tuple[str, ...]) -> list[str]:
+    """The accounts for which `claim` would find something, were there room on the disk."""
+    now, due = ctx.now(), []
+    for key, provider in ctx.providers.items():
+        if await _room(tx, ctx, key, now) > 0 and await claims.any_queued(tx, provider.name, kinds, now):
+            due.append(key)
+    return due
 
 
 async def is_full(ctx: Context) -> bool:
@@ -84,17 +90,17 @@ async def is_full(ctx: Context) -> bool:
     return free is not None and free < ctx.settings.min_free_mb * 1_000_000
 
 
-async def _room(tx: Tx, ctx: Context, provider: str, now: int) -> int:
-    """How many more this provider may get now: none while it is paused."""
-    if await operations.paused(tx, provider, now):
+async def _room(tx: Tx, ctx: Context, account: str, now: int) -> int:
+    """How many more this account may get now: none while it is paused."""
+    if await operations.paused(tx, account, now):
         return 0
-    return ctx.settings.max_in_flight - await claims.count_in_flight(tx, provider, now)
+    return ctx.settings.max_in_flight - await claims.count_in_flight(tx, ctx.providers[account].name, account, now)
 
 
 async def send(ctx: Context, row: Generation, worker: str) -> None:
     """Submit one claimed row and keep what the provider answered. It is built whole before it begins."""
     try:
-        provider = ctx.providers[row.provider]
+        provider = ctx.providers[row.account_key]
         request = await _prepare(ctx, row, provider)
         begun = row if row.status == SUBMITTING else await _begin(ctx, row, worker)
         if begun is None:
@@ -136,13 +142,15 @@ async def _prepare(ctx: Context, row: Generation, provider: Provider) -> Request
         _inputs(ctx, row)  # before anything is uploaded for it
         images, end = await references.resolve(ctx, row)
     inputs = _inputs(ctx, row, images, end)
-    base = outcomes.webhook_base(ctx, row.provider)
-    webhook = f"{base}/webhooks/{row.provider}/{row.id}/{row.nonce}" if base else None
+    base = outcomes.webhook_base(ctx, provider.key)
+    webhook = f"{base}/webhooks/{provider.key}/{row.id}/{row.nonce}" if base else None
     return provider.prepare(Order(row.id, row.model, inputs, webhook, ctx.catalog.models[row.model].cancel_after_s))
 
 
 async def _begin(ctx: Context, row: Generation, worker: str) -> Generation | None:
-    begun = await ctx.db.write(lambda tx: generations.begin(tx, [row.id], owner=worker, now=ctx.now()))
+    begun = await ctx.db.write(
+        lambda tx: generations.begin(tx, [row.id], account=row.account_key, owner=worker, now=ctx.now())
+    )
     return begun[0] if begun else None
 
 
@@ -158,7 +166,7 @@ async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
         told = await outcomes.learn(tx, ctx, row.id, outcome, answered=True)
         if told != "another prediction":
             return False
-        return not await submits.known_provider_id(tx, row.provider, outcome.provider_id)
+        return not await submits.known_provider_id(tx, row.account_key, outcome.provider_id)
 
     is_second = await ctx.db.write(work)
     ctx.wake(*AFTER_AN_OUTCOME)
@@ -169,7 +177,7 @@ async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
 async def _stop_second(ctx: Context, row: Generation, outcome: Outcome) -> None:
     """A webhook has brought another prediction of the same create: the first is kept, this one need not be paid."""
     log.error("second_prediction", generation_id=row.id, provider_id=outcome.provider_id)
-    if cancellation := ctx.providers[row.provider].cancellation:
+    if cancellation := ctx.providers[row.account_key].cancellation:
         with contextlib.suppress(ProviderUnavailable, ProviderRefused):
             await cancellation.cancel(Handle(outcome.provider_id, outcome.ref or {}))
 
@@ -189,9 +197,15 @@ async def _postpone(ctx: Context, row: Generation, worker: str, refusal: Provide
         log.warning("submit_put_off", generation_id=row.id, why=refusal.message, tries=row.polls + 1)
     if wait_s is not None and row.status == SUBMITTING:
         until = ctx.now() + int(wait_s * 1000)
-        await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
+        await ctx.db.write(lambda tx: operations.pause(tx, row.account_key, until, refusal.message))
     backoff_s = min(2.0 ** min(row.polls, 6), LONGEST_WAIT_S)
-    await _requeue(ctx, row, worker, backoff_s if wait_s is None else max(wait_s, 1.0))
+    # The pause keeps it from the account that is throttled, and another one may take it sooner.
+    await _requeue(ctx, row, worker, backoff_s if wait_s is None or _has_others(ctx, row) else max(wait_s, 1.0))
+
+
+def _has_others(ctx: Context, row: Generation) -> bool:
+    """Whether its provider has another account than the one that was asked."""
+    return any(one.name == row.provider and key != row.account_key for key, one in ctx.providers.items())
 
 
 async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) -> None:
@@ -205,7 +219,7 @@ async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) ->
 
 async def _move_back(ctx: Context, row: Generation, worker: str, wait_ms: int) -> None:
     """Into the queue; or to its end, when a client asked for that while the provider was being asked."""
-    later: dict[str, Any] = {"due_at": ctx.now() + wait_ms, "polls": row.polls + 1, "claimed_at": None}
+    later: dict[str, Any] = {"due_at": ctx.now() + wait_ms, "polls": row.polls + 1, "claimed_at": None, "account": None}
 
     async def work(tx: Tx) -> None:
         current = await generations.get(tx, row.id)
@@ -222,6 +236,6 @@ async def _move_back(ctx: Context, row: Generation, worker: str, wait_ms: int) -
 async def _fail(ctx: Context, row: Generation, worker: str, refusal: ProviderRefused) -> None:
     if refusal.everybody:
         until = ctx.now() + PAUSE_ON_REFUSAL_MS
-        await ctx.db.write(lambda tx: operations.pause(tx, row.provider, until, refusal.message))
+        await ctx.db.write(lambda tx: operations.pause(tx, row.account_key, until, refusal.message))
     failure = Failure(refusal.code, refusal.message, refusal.retryable)
     await outcomes.move(ctx, row, FAILED, worker, failure=failure, **billing.judge(row, None, was_refused=True))

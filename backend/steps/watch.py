@@ -7,6 +7,7 @@ import contextlib
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from backend.context import AFTER_AN_OUTCOME, Context
 from backend.core import billing
@@ -28,12 +29,29 @@ FARTHEST_MS = 180_000  # nothing of ours is put off for longer; what a provider 
 QUEUE_LIMIT_MS = 24 * 3_600_000  # a request nobody could take for a day is given up
 
 
-async def claim(ctx: Context, worker: str, status: str, limit: int, lease_ms: int) -> list[Generation]:
-    """Rows of this status that are due, under a lease."""
+async def claim(
+    ctx: Context, worker: str, status: str, limit: int, lease_ms: int, account: str | None = None
+) -> list[Generation]:
+    """Rows of this status and account that are due, under a lease; without `account` of any, one after the other."""
     now = ctx.now()
-    return await ctx.db.write(
-        lambda tx: claims.claim_due(tx, status, owner=worker, now=now, until=now + lease_ms, limit=limit),
-    )
+    lease: dict[str, Any] = {"owner": worker, "now": now, "until": now + lease_ms}
+
+    async def work(tx: Tx) -> list[Generation]:
+        taken: list[Generation] = []
+        for one in [account] if account else await claims.accounts(tx, status):
+            if limit > len(taken):
+                taken += await claims.claim_due(tx, status, one, limit=limit - len(taken), **lease)
+        return taken
+
+    return await ctx.db.write(work)
+
+
+async def claim_left(ctx: Context, worker: str, status: str, limit: int, lease_ms: int) -> list[Generation]:
+    """As `claim`, of the accounts that are not offered any more."""
+    for account in await ctx.db.read(lambda tx: claims.accounts(tx, status)):
+        if account not in ctx.providers and (rows := await claim(ctx, worker, status, limit, lease_ms, account)):
+            return rows
+    return []
 
 
 async def mark_lost(ctx: Context, row: Generation, worker: str) -> None:
@@ -44,7 +62,7 @@ async def mark_lost(ctx: Context, row: Generation, worker: str) -> None:
 
 async def poll(ctx: Context, row: Generation, worker: str) -> None:
     """Ask how one prediction stands; ask for it to be stopped when that is wanted or its time is over."""
-    provider = ctx.providers.get(row.provider)
+    provider = ctx.providers.get(row.account_key)
     overdue = row.deadline_at is not None and ctx.now() > row.deadline_at
     if provider is None or row.provider_id is None:
         await _after_trouble(ctx, row, worker, overdue, LATER_LOOKS_MS / 1000)
@@ -86,9 +104,9 @@ def look_for(ctx: Context, rows: list[Generation], worker: str) -> Callable[[Gen
     lists: dict[str, asyncio.Task[Found | None]] = {}
 
     async def adopt(row: Generation) -> None:
-        name = row.provider
+        name = row.account_key
         if name not in lists:
-            lists[name] = asyncio.create_task(_search(ctx, name, [each for each in rows if each.provider == name]))
+            lists[name] = asyncio.create_task(_search(ctx, name, [each for each in rows if each.account_key == name]))
         await _adopt(ctx, row, worker, await lists[name])
 
     return adopt
@@ -102,7 +120,7 @@ async def give_up_queued(ctx: Context) -> int:
     if not outcomes.has_caught_up(ctx):
         return 0
     now = ctx.now()
-    before, offered = now - QUEUE_LIMIT_MS, tuple(ctx.providers)
+    before, offered = now - QUEUE_LIMIT_MS, tuple(ctx.offered)
     failure = Failure("provider_unavailable", "No provider could take it within a day.", retryable=True)
     ids = await ctx.db.read(lambda tx: submits.hopeless(tx, before, offered, now, 100))
 
@@ -147,14 +165,14 @@ class Found:
         return self._named.get(row.id, []) + self._nameless[first:end]
 
 
-async def _search(ctx: Context, provider: str, rows: list[Generation]) -> Found | None:
-    """The provider's list of the time in which all these can have been sent; None when it cannot be read.
+async def _search(ctx: Context, account: str, rows: list[Generation]) -> Found | None:
+    """The account's list of the time in which all these can have been sent; None when it cannot be read.
 
     A provider without a list has nothing that could be found: then a webhook adopts the row, or its deadline ends it.
     """
-    if provider not in ctx.providers:
+    if account not in ctx.providers:
         return None
-    listing = ctx.providers[provider].listing
+    listing = ctx.providers[account].listing
     if listing is None:
         return Found([])
     times = [_sent_between(row) for row in rows]
@@ -218,7 +236,7 @@ def _sent_between(row: Generation) -> tuple[int, int]:
 
 def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:
     """All that we sent, except references: their URLs are made anew at every submit."""
-    model, provider = ctx.catalog.models.get(row.model), ctx.providers[row.provider]
+    model, provider = ctx.catalog.models.get(row.model), ctx.providers[row.account_key]
     if model is None or provider.listing is None:
         return False  # nobody can say any more what was sent
     inputs = model.build(row.prompt, row.params, [], None)

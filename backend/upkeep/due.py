@@ -8,23 +8,29 @@ from backend.db import claims, dependencies, provider_webhooks, webhook_claims
 from backend.db.connection import Tx
 from backend.steps import submit
 
+Lane = tuple[LaneName, str | None]  # and the account, for one that serves an account alone
 _BEGUN: dict[LaneName, str] = {"lost": SUBMITTING, "unclear": UNCLEAR, "poll": PROCESSING, "collect": STORING}
 
 
-async def lanes(ctx: Context, kinds: tuple[str, ...]) -> list[LaneName]:
+async def lanes(ctx: Context, kinds: tuple[str, ...]) -> list[Lane]:
     """The lanes that have something to do now, by one read: whoever looks in vain has written nothing."""
     now, full = ctx.now(), await submit.is_full(ctx)
 
-    async def work(tx: Tx) -> list[LaneName]:
-        found: list[LaneName] = [lane for lane, status in _BEGUN.items() if await claims.any_due(tx, status, now)]
-        if not full and await submit.is_due(tx, ctx, kinds):
-            found.append("submit")
+    async def work(tx: Tx) -> list[Lane]:
+        found = [
+            (lane, account if account in ctx.providers else None)
+            for lane, status in _BEGUN.items()
+            for account in await claims.accounts(tx, status)
+            if await claims.any_due(tx, status, account, now)
+        ]
+        if not full:
+            found += [("submit", account) for account in await submit.due_accounts(tx, ctx, kinds)]
         if await webhook_claims.due_targets(tx, now):
-            found.append("tell")
+            found.append(("tell", None))
         if await provider_webhooks.unhandled(tx, 1):
-            found.append("receive")
+            found.append(("receive", None))
         if await dependencies.ended(tx, 1):
-            found.append("release")
+            found.append(("release", None))
         return found
 
     return await ctx.db.read(work)

@@ -25,7 +25,7 @@ Work = Callable[[Any], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Lane:
-    """Rows of one state and what is done with them; `most` at a time.
+    """Rows of one state and what is done with them; `most` at a time. With `account` those that this account has.
 
     `work` gets the rows that were taken at once and returns what is done with each. `together`: they share
     something dear, so no more are taken until all of them are done.
@@ -36,6 +36,7 @@ class Lane:
     work: Callable[[list[Any]], Work]
     most: int
     together: bool = False
+    account: str | None = None
 
     def room(self, busy: int) -> int:
         """How many rows it would take in all, while so many are being worked on."""
@@ -49,23 +50,44 @@ class Lane:
 
 
 def lanes(ctx: Context, me: str, kinds: tuple[str, ...]) -> list[Lane]:
-    """The lanes of the worker of this name, which sends generations of these kinds."""
+    """The lanes of the worker of this name, which sends generations of these kinds.
+
+    Each account has its own, so that a provider which hangs takes nobody else's places. What belongs to an account that
+    is not offered any more has lanes of its own, too: its time runs out there.
+    """
+    own = [lane for key in ctx.providers for lane in (_submit(ctx, me, kinds, key), *_begun(ctx, me, key))]
+    return [
+        *own,
+        *_begun(ctx, me, None),
+        Lane("tell", lambda limit: announce.claim(ctx, me, limit), _each(lambda row: announce.send(ctx, row)), 100),
+    ]
+
+
+def _submit(ctx: Context, me: str, kinds: tuple[str, ...], account: str) -> Lane:
+    """What is to be sent by this account."""
+    return Lane(
+        "submit",
+        lambda limit: submit.claim(ctx, me, kinds, limit, LEASE_MS, account),
+        _each(lambda row: submit.send(ctx, row, me)),
+        64,
+        account=account,
+    )
+
+
+def _begun(ctx: Context, me: str, account: str | None) -> list[Lane]:
+    """What this account has; None: what the accounts have that are not offered."""
 
     def of(status: str) -> Callable[[int], Awaitable[list[Generation]]]:
-        return lambda limit: watch.claim(ctx, me, status, limit, LEASE_MS)
+        if account is None:
+            return lambda limit: watch.claim_left(ctx, me, status, limit, LEASE_MS)
+        return lambda limit: watch.claim(ctx, me, status, limit, LEASE_MS, account)
 
+    at: dict[str, Any] = {"account": account}
     return [
-        Lane(
-            "submit",
-            lambda limit: submit.claim(ctx, me, kinds, limit, LEASE_MS),
-            _each(lambda row: submit.send(ctx, row, me)),
-            64,
-        ),
-        Lane("lost", of(SUBMITTING), _each(lambda row: watch.mark_lost(ctx, row, me)), 64),
-        Lane("unclear", of(UNCLEAR), lambda rows: watch.look_for(ctx, rows, me), 200, together=True),
-        Lane("poll", of(PROCESSING), _each(lambda row: watch.poll(ctx, row, me)), 32),
-        Lane("collect", of(STORING), _each(lambda row: collect.store(ctx, row, me)), 40),
-        Lane("tell", lambda limit: announce.claim(ctx, me, limit), _each(lambda row: announce.send(ctx, row)), 100),
+        Lane("lost", of(SUBMITTING), _each(lambda row: watch.mark_lost(ctx, row, me)), 64, **at),
+        Lane("unclear", of(UNCLEAR), lambda rows: watch.look_for(ctx, rows, me), 200, together=True, **at),
+        Lane("poll", of(PROCESSING), _each(lambda row: watch.poll(ctx, row, me)), 32, **at),
+        Lane("collect", of(STORING), _each(lambda row: collect.store(ctx, row, me)), 40, **at),
     ]
 
 
@@ -79,4 +101,4 @@ def observe(lane: Lane, row: Row, seconds: float) -> None:
     if isinstance(row, Outgoing):
         times.ANNOUNCE.observe(seconds)
     elif lane.name in _TIMES:
-        _TIMES[lane.name].observe(row.provider, seconds)
+        _TIMES[lane.name].observe(row.account_key, seconds)

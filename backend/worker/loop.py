@@ -79,9 +79,9 @@ class Worker:
         return time.monotonic() - self._stopped_at if self._stopped_at else 0.0
 
     async def _tend(self, lane: Lane) -> None:
-        bell, tasks = self.ctx.bell.lane(lane.name), set[asyncio.Task[None]]()
-        times.LANE_ROWS.labels(lane.name).set_function(lambda: len(tasks))
-        times.LANE_ROOM.labels(lane.name).set_function(lambda: lane.room(len(tasks)))
+        bell, tasks = self.ctx.bell.lane(lane.name, lane.account), set[asyncio.Task[None]]()
+        times.LANE_ROWS.labels(lane.name, lane.account or "").set_function(lambda: len(tasks))
+        times.LANE_ROOM.labels(lane.name, lane.account or "").set_function(lambda: lane.room(len(tasks)))
         while not self.stopping.is_set():
             bell.clear()
             room = lane.next(len(tasks))
@@ -159,7 +159,7 @@ class Worker:
                 async with asyncio.timeout(PATIENCE_S):
                     lanes = await due.lanes(self.ctx, self.kinds)
                 if lanes:
-                    self.ctx.bell.ring(lanes)
+                    self.ctx.bell.ring_at(lanes)
             except TimeoutError:
                 self.ctx.bell.ring()  # each lane looks for itself, where it claims
             except Exception:

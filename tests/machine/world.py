@@ -32,7 +32,8 @@ from backend.providers.base import Means
 from backend.steps import receive, release, submit, watch
 from backend.upkeep import tidy
 from backend.web.server import entry
-from backend.worker import LEASE_MS, Worker
+from backend.worker import LEASE_MS
+from backend.worker.lanes import lanes as lanes_of
 from machine.double import PATH, Double, Message
 from machine.power import Border, Mains, PowerCut
 
@@ -323,8 +324,12 @@ class World:
 async def _step(hold: Hold) -> None:
     """What a worker does with a row of this lane: the worker's own table of them."""
     lanes = {"queued": "submit", "submitting": "lost", "unclear": "unclear", "processing": "poll", "storing": "collect"}
-    worker = Worker(hold.ctx, id=hold.worker)
-    (lane,) = (lane for lane in worker._lanes() if lane.name == lanes[hold.lane])
+    name, account = lanes[hold.lane], hold.row.account_key
+    (lane,) = (
+        lane
+        for lane in lanes_of(hold.ctx, hold.worker, ("image", "video"))
+        if (lane.name, lane.account) == (name, account)
+    )
     try:
         await lane.work([hold.row])(hold.row)
     except PowerCut:

@@ -25,9 +25,17 @@ class Replicate(HttpProvider):
     name = "replicate"
 
     def __init__(
-        self, means: Means, facts: ProviderFacts, *, base_url: str, token: str, secrets: Sequence[str]
+        self,
+        means: Means,
+        facts: ProviderFacts,
+        *,
+        base_url: str,
+        token: str,
+        secrets: Sequence[str],
+        label: str = "",
     ) -> None:
         """`secrets` verify webhooks; without any the account's own is asked for. Raises SettingsError for a bad one."""
+        self.label = label
         super().__init__(means, facts, base_url=base_url, headers={"authorization": f"Bearer {token}"})
         self.webhooks = SignedWebhooks(self, secrets)
         self.listing = Predictions(self)

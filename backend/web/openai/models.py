@@ -31,4 +31,4 @@ async def retrieve_model(call: Call) -> Response:
 
 
 def _offered(ctx: Context) -> list[Model]:
-    return [one for one in ctx.catalog.models.values() if one.provider in ctx.providers and not one.retired]
+    return [one for one in ctx.catalog.models.values() if one.provider in ctx.offered and not one.retired]
