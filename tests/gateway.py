@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import commands
 from auditor import audit
 from emulating import Provider, until
 from face import Face
@@ -21,21 +22,29 @@ READY = "reelhook is ready at"
 
 @dataclass
 class Gateway(Face):
-    """`reelhook serve` in a folder of its own."""
+    """`reelhook serve` in a folder of its own.
+
+    `forked`: its process is forked from one that has imported the product, for tests to which the start is nothing.
+    """
 
     folder: Path = Path()
     settings: dict[str, str] = field(default_factory=dict)
     accepted: list[str] = field(default_factory=list)
+    forked: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | commands.Process | None = None
 
-    def spawn(self, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def spawn(self, under: Sequence[str] = ()) -> subprocess.Popen[bytes] | commands.Process:
         """Start a process, perhaps `under` another command, and do not wait until it is ready."""
+        arguments = ["serve", "--port", self.origin.rpartition(":")[2]]
         with self._log.open("ab") as log:
+            if self.forked and not under:
+                given = environment(self.settings)
+                return commands.spawn(*arguments, environment=given, stdout=log, folder=self.folder)
             return subprocess.Popen(
-                [*under, *COMMAND, "serve", "--port", self.origin.rpartition(":")[2]],
+                [*under, *COMMAND, *arguments],
                 cwd=self.folder,
                 env=environment(self.settings),
                 stdin=subprocess.DEVNULL,
@@ -82,7 +91,7 @@ class Gateway(Face):
         return self.folder / "service.log"
 
 
-def new_gateway(folder: Path, provider: Provider, **more: str) -> Gateway:
+def new_gateway(folder: Path, provider: Provider, *, forked: bool = False, **more: str) -> Gateway:
     """A service over a folder that is not started yet."""
     origin = f"http://127.0.0.1:{free_port()}"
     settings = {
@@ -97,13 +106,13 @@ def new_gateway(folder: Path, provider: Provider, **more: str) -> Gateway:
         "WRITE_RATE_LIMIT": "100000/minute",
         "MIN_FREE_MB": "0",
     }
-    return Gateway(origin, folder=folder, settings=settings | more)
+    return Gateway(origin, folder=folder, settings=settings | more, forked=forked)
 
 
 @contextmanager
-def gateway(folder: Path, provider: Provider, **more: str) -> Iterator[Gateway]:
+def gateway(folder: Path, provider: Provider, *, forked: bool = False, **more: str) -> Iterator[Gateway]:
     """A running service with a campaign; stopped and audited when the story is over."""
-    service = new_gateway(folder, provider, **more)
+    service = new_gateway(folder, provider, forked=forked, **more)
     try:
         service.start()
         service.begin()

@@ -8,13 +8,13 @@ import pwd
 import re
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 from api_service import Service, Tenant, form, png, running
 from emulating import emulating, until
@@ -411,14 +411,7 @@ def test_a_row_that_names_nobody_is_refused_by_the_database(tmp_path: Path, wron
 
 
 def command(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "backend.cli", *map(str, arguments)],
-        env=environment({}) | variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return commands.run_text(*arguments, environment=environment({}) | variables)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

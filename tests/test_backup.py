@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 from auditor import audit, creates_of, witness
 from emulating import TINY, Provider, emulating, png, until
@@ -42,14 +43,7 @@ UNSENT = ("queued", "waiting", "submitting")
 
 def command(*arguments: object, **settings: str) -> Done:
     """One command as a process of its own."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        env=environment(settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return commands.run_text(*arguments, environment=environment(settings))
 
 
 def back_up(settings: dict[str, str], path: Path, *options: str) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 from emulating import until
 from PIL import Image
@@ -46,15 +47,7 @@ def campaign(stage: Stage) -> str:
 def reelhook(stage: Stage, tmp_path: Path) -> Run:
     def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
         given = {"REELHOOK_URL": stage.address.url, "REELHOOK_API_KEY": stage.address.key or ""} | variables
-        return subprocess.run(
-            [sys.executable, "-m", "backend.cli", *map(str, arguments)],
-            cwd=tmp_path,
-            env=environment({}) | given,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        return commands.run_text(*arguments, environment=environment({}) | given, folder=tmp_path)
 
     return run
 

@@ -22,7 +22,7 @@ from reelhook import _following
 
 @pytest.fixture
 def service(tmp_path: Path, provider: Provider) -> Iterator[Gateway]:
-    with gateway(tmp_path, provider) as service:
+    with gateway(tmp_path, provider, forked=True) as service:
         yield service
 
 

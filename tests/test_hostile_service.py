@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 from peers import Peer, answering, read_request
 from test_client_wire import GENERATION, reply, served
@@ -36,13 +37,8 @@ COMMANDS = (
 
 
 def run(url: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "backend.cli", *arguments],
-        env=environment({}) | {"REELHOOK_URL": url, "REELHOOK_API_KEY": "sk_x"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-    )
+    given = environment({}) | {"REELHOOK_URL": url, "REELHOOK_API_KEY": "sk_x"}
+    return commands.run(*arguments, environment=given)
 
 
 def by_route(one: Any) -> Peer:

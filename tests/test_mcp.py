@@ -108,7 +108,7 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("tools")
     with emulating() as provider:
-        gateway = new_gateway(folder, provider, AUTH_MODE="keys")
+        gateway = new_gateway(folder, provider, forked=True, AUTH_MODE="keys")
         try:
             gateway.start()
             key = answer_of(["keys", "create", "--name", "admin", "--admin", "--json"], folder, gateway.settings)

@@ -178,7 +178,7 @@ def test_a_client_has_so_many_uploads_at_once_and_others_are_not_kept_waiting(
 
 
 def test_what_an_upload_left_in_a_crash_is_gone_after_the_start(tmp_path: Path, provider: Provider) -> None:
-    with gateway(tmp_path, provider) as service:
+    with gateway(tmp_path, provider, forked=True) as service:
         port = int(service.origin.rpartition(":")[2])
         client_id = service.http.get("/api/v2/clients").json()["items"][0]["id"]
         folder = tmp_path / "media" / "tmp"

@@ -10,6 +10,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any, get_args
 
+import commands
 import httpx
 import pytest
 from limits import parse_many
@@ -394,15 +395,7 @@ def test_a_file_of_settings_in_any_usual_form_is_read(content: bytes) -> None:
 
 def reelhook(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """One command with these settings and no others."""
-    return subprocess.run(
-        [sys.executable, "-m", "backend.cli", *arguments],
-        cwd=cwd,
-        env=environment(settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
+    return commands.run_text(*arguments, environment=environment(settings), folder=cwd, timeout=90)
 
 
 @pytest.mark.hazard(59)
