@@ -38,7 +38,7 @@ def servers_that_stop_soon() -> Iterator[None]:
     It offers no way to set it, so its module gets an `asyncio` whose `sleep` is shorter.
     """
     shorter = types.ModuleType("asyncio")
-    vars(shorter).update(vars(asyncio), sleep=lambda seconds: asyncio.sleep(seconds / 10))
+    vars(shorter).update(vars(asyncio), sleep=lambda seconds: asyncio.sleep(seconds / 10))  # uvicorn's, not a test's
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uvicorn.server, "asyncio", shorter)
         yield

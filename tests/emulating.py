@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -18,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from waiting import until
 
 from backend.emulator import EmulatorOptions, Server, create
 
@@ -25,16 +25,6 @@ IMAGE = "google/nano-banana"
 VIDEO = "kwaivgi/kling-v2.1"
 TOKEN = "r8_emulator"
 TINY = EmulatorOptions(image_s=0, video_s=0, render="tiny", webhook_delays_s=(0.05, 0.05, 0.05))
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """What the condition gives as soon as that is true; fails when it never is."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it never came true")
 
 
 @dataclass

@@ -104,7 +104,7 @@ class PostgresDb:
             try:
                 return await self._once(work)
             except AGAIN:
-                await asyncio.sleep(random.uniform(0, 0.002 * min(run + 1, 20)))
+                await asyncio.sleep(random.uniform(0, 0.002 * min(run + 1, 20)))  # so that they do not meet again
         raise Unavailable("The database is busy.", retry_after=1)
 
     async def _once(self, work: Work[T]) -> T:

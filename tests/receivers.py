@@ -123,7 +123,7 @@ async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     while True:
         writer.write(b"X-A: 1\r\n")
         await writer.drain()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # slow on purpose
 
 
 async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Rules of this house about safety, read off the syntax tree: `python tests/rules.py` says where one is broken."""
+"""Rules of this house about safety and waits: `python tests/rules.py` says where one is broken."""
 
 from __future__ import annotations
 
@@ -267,6 +267,35 @@ RULES: list[Callable[[ast.Module], Iterator[Finding]]] = [
 ]
 
 
+def fixed_sleeps(source: str) -> Iterator[Finding]:
+    """A test that waits for a time: too short on a slow machine, too long on each other. `until` waits for a condition.
+
+    Where the time itself is the point, the line says why: proof that nothing happens, a peer that is slow on purpose.
+    """
+    lines = source.splitlines()
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    for call in calls:
+        has_reason = any("  # " in line for line in lines[call.lineno - 1 : call.end_lineno])
+        if name_of(call.func) == "sleep" and not has_reason and not is_no_time(call):
+            yield call.lineno, ast.unparse(call)
+
+
+def is_no_time(sleep: ast.Call) -> bool:
+    """`sleep(0)` gives others their turn and waits for nothing."""
+    return bool(sleep.args) and isinstance(sleep.args[0], ast.Constant) and sleep.args[0].value == 0
+
+
+def impatient(tests: Path) -> list[str]:
+    """Every place where a test waits for a time, but for the one home of the waits."""
+    found = []
+    for path in sorted(tests.rglob("*.py")):
+        if path != tests / "waiting.py":
+            name = path.relative_to(tests.parent).as_posix()
+            for line, words in fixed_sleeps(path.read_text("utf-8")):
+                found.append(f"{name}:{line}: fixed_sleeps: {words}: use waiting.until, or say why beside it")
+    return found
+
+
 def broken(backend: Path) -> list[str]:
     """Every place where a rule is broken, with the rule and the words."""
     found = []
@@ -279,6 +308,6 @@ def broken(backend: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    wrong = broken(ROOT / "backend") + broken(ROOT / "reelhook")
+    wrong = broken(ROOT / "backend") + broken(ROOT / "reelhook") + impatient(ROOT / "tests")
     print("\n".join(wrong) or "the rules hold")
     sys.exit(bool(wrong))

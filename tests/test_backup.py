@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from gateway import Gateway, gateway, new_gateway
 from workshop import Workshop, working
 
 from backend.backup import disk, restoring, taking
-from backend.cli.processes import COMMAND, environment
+from backend.cli.processes import environment
 from backend.config import Settings
 from backend.core import ids
 from backend.core.errors import ReelhookError
@@ -437,7 +437,7 @@ def test_a_backup_killed_at_any_moment_is_absent_or_whole(studio: Path, tmp_path
     made = 0
     for moment in range(8):
         process = start("backup", target, **place(studio))
-        time.sleep(takes_s * (0.3 + 0.09 * moment))
+        time.sleep(takes_s * (0.3 + 0.09 * moment))  # the moment is the story
         kill(process)
         if target.exists():
             made += 1
@@ -498,7 +498,7 @@ def test_a_restore_killed_at_any_moment_leaves_no_database_or_a_whole_one(backup
     for moment in range(5):
         again = tmp_path / f"again-{moment}"
         process = start("restore", backup, **place(again))
-        time.sleep(takes_s * (0.55 + 0.09 * moment))
+        time.sleep(takes_s * (0.55 + 0.09 * moment))  # the moment is the story
         kill(process)
         if not (again / "reelhook.db").exists():
             restore(place(again), backup)
@@ -507,19 +507,13 @@ def test_a_restore_killed_at_any_moment_leaves_no_database_or_a_whole_one(backup
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def start(*arguments: object, **settings: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        env=environment(settings),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def start(*arguments: object, **settings: str) -> commands.Process:
+    with open(os.devnull, "wb") as nobody:
+        return commands.spawn(*arguments, environment=environment(settings), stdout=nobody)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
+def kill(process: commands.Process) -> None:
+    process.kill()
     process.wait(10)
 
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from hostile_files import HOSTILE, ODD_CODECS, odd_codec
 from PIL import Image
 from processes import children, has_open, is_there, open_files, resident_mb
 from test_media import image, sound, video
+from waiting import come_true
 
 from backend import media
 from backend.core.errors import InvalidMedia, MediaBusy, MediaUnavailable, StorageFull
@@ -43,16 +44,7 @@ async def caged() -> AsyncIterator[Cage]:
     made = Cage()
     yield made
     await made.close()
-    await become(lambda: not children(os.getpid()))
-
-
-async def become(condition: Callable[[], T], within_s: float = 30.0) -> T:
-    """As `until`, and the loop goes on meanwhile."""
-    end = time.monotonic() + within_s
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen in time"
-        await asyncio.sleep(0.01)
-    return found
+    await come_true(lambda: not children(os.getpid()))
 
 
 def looking_at(folder: Path) -> list[int]:
@@ -93,7 +85,7 @@ async def test_any_file_at_all_costs_little_memory_and_time_and_holds_nobody_up(
     while not work.done():
         most_mb = max(most_mb, resident_mb(os.getpid(), *children(os.getpid())))
         asked = time.monotonic()
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005)  # between two measurements
         lag_s = max(lag_s, time.monotonic() - asked)
     took_s = time.monotonic() - began
     assert isinstance(work.result(), Probe | str)
@@ -192,8 +184,8 @@ async def test_a_picture_costs_no_start_of_a_process_and_a_refused_file_ends_its
     (tmp_path / "cut.png").write_bytes(png()[:-5])
     with pytest.raises(InvalidMedia):
         await caged.probe(tmp_path / "cut.png", place=ME)
-    await become(lambda: not is_there(first))
-    (second,) = await become(lambda: children(os.getpid()))
+    await come_true(lambda: not is_there(first))
+    (second,) = await come_true(lambda: children(os.getpid()))
     assert (await caged.probe(good(tmp_path), place=ME)).width == 320
     assert children(os.getpid()) == [second]
 
@@ -211,7 +203,7 @@ async def test_outputs_are_never_looked_at_by_a_process_that_saw_an_upload(caged
 @pytest.mark.hazard(54)
 async def test_a_process_that_is_killed_is_an_answer_about_its_file_alone(caged: Cage, tmp_path: Path) -> None:
     work = asyncio.create_task(caged.inspect(slow(tmp_path), tmp_path / "poster", place=ME))
-    (pid,) = await become(lambda: looking_at(tmp_path))
+    (pid,) = await come_true(lambda: looking_at(tmp_path))
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(InvalidMedia, match="limits"):
         await work
@@ -224,7 +216,7 @@ async def test_a_process_that_was_killed_while_it_waited_is_no_answer_at_all(cag
     await caged.probe(good(tmp_path), place=ME)
     for pid in children(os.getpid()):
         os.kill(pid, signal.SIGKILL)
-        await become(lambda pid=pid: not is_there(pid))
+        await come_true(lambda pid=pid: not is_there(pid))
     assert (await caged.probe(good(tmp_path), place=ME)).width == 320
 
 
@@ -254,11 +246,11 @@ async def test_a_file_that_takes_too_long_is_refused_in_time(
 @pytest.mark.hazard(54)
 async def test_the_work_ends_with_the_one_who_asked(caged: Cage, tmp_path: Path) -> None:
     work = asyncio.create_task(caged.inspect(slow(tmp_path), tmp_path / "poster", place=ME))
-    (pid,) = await become(lambda: looking_at(tmp_path))
+    (pid,) = await come_true(lambda: looking_at(tmp_path))
     work.cancel()
     with suppress(asyncio.CancelledError):
         await work
-    await become(lambda: not is_there(pid))
+    await come_true(lambda: not is_there(pid))
     assert not (tmp_path / "poster").exists()
     assert (await caged.probe(good(tmp_path), place=ME)).width == 320
 
@@ -266,7 +258,7 @@ async def test_the_work_ends_with_the_one_who_asked(caged: Cage, tmp_path: Path)
 async def test_an_asker_who_leaves_while_a_process_starts_leaves_it_to_the_next(caged: Cage, tmp_path: Path) -> None:
     for moment in (0.0, 0.01, 0.1):
         work = asyncio.create_task(caged.probe(good(tmp_path), place=ME))
-        await asyncio.sleep(moment)
+        await asyncio.sleep(moment)  # the moment is the story
         work.cancel()
         with suppress(asyncio.CancelledError):
             await work
@@ -281,7 +273,7 @@ async def test_one_client_has_one_place_and_outputs_and_others_wait_for_none_of_
     file = slow(tmp_path)
     monkeypatch.setattr(places, "WAIT_S", 1.0)
     mine = [asyncio.create_task(caged.probe(file, place=ME)) for _ in range(3)]
-    await become(lambda: looking_at(tmp_path))
+    await come_true(lambda: looking_at(tmp_path))
     assert (await caged.probe(good(tmp_path), place=OTHER)).width == 320
     assert (await caged.inspect(good(tmp_path), tmp_path / "poster", place=OUTPUT)).width == 320
     for waiting in mine[1:]:
@@ -301,7 +293,7 @@ async def test_outputs_go_on_when_every_place_of_uploads_is_taken(
     monkeypatch.setattr(places, "WAIT_S", 0.5)
     clients = [upload(f"client {number}") for number in range(places.UPLOADS)]
     work = [asyncio.create_task(caged.probe(file, place=client)) for client in clients]
-    await become(lambda: len(looking_at(tmp_path)) == places.UPLOADS)
+    await come_true(lambda: len(looking_at(tmp_path)) == places.UPLOADS)
     with pytest.raises(MediaBusy):
         await caged.probe(good(tmp_path), place=ME)
     assert (await caged.inspect(good(tmp_path), tmp_path / "poster", place=OUTPUT)).width == 320
@@ -330,7 +322,7 @@ async def test_a_stop_gives_uploads_a_moment_and_lets_outputs_end(caged: Cage, t
     monkeypatch.setattr(cage, "LOOK_S", 5.0)
     uploaded = asyncio.create_task(caged.probe(file, place=ME))
     output = asyncio.create_task(caged.probe(file, place=OUTPUT))
-    await become(lambda: len(looking_at(tmp_path)) == 2)
+    await come_true(lambda: len(looking_at(tmp_path)) == 2)
     caged.stop()
     with pytest.raises(MediaUnavailable, match="stopping"):
         await uploaded
@@ -458,7 +450,7 @@ async def test_a_process_that_says_nonsense_is_ended(
         with pytest.raises(InvalidMedia):
             await caged.probe(good(tmp_path), place=ME)
     for pid in children(os.getpid()):
-        await become(lambda pid=pid: not is_there(pid) or not said)
+        await come_true(lambda pid=pid: not is_there(pid) or not said)
 
 
 def test_every_limit_is_one_this_system_knows() -> None:

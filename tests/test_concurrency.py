@@ -190,7 +190,7 @@ async def test_works_that_collide_on_postgresql_are_run_again_and_no_caller_sees
         async def add_one(tx: Tx) -> None:
             """Look, then write: right only where nobody else comes between."""
             row = await tx.one("SELECT budget_micros FROM clients WHERE id = 'c1'")
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # so that others come between
             await clients.set_budget(tx, "c1", (row["budget_micros"] or 0) + 1)
 
         assert await at_once(16, lambda _: db.write(add_one)) == {None: 16}

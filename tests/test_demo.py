@@ -8,13 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import av
 import pytest
 from PIL import Image
+from waiting import until
 
 from backend.cli.demo import new_folder
 from backend.cli.following import tell_failures
@@ -59,13 +58,6 @@ def works_in(process: Path, folder: Path) -> bool:
         return False
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    ends_at = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends_at, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def seconds_of(video: Path) -> float:
     """Decodes every frame; the time the last one is shown at."""
     with av.open(str(video)) as container:
@@ -106,9 +98,9 @@ def test_a_demo_that_is_stopped_stops_what_it_started_and_leaves_the_logs(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     demo = start(tmp_path)
-    until(lambda: list(tmp_path.glob("demo/*/service.log")) or demo.poll() is not None)
+    until(lambda: list(tmp_path.glob("demo/*/service.log")) or demo.poll() is not None, 60)
     run = next(tmp_path.glob("demo/*"))
-    until(lambda: any(is_open(port) for port in ports(run)) or demo.poll() is not None)
+    until(lambda: any(is_open(port) for port in ports(run)) or demo.poll() is not None, 60)
     demo.send_signal(number)
     demo.communicate(timeout=60)
     assert demo.returncode not in (0, -signal.SIGKILL)

@@ -110,7 +110,7 @@ def test_a_video_tells_its_progress_and_a_cancel_stops_it(tmp_path: Path) -> Non
         assert slow.get(made["id"])["status"] == "processing"
         slow.http.post(f"/predictions/{made['id']}/cancel")
         assert slow.get(made["id"])["status"] == "canceled"
-        until(lambda: not list((tmp_path / "outputs").iterdir()), timeout_s=2)
+        until(lambda: not list((tmp_path / "outputs").iterdir()), within_s=2)
         assert slow.made(image_input=[data_uri((64, 64))])["status"] == "succeeded"
 
 

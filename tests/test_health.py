@@ -85,7 +85,7 @@ def test_metrics_that_take_long_hold_up_no_other_request(service: Service, monke
     real, drawn = metrics.render, []
 
     def slow() -> bytes:
-        drawn.append(time.sleep(0.5 if len(drawn) < 3 else 0))
+        drawn.append(time.sleep(0.5 if len(drawn) < 3 else 0))  # slow on purpose
         return real()
 
     monkeypatch.setattr(metrics, "render", slow)
@@ -108,7 +108,7 @@ async def test_who_leaves_takes_the_answer_from_nobody_and_an_error_is_everybody
     async def find() -> int:
         nonlocal asked
         asked += 1
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # so long that others ask meanwhile
         if asked == 2:
             raise RuntimeError("no")
         return asked
@@ -118,8 +118,8 @@ async def test_who_leaves_takes_the_answer_from_nobody_and_an_error_is_everybody
     await asyncio.sleep(0)
     first.cancel()
     assert await second == await recent() == 1
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # so that what was found is old
     ends = await asyncio.gather(recent(), recent(), return_exceptions=True)
     assert [str(end) for end in ends] == ["no", "no"]
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # so that the error is old
     assert await recent() == 3

@@ -135,7 +135,7 @@ async def test_what_nobody_asked_for_is_nobodys_answer(http: Http, pause_s: floa
             head, _ = await read_request(reader)
             path = head.split()[1].encode()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(pause_s)  # the stale answer comes with the first, or after it
             writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\nstale")
             await writer.drain()
 
@@ -143,7 +143,7 @@ async def test_what_nobody_asked_for_is_nobodys_answer(http: Http, pause_s: floa
         for n in range(4):
             answer = await http.call("POST", f"{base}/{n}", json={})
             assert (answer.status, answer.body) == (200, b"/%d" % n)
-            await asyncio.sleep(2 * pause_s)
+            await asyncio.sleep(2 * pause_s)  # so that the stale answer is there before the next question
 
 
 LAST = {
@@ -255,7 +255,7 @@ async def test_an_answer_that_comes_before_the_request_is_whole_counts(http: Htt
     async def pieces() -> AsyncIterator[bytes]:
         yield b"a"
         await answered.wait()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # so that the answer is there before the rest of the question
         yield b"b"
 
     async with listening(hasty) as base:

@@ -8,12 +8,13 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peers import OK, answering, listening, read_request
+from waiting import come_true
 
 import backend.http.lines
 from backend.core.errors import AnswerTooLarge, BadAnswer, NotSent, Unanswered
@@ -27,12 +28,6 @@ async def http() -> AsyncIterator[Http]:
     client = Http()
     yield client
     await client.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the condition is somebody else's state
-            await asyncio.sleep(0.005)
 
 
 async def test_an_answer_is_read_whole(http: Http) -> None:
@@ -176,8 +171,8 @@ async def test_a_connection_the_server_closed_while_idle_is_replaced_unnoticed(h
     async with listening(hasty) as base:
         for n in range(3):
             await http.call("POST", base, json={})
-            await until(lambda n=n: len(closed) == n + 1)
-            await asyncio.sleep(0.02)
+            await come_true(lambda n=n: len(closed) == n + 1)
+            await asyncio.sleep(0.02)  # so that the client has heard of the end
 
 
 @pytest.mark.hazard(9)
@@ -189,7 +184,7 @@ async def test_an_answer_that_drips_ends_at_the_total_deadline(http: Http, head:
         while True:
             writer.write(b"x")
             await writer.drain()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # slow on purpose
 
     loop = asyncio.get_running_loop()
     async with listening(drip) as base:
@@ -237,12 +232,12 @@ async def test_fifty_cancelled_calls_run_to_their_end_and_leave_every_slot_usabl
 
     async with listening(peer) as base:
         calls = [asyncio.create_task(http.call("POST", base, json={"n": n})) for n in range(50)]
-        await until(lambda: len(answered) == 5)
+        await come_true(lambda: len(answered) == 5)
         for call in calls:
             call.cancel()
         assert all(isinstance(r, asyncio.CancelledError) for r in await asyncio.gather(*calls, return_exceptions=True))
         gate.set()
-        await until(lambda: not http._running)
+        await come_true(lambda: not http._running)
         assert sorted(json.loads(body)["n"] for _, body in answered) == list(range(50))
         assert await asyncio.gather(*[http.call("GET", base) for _ in range(20)])
         await http.close()
@@ -258,7 +253,7 @@ async def test_closing_waits_for_what_is_in_flight() -> None:
 
     async with listening(peer) as base:
         call = asyncio.create_task(http.call("POST", base, json={}))
-        await until(lambda: bool(http._running))
+        await come_true(lambda: bool(http._running))
         asyncio.get_running_loop().call_later(0.1, gate.set)
         await http.close()
         assert (await call).status == 200
@@ -273,7 +268,7 @@ async def test_closing_cuts_what_does_not_end(monkeypatch) -> None:
 
     async with listening(deaf) as base:
         call = asyncio.create_task(http.call("POST", base, json={}))
-        await until(lambda: bool(http._running))
+        await come_true(lambda: bool(http._running))
         await http.close()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -289,7 +284,7 @@ async def test_a_full_house_means_nothing_was_sent(monkeypatch) -> None:
 
     async with listening(deaf) as base:
         first = asyncio.create_task(http.call("GET", base, total_s=1))
-        await until(lambda: bool(http._running))
+        await come_true(lambda: bool(http._running))
         with pytest.raises(NotSent):
             await http.call("POST", base, json={}, total_s=0.1)
         with pytest.raises(Unanswered):

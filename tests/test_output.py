@@ -240,7 +240,7 @@ def test_a_pipe_that_does_not_wait_itself_is_waited_for(pipe: Pipe) -> None:
     outlet = Outlet(pipe.write)
     for number in range(1000):
         outlet.put(f"{number:0199d}\n".encode())
-    time.sleep(0.1)
+    time.sleep(0.1)  # in which the pipe is full and nobody reads it
     got: list[str] = []
     reader = threading.Thread(target=lambda: [got.append(line) for line in read_lines(pipe.read, 1000)])
     reader.start()

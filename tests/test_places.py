@@ -71,7 +71,7 @@ async def test_places_are_given_in_turn_and_never_more_than_there_are() -> None:
             inside += 1
             most = max(most, inside)
             order.append(number)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # so long that the others come meanwhile
             inside -= 1
 
     async with places.take("b"), places.take("b"):
@@ -146,7 +146,7 @@ def test_an_upload_may_take_long_when_it_goes_on_and_not_when_it_drips(
                     connection.sendall(body[start : start + piece])
                 except OSError:
                     break
-                time.sleep(pause_s)
+                time.sleep(pause_s)  # slow on purpose
             return int(connection.recv(65536).split(b" ")[1]), time.monotonic() - began
 
     monkeypatch.setattr(uploads, "FLOOR_BYTES", 4_000)
@@ -277,7 +277,7 @@ async def test_a_head_that_drips_and_a_body_below_the_floor_are_given_up(
         while True:
             writer.write(b"x" if where == "body" else b"X-A: 1\r\n")
             await writer.drain()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # slow on purpose
 
     async with listening(drip) as base:
         began = time.monotonic()
@@ -299,7 +299,7 @@ async def test_a_body_that_comes_steadily_is_fetched_however_long_it_takes(
         for _ in range(20):
             writer.write(b"x" * 1000)
             await writer.drain()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # slow on purpose
 
     async with listening(steady) as base:
         more: dict[str, Any] = {"cap_bytes": 1 << 20, "total_s": 60, "floor": 2_000}

@@ -106,6 +106,7 @@ def cases(of: dict[object, list[str]]) -> list[object]:
 def test_the_rules_hold() -> None:
     assert rules.broken(rules.ROOT / "backend") == []
     assert rules.broken(rules.ROOT / "reelhook") == []
+    assert rules.impatient(rules.ROOT / "tests") == []
 
 
 @pytest.mark.parametrize(("rule", "text"), cases(WRONG))
@@ -116,6 +117,16 @@ def test_each_rule_sees_its_break(rule, text: str) -> None:
 @pytest.mark.parametrize(("rule", "text"), cases(RIGHT))
 def test_no_rule_cries_over_what_is_right(rule, text: str) -> None:
     assert list(rule(ast.parse(text))) == []
+
+
+@pytest.mark.parametrize("text", ["time.sleep(0.1)", "await asyncio.sleep(seconds)", "sleep(\n    1,\n)", "sleep()"])
+def test_a_test_that_waits_for_a_time_is_seen(text: str) -> None:
+    assert len(list(rules.fixed_sleeps(f"async def test():\n    {text}\n    pass  # why"))) == 1
+
+
+@pytest.mark.parametrize("text", ["await asyncio.sleep(0)", "time.sleep(1)  # slow on purpose", "until(lambda: done)"])
+def test_a_test_may_give_way_and_may_wait_with_a_reason(text: str) -> None:
+    assert list(rules.fixed_sleeps(f"async def test():\n    {text}")) == []
 
 
 def test_every_rule_has_samples_and_every_exception_is_still_needed() -> None:

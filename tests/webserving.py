@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -15,6 +15,7 @@ from typing import Any, cast
 import bcrypt
 import uvicorn
 from starlette.applications import Starlette
+from waiting import until
 
 from backend.context import Context
 from backend.core.people import ApiKey, Caller
@@ -156,15 +157,6 @@ def serve(app: Any, **options: Any) -> Iterator[int]:
         server.should_exit = True
         thread.join(10)
         listener.close()
-
-
-def until(condition: Callable[[], Any], within_s: float = 10.0) -> Any:
-    """Wait for a condition, not for a time."""
-    end = time.monotonic() + within_s
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
-    return found
 
 
 def ask(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -40,7 +39,7 @@ def canceled_in_each_stage(scene: Scene) -> None:
             until(lambda id=first: scene.service.stage(id) == STAGES[scene.round % 4], 1.5)
         answers = [scene.service.cancel(id).status_code for id in ids]
         assert set(answers) <= {200, 202, 409}, answers
-        time.sleep(scene.chance.random() * 0.2)
+        scene.pause(0.2)
         scene.restart()
 
 
@@ -50,9 +49,9 @@ def cancel_and_end_race(scene: Scene) -> None:
     for _ in range(2):
         scene.provider.spoil(slow_run(0.3))
         for id in scene.ask(3):
-            time.sleep(scene.chance.random() * 0.15)
+            scene.pause(0.15)
             scene.service.cancel(id)
-        time.sleep(scene.chance.random() * 0.1)
+        scene.pause(0.1)
         scene.restart()
 
 
@@ -101,7 +100,7 @@ def waiting_is_canceled(scene: Scene) -> None:
     scene.provider.spoil(slow_run(0.5))
     film, other = scene.ask(2, "video")
     assert scene.service.cancel(film).status_code in (200, 202)
-    time.sleep(scene.chance.random() * 0.5)
+    scene.pause(0.5)
     scene.restart()
     scene.service.cancel(scene.service.get(other)["source"]["image_id"])
     scene.restart()
@@ -118,7 +117,7 @@ def retried(scene: Scene) -> None:
     for id in ids:
         key = {"idempotency-key": secrets.token_hex(8)}
         first = _post(scene, f"/api/v2/generations/{id}/retry", key)
-        time.sleep(scene.chance.random() * 0.2)
+        scene.pause(0.2)
         scene.restart()
         again = _post(scene, f"/api/v2/generations/{id}/retry", key)
         assert again == first, (first, again)
@@ -134,7 +133,7 @@ def deleted(scene: Scene) -> None:
     with ThreadPoolExecutor(3) as pool:
         for id in ids[1:]:
             pool.submit(_delete, scene, id)
-        time.sleep(scene.chance.random() * 0.1)
+        scene.pause(0.1)
         scene.kill()
     scene.service.start()
     for id in ids[1:]:
@@ -153,7 +152,7 @@ def campaign_deleted(scene: Scene) -> None:
     for id in kept + doomed:
         scene.service.ended(id, "completed")
     assert scene.service.http.delete(f"/api/v2/campaigns/{scene.service.campaign_id}").status_code == 204
-    time.sleep(scene.chance.random() * 0.1)
+    scene.pause(0.1)
     scene.restart()
     scene.service.campaign_id = old
     scene.service.accepted[:] = kept
@@ -166,7 +165,7 @@ def copies(scene: Scene) -> None:
     scene.provider.spoil(slow_run(0.2))
     for _ in range(3):
         trap.ask(scene, 1, copies=4)
-        time.sleep(scene.chance.random() * 0.3)
+        scene.pause(0.3)
         scene.restart()
 
 
@@ -176,7 +175,7 @@ def films_wait(scene: Scene) -> None:
     scene.provider.spoil(slow_run(0.3))
     for _ in range(3):
         scene.ask(2, "video")
-        time.sleep(scene.chance.random() * 0.8)
+        scene.pause(0.8)
         scene.restart()
 
 
@@ -198,7 +197,7 @@ def the_same_again(scene: Scene) -> None:
     for _ in range(3):
         with ThreadPoolExecutor(6) as pool:
             asked = [pool.submit(_try, scene, body, key) for _ in range(12)]
-            time.sleep(scene.chance.random() * 0.05)
+            scene.pause(0.05)
             scene.kill()
             told += [answer for one in asked if (answer := one.result())]
         scene.service.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +43,7 @@ def while_downloading(scene: Scene) -> None:
     scene.ask(1, "video", asset_id=scene.service.upload(png()))
     for _ in range(2):
         until(lambda: scene.is_settled() or scene.rows(STORING))
-        time.sleep(scene.chance.random() * 0.3)
+        scene.pause(0.3)
         scene.restart()
 
 
@@ -76,7 +75,7 @@ def several_files(scene: Scene) -> None:
     ids = scene.ask(3)
     for _ in range(2):
         until(lambda: scene.is_settled() or scene.rows(STORING))
-        time.sleep(scene.chance.random() * 0.3)
+        scene.pause(0.3)
         scene.restart()
     hurry(scene)
     for id in ids:
@@ -90,7 +89,7 @@ def _spoiled(kind: str, **more: Any) -> None:
         scene.provider.spoil({"kind": kind, "match": {"every": 2}, **more})
         for _ in range(2):
             scene.ask(3)
-            time.sleep(scene.chance.random() * 0.8)
+            scene.pause(0.8)
             scene.restart()
         hurry(scene)
 

@@ -28,9 +28,9 @@ def provider_away(scene: Scene) -> None:
     scene.ask(2)
     os.kill(other.process.pid, signal.SIGSTOP)
     scene.ask(2)
-    time.sleep(scene.chance.random())
+    scene.pause(1.0)
     scene.restart()
-    time.sleep(scene.chance.random())
+    scene.pause(1.0)
     scene.restart()
     os.kill(other.process.pid, signal.SIGCONT)
 
@@ -41,9 +41,9 @@ def provider_stopped(scene: Scene) -> None:
     scene.start(REPLICATE_BASE_URL=f"{other.server.origin}/v1")
     for _ in range(2):
         scene.ask(3)
-        time.sleep(scene.chance.random() * 0.2)
+        scene.pause(0.2)
         os.kill(other.process.pid, signal.SIGSTOP)
-        time.sleep(0.3)
+        time.sleep(0.3)  # in which whatever it asks for hangs
         scene.kill()
         os.kill(other.process.pid, signal.SIGCONT)
         scene.service.start()
@@ -54,7 +54,7 @@ def provider_forgets(scene: Scene) -> None:
     other = elsewhere(scene)
     scene.start(REPLICATE_BASE_URL=f"{other.server.origin}/v1")
     scene.ask(4)
-    time.sleep(scene.chance.random() * 0.6)
+    scene.pause(0.6)
     scene.kill()
     other.restart()
     scene.let_time_pass()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ def webhooks_lost(scene: Scene) -> None:
     scene.provider.spoil(NO_WEBHOOKS, SLOW_RUN)
     scene.ask(3)
     for _ in range(2):
-        time.sleep(scene.chance.random() * 0.5)
+        scene.pause(0.5)
         scene.restart_later()
     hurry(scene)
 
@@ -40,7 +39,7 @@ def down_for_long(scene: Scene) -> None:
     scene.start()
     scene.provider.spoil(SLOW_RUN, NO_WEBHOOKS)
     scene.ask(4)
-    time.sleep(scene.chance.random() * 0.5)
+    scene.pause(0.5)
     scene.kill()
     until(lambda: all(create["created"] for create in scene.provider.ledger["creates"]))
     until(lambda: len(scene.provider.ledger["ends"]) == len(scene.provider.ledger["creates"]))
@@ -55,7 +54,7 @@ def _trouble(kind: str) -> None:
         scene.provider.spoil(NO_WEBHOOKS, SLOW_RUN, {"kind": kind, "times": 5})
         scene.ask(3)
         for _ in range(2):
-            time.sleep(scene.chance.random() * 0.5)
+            scene.pause(0.5)
             scene.restart_later()
         scene.provider.spoil()
         hurry(scene)
@@ -72,7 +71,7 @@ def _bent(point: str, name: str, *faults: dict[str, Any], rounds: int = 3) -> No
         scene.provider.spoil(*faults)
         for _ in range(2):
             scene.ask(3)
-            time.sleep(scene.chance.random() * 0.6)
+            scene.pause(0.6)
             scene.restart()
         hurry(scene)
 
@@ -93,7 +92,7 @@ def a_hundred_times(scene: Scene) -> None:
     body = body_of(scene, id)
     with ThreadPoolExecutor(10) as pool:
         telling = [pool.submit(tell, scene, id, body, "msg_the_same") for _ in range(100)]
-        time.sleep(scene.chance.random() * 0.2)
+        scene.pause(0.2)
         scene.kill()
         for one in telling:
             one.result()
@@ -155,7 +154,7 @@ def answer_names_another(scene: Scene) -> None:
     assert '"event": "second_prediction"' in scene.service.log()
     for _ in range(4):
         scene.restart_later()
-        time.sleep(scene.chance.random() * 0.5)
+        scene.pause(0.5)
     hurry(scene)
     assert scene.service.ended(id, "failed", 40)["possibly_charged"]
 
@@ -182,7 +181,7 @@ def _ends(kind: str, ends: str, **more: Any) -> None:
         scene.provider.spoil({"kind": kind, **more}, SLOW_RUN, {"kind": "webhook_lost", "match": {"every": 2}})
         ids = scene.ask(4)
         for _ in range(2):
-            time.sleep(scene.chance.random() * 0.5)
+            scene.pause(0.5)
             scene.restart_later()
         hurry(scene)
         for id in ids:
@@ -198,7 +197,7 @@ _ends("unknown_status", "completed")
 
 def hurry(scene: Scene) -> None:
     """What would be looked at later, as what no webhook tells of, is due after a kill: so often as it takes."""
-    time.sleep(scene.chance.random() * 0.3)
+    scene.pause(0.3)
     for _ in range(8):
         with suppress(AssertionError):
             until(lambda: scene.is_settled() or not scene.rows(AT_WORK), 10)

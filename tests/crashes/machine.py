@@ -29,7 +29,7 @@ def two_hundred(scene: Scene) -> None:
     scene.provider.spoil(slow_run(2.0))
     scene.ask(200)
     for _ in range(10):
-        time.sleep(scene.chance.random() * 0.6)
+        scene.pause(0.6)
         scene.restart()
 
 
@@ -45,7 +45,7 @@ def at_any_moment(scene: Scene) -> None:
     for _ in range(5):
         scene.ask(4)
         scene.ask(1, "video")
-        time.sleep(scene.chance.random() * 0.6)
+        scene.pause(0.6)
         scene.restart()
     hurry(scene)
 
@@ -80,9 +80,9 @@ def killed_while_stopping(scene: Scene) -> None:
     scene.provider.spoil(slow_run(0.3), {"kind": "output_slow", "bytes_per_s": 100_000})
     for _ in range(3):
         scene.ask(3)
-        time.sleep(scene.chance.random() * 0.6)
+        scene.pause(0.6)
         os.kill(pid(scene), signal.SIGTERM)
-        time.sleep(scene.chance.random() * 0.5)
+        scene.pause(0.5)
         scene.restart()
 
 
@@ -92,7 +92,7 @@ def stopped_well(scene: Scene) -> None:
     scene.provider.spoil({"kind": "delay", "on": "create", "delay_s": 0.5}, slow_run(0.5))
     for _ in range(2):
         ids = scene.ask(4)
-        time.sleep(scene.chance.random())
+        scene.pause(1.0)
         assert scene.service.stop() == 0, scene.service.log()[-2000:]
         held = scene.rows("SELECT id FROM generations WHERE lease_owner IS NOT NULL OR status = 'submitting'")
         assert not held, held
@@ -118,7 +118,7 @@ def stopped_beyond_leases(scene: Scene) -> None:
     scene.start()
     scene.provider.spoil({"kind": "create_hang", "delay_s": 2.0}, {"kind": "output_slow", "bytes_per_s": 60_000})
     scene.ask(4)
-    time.sleep(1.0 + scene.chance.random())
+    scene.pause(1.0, after_s=1.0)
     os.kill(pid(scene), signal.SIGSTOP)
     time.sleep(32)  # a lease is 30 s
     os.kill(pid(scene), signal.SIGCONT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 from auditor import LOST, UNTRUE, Finding
 from emulating import until
@@ -43,7 +42,7 @@ def at_any_moment(scene: Scene) -> None:
     scene.provider.spoil(slow_run(0.2))
     for _ in range(4):
         trap.ask(scene, 3)
-        time.sleep(scene.chance.random() * 0.6)
+        scene.pause(0.6)
         scene.kill()
         scene.change("UPDATE webhook_deliveries SET due_at = 1 WHERE status = 'pending' AND lease_owner IS NULL")
         scene.service.start()
@@ -55,7 +54,7 @@ def stopped_while_telling(scene: Scene) -> None:
     ears = listeners(scene, 2)
     ears[0].usual = slow
     trap.ask(scene, 6)
-    time.sleep(scene.chance.random())
+    scene.pause(1.0)
     assert scene.service.stop() == 0, scene.service.log()[-2000:]
     assert not scene.rows("SELECT id FROM webhook_deliveries WHERE lease_owner IS NOT NULL")
     scene.service.start()
@@ -66,7 +65,7 @@ async def slow(_reader: object, writer: object) -> None:
     import asyncio
 
     assert isinstance(writer, asyncio.StreamWriter)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # slow on purpose
     writer.write(status(200))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,10 @@ class Scene:
         ids = [self.service.ask(kind, prompt=f"{prompt}, {n}", **wanted)["id"] for n in range(count)]
         self.service.accepted += ids
         return ids
+
+    def pause(self, most_s: float, *, after_s: float = 0.0) -> None:
+        """Let a moment pass that is drawn by chance: which one is hit is what differs between the rounds."""
+        time.sleep(after_s + self.chance.random() * most_s)  # the moment itself is the story
 
     def kill(self) -> None:
         """kill -9, counted."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from auditor import creates_of
@@ -23,7 +22,7 @@ def thirty_queued(scene: Scene) -> None:
     for number in range(10):
         sent = len(scene.provider.ledger["creates"])
         until(lambda sent=sent: len(scene.provider.ledger["creates"]) > sent or _all_sent(scene, ids))
-        time.sleep(scene.chance.random() * 0.1 * (number % 3))
+        scene.pause(0.1 * (number % 3))
         scene.restart()
 
 
@@ -32,7 +31,7 @@ def killed_with_the_answer(scene: Scene) -> None:
     scene.start()
     for _ in range(4):
         scene.ask(2)
-        time.sleep(scene.chance.random() * 0.03)
+        scene.pause(0.03)
         scene.restart()
 
 
@@ -120,7 +119,7 @@ def _refusal(point: str, kind: str, **more: Any) -> None:
             scene.ask(3)
             sent = 2 + 2 * number
             until(lambda sent=sent: len(scene.provider.ledger["creates"]) >= sent or _is_paused(scene))
-            time.sleep(scene.chance.random() * 0.2)
+            scene.pause(0.2)
             scene.restart_later()
         scene.kill()
         scene.provider.spoil()
@@ -144,7 +143,7 @@ def burst_of_429(scene: Scene) -> None:
     ids = scene.ask(6)
     for _ in range(2):
         until(lambda: scene.provider.ledger["creates"])
-        time.sleep(scene.chance.random() * 0.5)
+        scene.pause(0.5)
         scene.restart_later()
     all_complete(scene, ids, unless_killed_in_between=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 
 from auditor import LOST, UNTRUE, Finding
@@ -44,7 +43,7 @@ def through_kills(scene: Scene) -> None:
     ears = [listen(scene), listen(scene, f"/api/v2/campaigns/{campaign}/events")]
     for _ in range(4):
         scene.ask(3)
-        time.sleep(scene.chance.random() * 0.6)
+        scene.pause(0.6)
         scene.restart_later()
     hurry(scene)
     judge(scene, ears)
@@ -57,7 +56,7 @@ def through_stops(scene: Scene) -> None:
     ears = [listen(scene) for _ in range(5)]
     for _ in range(3):
         scene.ask(3)
-        time.sleep(scene.chance.random() * 0.4)
+        scene.pause(0.4)
         if scene.service.stop() != 0:
             scene.found.append(Finding(UNTRUE, "it did not end well with open streams"))
         scene.let_time_pass()

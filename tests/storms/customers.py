@@ -90,7 +90,7 @@ class Customer:
         }
         while not self.books.is_done():
             self.chance.choices([*wishes], [*wishes.values()])[0]()
-            time.sleep(self.chance.uniform(0, 2 * self.pause_s))
+            time.sleep(self.chance.uniform(0, 2 * self.pause_s))  # a customer thinks
 
     def want_image(self) -> None:
         self.ask("image")
@@ -137,7 +137,7 @@ class Customer:
             if seconds is None:
                 self._wait_until_it_runs(path)
             else:
-                time.sleep(seconds)
+                time.sleep(seconds)  # the bad time, drawn by chance
             self.post("cancel at a bad time", f"{path}/cancel", {}, {200, 202, 404, 409})
 
     def _wait_until_it_runs(self, path: str) -> None:
@@ -145,7 +145,7 @@ class Customer:
             answer = self.send("look", lambda: self.http.get(path), {200, 404})
             if answer.status_code == 404 or answer.json()["stage"] not in ("queued", "submitting", "unclear"):
                 return
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks, of which there are 20 at most
 
     def retry_one(self) -> None:
         for one in self.chance.sample(self.made[-REMEMBERED:], min(5, len(self.made))):
@@ -189,7 +189,7 @@ class Customer:
             try:
                 answer = once()
             except httpx.TransportError:
-                time.sleep(0.1)
+                time.sleep(0.1)  # between two tries: the service is down
                 continue
             is_running = answer.status_code == 409 and answer.json()["code"] == "idempotency_key_running"
             if answer.status_code not in AGAIN and not is_running:
@@ -197,7 +197,7 @@ class Customer:
                 if answer.status_code not in expected:
                     self.books.accuse(f"{what} was answered {answer.status_code}: {answer.text}")
                 return answer
-            time.sleep(0.3)
+            time.sleep(0.3)  # between two tries, as a good client waits
         raise TimeoutError(f"{what}: the service never came back")
 
     def accept(self, answer: httpx.Response) -> list[str]:

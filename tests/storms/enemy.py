@@ -37,7 +37,7 @@ class Enemy:
                 self._leave(name)
             else:
                 self._send(name)
-            time.sleep(self.chance.uniform(0, 2 * PAUSE_S))
+            time.sleep(self.chance.uniform(0, 2 * PAUSE_S))  # an enemy that the machine can bear
 
     def _make_files(self) -> None:
         with tempfile.TemporaryDirectory() as place:

@@ -125,7 +125,8 @@ class Storm:
 
     def _wait_for_the_next(self, done: int) -> None:
         """Spread over the run, however slow the machine is."""
-        time.sleep(0.5 if self.books.is_done() else self.chance.uniform(0.3, 2 * self.plan.every_s - 0.3))
+        pause_s = 0.5 if self.books.is_done() else self.chance.uniform(0.3, 2 * self.plan.every_s - 0.3)
+        time.sleep(pause_s)  # the moment of a shock is drawn by chance
         share = self.plan.generations * done // self.plan.restarts
         with suppress(AssertionError):
             until(lambda: len(self.books.accepted) >= share, 60)
@@ -255,7 +256,7 @@ class Storm:
     def _freeze(self, seconds: float) -> None:
         assert self.service.process is not None
         os.kill(self.service.process.pid, signal.SIGSTOP)
-        time.sleep(seconds)
+        time.sleep(seconds)  # the length of the freeze is the shock
         os.kill(self.service.process.pid, signal.SIGCONT)
 
     def _let_time_pass(self) -> None:
@@ -276,7 +277,7 @@ class Storm:
                 return
             if now != before:
                 before, since = now, time.monotonic()
-            time.sleep(0.2)
+            time.sleep(0.2)  # between two looks: that nothing moves for a while is what is waited for
 
     def _count_faults(self) -> None:
         faults = self.provider.control("GET", "faults").json()["faults"]

@@ -37,7 +37,7 @@ async def resetting(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 async def late(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """An answer that a kill may be faster than."""
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(0.4)  # slow on purpose
     writer.write(OK)
 
 
