@@ -18,6 +18,7 @@ import structlog
 import uvicorn
 import uvloop
 from PIL import Image
+from trails import Kept, left
 from transactions import bounded, twice
 from webserving import Answer, ask, until
 
@@ -151,14 +152,18 @@ def running(folder: Path, **more: Any) -> Iterator[Service]:
         "write_rate_limit": "100000/minute",
     }
     settings = Settings(_env_file=None, **(given | more))
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    log = Kept()
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, log.keep],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
     started: list[Service] = []
     stop: list[uvicorn.Server] = []
     thread = threading.Thread(target=_run, args=(_serve(settings, started, stop),), daemon=True)
     thread.start()
     service = until(lambda: started and stop and stop[0].started and started[0])
     service.admin, _ = service.key(None)
-    with bounded(), twice():
+    with left(folder / "test.db", lambda: str(log)), bounded(), twice():
         try:
             yield service
         finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trails
 import uvicorn.server
 from emulating import Provider, emulating
 from httpx._transports import default
@@ -25,10 +26,17 @@ from backend.web.openai import waiting
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What hostile tests logged must be text that can be sent from one process to another."""
+    """A test that fails shows its services. All of it must be text that can be sent from one process to another."""
     report = yield
+    if report.failed:
+        report.sections += trails.sections()
     report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    trails.forget()
 
 
 @pytest.fixture(scope="session", autouse=True)

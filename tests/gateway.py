@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import commands
+import trails
 from auditor import audit
 from emulating import Provider, until
 from face import Face
@@ -38,6 +39,7 @@ class Gateway(Face):
 
     def spawn(self, under: Sequence[str] = ()) -> subprocess.Popen[bytes] | commands.Process:
         """Start a process, perhaps `under` another command, and do not wait until it is ready."""
+        trails.leave(Path(self.settings["DATABASE_URL"].removeprefix("sqlite:///")), self.log, self._has_ended)
         arguments = ["serve", "--port", self.origin.rpartition(":")[2]]
         with self._log.open("ab") as log:
             if self.forked and not under:
@@ -85,6 +87,9 @@ class Gateway(Face):
 
     def log(self) -> str:
         return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+
+    def _has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     @property
     def _log(self) -> Path:

@@ -16,6 +16,7 @@ from auditor import audit
 from elsewhere import Elsewhere
 from emulating import Provider, until
 from face import Face
+from trails import left
 from transactions import bounded, twice
 from webserving import listen
 
@@ -136,7 +137,7 @@ def working(
     thread.start()
     stop = until(lambda: started and started[0])
     shop.begin()
-    with bounded() as shop.changed, twice():
+    with left(folder / "reelhook.db"), bounded() as shop.changed, twice():
         try:
             yield shop
             if worker and shop.finished:
