@@ -13,10 +13,10 @@ from backend.db.generations import begin
 NEVER = 1 << 62
 # Both are read off an index in this order, up to the limit: generations_storing, and generations_due, which SQLite
 # takes only for a statement that has the index's own condition.
-ACCOUNT = "COALESCE(account, provider) = :account"
-_EXPIRING = f"status = 'storing' AND {ACCOUNT} AND due_at <= :now ORDER BY COALESCE(outputs_expire_at, 0), due_at"
+_ACCOUNT = "COALESCE(account, provider) = :account"
+_EXPIRING = f"status = 'storing' AND {_ACCOUNT} AND due_at <= :now ORDER BY COALESCE(outputs_expire_at, 0), due_at"
 _BEGUN = (
-    f"status IN ('submitting', 'unclear', 'processing', 'storing') AND {ACCOUNT} AND due_at <= :now ORDER BY due_at"
+    f"status IN ('submitting', 'unclear', 'processing', 'storing') AND {_ACCOUNT} AND due_at <= :now ORDER BY due_at"
 )
 
 
@@ -43,10 +43,11 @@ async def accounts(tx: Tx, status: str) -> list[str]:
 async def any_due(tx: Tx, status: str, account: str, now: int) -> bool:
     """Whether a row of this status and account, beyond the queue, is due."""
     row = await tx.one(
-        f"""
-        SELECT id FROM generations WHERE status = :status AND {ACCOUNT} AND due_at <= :now
+        """
+        SELECT id FROM generations
+        WHERE status = :status AND COALESCE(account, provider) = :account AND due_at <= :now
         AND status IN ('submitting', 'unclear', 'processing', 'storing') LIMIT 1
-        """,  # noqa: S608
+        """,
         status=status,
         account=account,
         now=now,
