@@ -76,7 +76,8 @@ class Firewall:
         dropped = ("content-length", "transfer-encoding", "connection")
         head = "".join(f"{name}: {value}\r\n" for name, value in came.getheaders() if name.lower() not in dropped)
         line.close()
-        return f"HTTP/1.1 {came.status} OK\r\n{head}content-length: {len(content)}\r\n\r\n".encode() + content
+        head += f"content-length: {len(content)}\r\nconnection: close\r\n"
+        return f"HTTP/1.1 {came.status} OK\r\n{head}\r\n".encode() + content
 
 
 def _chunks(handler: BaseHTTPRequestHandler) -> bytes:
