@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from firewall import Firewall, answer, before
 from provider_contract import ID, Bench, Stand, Subject, bench, standing
+from toy_emulator import KEY, PICTURE, TOY
+from toy_provider import build
 
 from backend.context import now_ms
 from backend.core.errors import (
@@ -22,10 +26,11 @@ from backend.core.errors import (
     ProviderUnclear,
     Unauthorized,
 )
-from backend.core.generation import Outcome
+from backend.core.generation import ERROR_CODES, Outcome
 from backend.emulator import WEBHOOK_SECRET
 from backend.emulator.replicate import REPLICATE
 from backend.providers.base import Handle
+from backend.providers.over_http import HttpProvider
 from backend.providers.replicate.api import Replicate
 
 SUBJECTS = [
@@ -38,6 +43,7 @@ SUBJECTS = [
         "google/nano-banana",
         "r8_emulator",
     ),
+    Subject("toy", build, TOY, PICTURE, KEY),
 ]
 
 
@@ -75,8 +81,14 @@ async def walled(subject: Subject, stand: Stand, tmp_path: Path) -> AsyncIterato
 # What is sent
 
 
-def test_equal_orders_make_equal_requests_and_others_do_not(subject: Subject, it: Bench) -> None:
-    one, same, other = (it.provider.prepare(subject.order(prompt)) for prompt in ("a fox", "a fox", "a hen"))
+def test_equal_orders_make_equal_requests_and_others_do_not(
+    subject: Subject, it: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (it.provider.prepare(subject.order(prompt)) for prompt in ("a fox", "a hen"))
+    with monkeypatch.context() as another_day:
+        another_day.setattr(time, "time", lambda: 86_400.0)
+        another_day.setattr(time, "time_ns", lambda: 86_400 * 10**9)
+        same = it.provider.prepare(subject.order("a fox"))
     assert one == same and hash(one) == hash(same) and one != other
     assert json.loads(one.body), "the body is JSON"
 
@@ -95,6 +107,7 @@ async def test_a_create_is_sent_once_and_answers_the_id_by_which_it_is_asked_for
     ended = await it.ended(outcome)
     assert (ended.state, ended.provider_id, ended.failure) == ("succeeded", outcome.provider_id, None)
     assert ended.outputs
+    assert ended.outputs_expire_at is None or ended.outputs_expire_at > now_ms(), "in milliseconds"
 
 
 async def test_an_output_is_fetched_whole(it: Bench) -> None:
@@ -164,24 +177,28 @@ async def test_nobody_at_home_means_nothing_was_sent(subject: Subject, stand: St
     await it.http.close()
 
 
+def named(id: object, **more: Any) -> dict[str, Any]:
+    """A body that names a prediction so, whatever its provider calls the field."""
+    return {"id": id, "job": id, **more}
+
+
+ODD = "a\x00b \ud800 " + "x" * 5000
+NO_IDS: list[object] = [None, 5, [], {}, "", "x" * 999, "a b", "a\n", "\u00e9", "\ud800"]
 SAID: list[bytes] = [
     b"",
     b"nonsense\r\n\r\n",
     b"HTTP/1.1 201 Created\r\ncontent-length: 100\r\n\r\n{",
     answer(204),
     answer(201),
-    *(
-        answer(201, body)
-        for body in ([], {}, "a page", {"id": None, "job": None}, {"id": 5, "job": 5}, {"id": "x" * 999})
-    ),
+    *(answer(201, body) for body in ([], {}, "a page", {"job": "x", "error": 5}, named("x", urls=5, error=[]))),
     *(
         answer(status, {"detail": "x", "error": {"code": "x", "text": "x"}})
         for status in (206, 303, 406, 500, 520, 599)
     ),
     *(answer(status, "<html>a proxy</html>") for status in (302, 400, 403, 404, 413, 429, 502, 999)),
-    answer(200, {"id": "\ud800", "job": "\ud800"}),
+    *(answer(status, {"detail": 5, "error": 5}) for status in (400, 422, 429, 500)),
     answer(422, {"detail": ["x"] * 9, "error": "no object"}),
-    answer(422, {"detail": "a\x00b \ud800 " + "x" * 5000, "error": {"text": "a\x00b \ud800 " + "x" * 5000}}),
+    answer(422, {"detail": ODD, "error": {"code": ODD, "text": ODD}}),
 ]
 
 
@@ -201,11 +218,42 @@ async def test_whatever_answers_a_create_it_is_one_of_three_decisions(
     assert len(wall.stopped) == 1, "a create is sent once, and follows no redirect"
 
 
+@pytest.mark.parametrize("id", NO_IDS, ids=lambda id: ascii(id)[:20])
 @pytest.mark.parametrize("status", [201, 200])
-async def test_a_success_that_names_no_prediction_is_unclear(walled: tuple[Bench, Firewall], status: int) -> None:
+async def test_a_success_that_names_no_prediction_is_unclear(
+    walled: tuple[Bench, Firewall], status: int, id: object
+) -> None:
     it, wall = walled
-    wall.stop("", answer(status, {"something": "else"}))
+    wall.stop("", answer(status, named(id) if id is not None else {"something": "else"}))
     with pytest.raises(ProviderUnclear):
+        await it.create()
+
+
+async def test_only_a_success_tells_of_a_prediction(walled: tuple[Bench, Firewall]) -> None:
+    """Whatever stands in its body: what answers 500 may be no provider, and what it shows may be old."""
+    it, wall = walled
+    assert isinstance(it.provider, HttpProvider)
+    outcome = await it.create()
+    handle = Handle(outcome.provider_id, outcome.ref or {})
+    shown = (await it.provider.call("GET", it.provider.path_of(handle))).json()
+    wall.stop("", answer(500, shown))
+    wall.stop("", answer(500, shown), method="GET")
+    with pytest.raises(ProviderUnclear):
+        await it.create()
+    with pytest.raises(ProviderUnavailable):
+        await it.provider.ask(handle)
+
+
+PAGES = [(400, ProviderRefused), (422, ProviderRefused), (429, ProviderUnavailable), (502, ProviderUnclear)]
+
+
+@pytest.mark.parametrize(("status", "meaning"), PAGES, ids=str)
+async def test_a_refusal_that_is_no_json_means_what_its_status_means(
+    walled: tuple[Bench, Firewall], status: int, meaning: type[ProviderError]
+) -> None:
+    it, wall = walled
+    wall.stop("", answer(status, "<html>a proxy</html>"))
+    with pytest.raises(meaning):
         await it.create()
 
 
@@ -227,7 +275,19 @@ async def test_a_prediction_nobody_knows_is_refused_as_unknown(it: Bench) -> Non
         await it.provider.ask(Handle(outcome.provider_id, outcome.ref or {}))
 
 
-@pytest.mark.parametrize("said", SAID, ids=lambda said: repr(said[:60]))
+LOOKED: list[bytes] = [
+    *SAID,
+    *(answer(200, body) for body in ([], {}, "a page", "{", named("x"), *map(named, NO_IDS))),
+    *(
+        answer(200, named("x", status=word, state=word, output=odd, files=odd, error=odd, urls=odd, metrics=odd))
+        for word in ("succeeded", "done", "failed", "error")
+        for odd in (None, 5, [5, [], {"a": None}], {"code": 5, "text": 5}, ODD, {"code": ODD, "text": ODD})
+    ),
+    *(answer(200, named("x", status=word, state=word)) for word in (None, 5, [], {})),
+]
+
+
+@pytest.mark.parametrize("said", LOOKED, ids=lambda said: repr(said[:60]))
 async def test_whatever_answers_a_look_nothing_else_is_raised(walled: tuple[Bench, Firewall], said: bytes) -> None:
     it, wall = walled
     outcome = await it.create()
@@ -238,6 +298,10 @@ async def test_whatever_answers_a_look_nothing_else_is_raised(walled: tuple[Benc
         error.message.encode()
     else:
         assert isinstance(found, Outcome)
+        message = found.failure.message if found.failure else ""
+        message.encode()  # it can be written down
+        assert len(message) < 1000 and "\x00" not in message
+    assert wall.stopped
 
 
 @pytest.mark.parametrize("handle", ["../../admin", "a/b", "a?b=c", "a#b", "%2e%2e", "\u00e9"], ids=repr)
@@ -250,9 +314,10 @@ async def test_an_id_leads_nowhere_but_to_its_prediction(walled: tuple[Bench, Fi
 
 
 async def test_a_run_that_failed_says_why_and_one_without_a_file_is_no_success(it: Bench) -> None:
-    it.stand.spoil({"kind": "failed", "error": "The model broke."})
+    it.stand.spoil({"kind": "failed", "error": "The model\x00 broke. " + "x" * 5000})
     failed = await it.ended(await it.create())
-    assert failed.state in ("failed", "canceled") and (failed.failure is None or failed.failure.message)
+    assert failed.state == "failed" and failed.failure and failed.failure.code in ERROR_CODES
+    assert 0 < len(failed.failure.message) < 1000 and "\x00" not in failed.failure.message
     it.stand.spoil("output_empty")
     empty = await it.ended(await it.create())
     assert empty.state != "succeeded" or empty.failure is not None
