@@ -20,7 +20,6 @@ import structlog
 from backend import __version__
 from backend.config import Settings, is_loopback
 from backend.context import Context, now_ms
-from backend.core import catalog
 from backend.core.errors import MediaUnavailable, ReelhookError, SettingsError
 from backend.core.people import Caller
 from backend.db import audit, leases, webhook_claims
@@ -33,7 +32,7 @@ from backend.logs import output
 from backend.manage import clients
 from backend.media import threads
 from backend.media.cage import Cage
-from backend.providers import registry
+from backend.providers import catalog, registry
 from backend.providers.base import Means
 from backend.storage import open_storage
 from backend.upkeep import tidy

@@ -14,9 +14,11 @@ from emulating import Provider, until
 from workshop import Workshop, working
 
 from backend.core.billing import Facts, may_be_billed
-from backend.core.catalog import CHARGES, load, parse
+from backend.core.catalog import CHARGES, parse
+from backend.core.errors import SettingsError
 from backend.core.generation import Event, Outcome
 from backend.live import shown
+from backend.providers.catalog import files, load
 from backend.providers.replicate import answers
 from backend.steps import outcomes
 
@@ -51,8 +53,8 @@ def used(bench: Workshop) -> float:
 
 def change_model(bench: Workshop, **changes: Any) -> None:
     known = bench.ctx.catalog
-    model = replace(known.models["google/nano-banana"], **changes)
-    bench.ctx.catalog = replace(known, models={**known.models, model.name: model})
+    key = ("replicate", "google/nano-banana")
+    bench.ctx.catalog = replace(known, models={**known.models, key: replace(known.models[key], **changes)})
 
 
 def run(bench: Workshop, provider: Provider, *faults: dict[str, Any]) -> str:
@@ -383,11 +385,13 @@ def test_a_refused_create_is_free(bench: Workshop, provider: Provider) -> None:
 def test_every_model_says_what_it_bills_or_counts_as_charged() -> None:
     for model in load().models.values():
         assert {model.on_cancel, model.on_failure} <= {*CHARGES}
-    text = (HOME / "providers" / "replicate" / "models.toml").read_text()
-    with pytest.raises(ValueError, match="on_cancel"):
-        parse(text.replace('on_cancel = "unknown"', 'on_cancel = "perhaps"'))
+    text = files(HOME / "providers")["replicate"]
+    with pytest.raises(SettingsError, match=r"replicate/models\.toml: google/nano-banana: on_cancel"):
+        parse({"replicate": text.replace('on_cancel = "unknown"', 'on_cancel = "perhaps"')})
     silent = "\n".join(line for line in text.splitlines() if not line.startswith(("on_cancel", "on_failure")))
-    assert {(one.on_cancel, one.on_failure) for one in parse(silent).models.values()} == {("unknown", "unknown")}
+    assert {(one.on_cancel, one.on_failure) for one in parse({"replicate": silent}).models.values()} == {
+        ("unknown", "unknown")
+    }
 
 
 def test_nobody_but_the_judge_says_that_something_may_be_billed() -> None:

@@ -303,10 +303,9 @@ def bench(tmp_path: Path, provider: Provider) -> Iterator[Workshop]:
 def by_time(bench: Workshop) -> None:
     """As a model that is billed by the time it runs."""
     known = bench.ctx.catalog
-    timed: Model = replace(
-        known.models["google/nano-banana"], price={"per_predict_second": 1000.0, "typical_s": 0.00005}
-    )
-    bench.ctx.catalog = replace(known, models={**known.models, timed.name: timed})
+    key = ("replicate", "google/nano-banana")
+    timed: Model = replace(known.models[key], price={"per_predict_second": 1000.0, "typical_s": 0.00005})
+    bench.ctx.catalog = replace(known, models={**known.models, key: timed})
 
 
 def test_what_is_billed_by_time_costs_what_the_provider_says(bench: Workshop, provider: Provider) -> None:

@@ -19,11 +19,11 @@ from backend import __version__
 from backend.cli.commands import app
 from backend.cli.processes import setting_names
 from backend.config import Settings
-from backend.core import catalog
 from backend.core.generation import ERROR_CODES, SHOWN
 from backend.core.requests import VideoRequest
 from backend.emulator.kit.faults import parse
 from backend.emulator.kit.kinds import KINDS
+from backend.providers import catalog
 from backend.upkeep import readiness
 from backend.web.api.views import GenerationView
 from backend.web.calls.operation import OPERATIONS

@@ -20,6 +20,7 @@ from backend.core.generation import QUEUED, UNCLEAR
 from backend.steps import collect, outcomes, submit
 from backend.worker import loop as worker
 
+KEY = ("replicate", IMAGE)
 LOST = {"kind": "webhook_lost"}
 
 
@@ -142,20 +143,25 @@ def _failures(shop: Workshop) -> float:
 
 
 def _without(catalog: Catalog) -> Catalog:
-    return replace(catalog, models={name: one for name, one in catalog.models.items() if name != IMAGE})
+    return replace(catalog, models={key: one for key, one in catalog.models.items() if key != KEY})
 
 
 def _changed(catalog: Catalog, **fields: Any) -> Catalog:
-    changed: Model = replace(catalog.models[IMAGE], **fields)
-    return replace(catalog, models={**catalog.models, IMAGE: changed})
+    changed: Model = replace(catalog.models[KEY], **fields)
+    return replace(catalog, models={**catalog.models, KEY: changed})
+
+
+def _elsewhere(catalog: Catalog) -> Catalog:
+    other = replace(catalog.models[KEY], provider="somebody")
+    return replace(_without(catalog), models={**_without(catalog).models, ("somebody", IMAGE): other})
 
 
 CATALOGS = {
     "gone": _without,
     "retired": lambda catalog: _changed(catalog, retired=True),
-    "of another provider": lambda catalog: _changed(catalog, provider="somebody"),
+    "of another provider": _elsewhere,
     "takes other values": lambda catalog: _changed(
-        catalog, inputs={"aspect_ratio": replace(catalog.models[IMAGE].inputs["aspect_ratio"], values=("2:1",))}
+        catalog, inputs={"aspect_ratio": replace(catalog.models[KEY].inputs["aspect_ratio"], values=("2:1",))}
     ),
     "cannot be built": lambda catalog: _changed(catalog, fixed={"odd": float("nan")}),
     "cannot be written": lambda catalog: _changed(catalog, fallback_prompt="x", fixed={"odd": "\ud800"}),

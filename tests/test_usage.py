@@ -16,7 +16,8 @@ from api_service import Service, Tenant, png, running
 from auditor import of_money
 from postgresql import PostgresTx, postgres
 
-from backend.core.catalog import load, parse
+from backend.core.catalog import parse
+from backend.core.errors import SettingsError
 from backend.core.ids import new_id
 from backend.db import generations
 from backend.db.connection import Tx
@@ -24,6 +25,7 @@ from backend.db.migrate import migrate
 from backend.db.sqlite import SqliteDb
 from backend.db.versions import known
 from backend.manage.usage import MOST_GROUPS
+from backend.providers.catalog import load
 from backend.upkeep import tidy
 
 GROUPS = ("campaign", "client", "model", "provider", "key", "day")
@@ -263,9 +265,13 @@ def test_an_answer_that_would_be_too_long_is_refused_and_never_cut(service: Serv
 
 
 PRICED = """
-[providers]
+[provider]
+output_lifetime_s = 3600
+output_hosts = []
+file_limit_mb = 100
+data_uri_limit_kb = 256
+run_limit_s = 1800
 [models.m]
-provider = "replicate"
 kind = "image"
 checked_at = 2026-11-01
 source = "a page"
@@ -283,15 +289,15 @@ price = {price}
     ],
 )
 def test_a_price_is_by_the_list_or_by_what_the_provider_reports(price: str, estimated: int, billed: int | None) -> None:
-    model = parse(PRICED.replace("{price}", price)).models["m"]
+    model = parse({"p": PRICED.replace("{price}", price)}).models["p", "m"]
     assert (model.cost_micros({}), model.billed_micros(2.0), model.billed_micros(None)) == (estimated, billed, None)
     assert (str(model.checked_at), model.source) == ("2026-11-01", "a page")
 
 
 @pytest.mark.parametrize("price", ["{ per_image = 1 }", "{ per_output = 1, per_second = 2 }"])
 def test_a_model_has_one_price(price: str) -> None:
-    with pytest.raises(ValueError, match="one price"):
-        parse(PRICED.replace("{price}", price))
+    with pytest.raises(SettingsError, match=r"p/models\.toml: m: it needs one price"):
+        parse({"p": PRICED.replace("{price}", price)})
 
 
 def old_rows() -> list[dict[str, Any]]:

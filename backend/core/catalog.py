@@ -1,17 +1,15 @@
-"""models.toml as objects: what a model takes, what it costs, how long it may run."""
+"""What models take, what they cost, how long they may run: each provider's models.toml as objects. Pure."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from backend.core.errors import InvalidInput
+from backend.core.errors import InvalidInput, SettingsError
 from backend.core.generation import Kind
 
 CHARGES = ("free", "charged", "unknown")
@@ -116,21 +114,49 @@ class Model:
 
 @dataclass(frozen=True)
 class ProviderFacts:
-    """Limits of a provider that are the same for all its models."""
+    """Limits of a provider that are the same for all its models, and its place among the providers."""
 
     output_lifetime_s: int
     output_hosts: tuple[str, ...]
     file_limit_mb: int
     data_uri_limit_kb: int
     run_limit_s: int
+    order: int = 100  # where several offer what was asked for, the lowest is taken, then the first by name
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """Every model and provider we know."""
+    """Every provider and model we know, in the order of the providers."""
 
-    models: Mapping[str, Model]
+    models: Mapping[tuple[str, str], Model]  # by the names of its provider and its own
     providers: Mapping[str, ProviderFacts]
+
+    def model(self, provider: str, name: str) -> Model | None:
+        """This provider's model of this name."""
+        return self.models.get((provider, name))
+
+    def offered(self, providers: Collection[str]) -> list[Model]:
+        """What can be used with these providers."""
+        return [one for one in self.models.values() if one.provider in providers and not one.retired]
+
+    def choose(self, kind: Kind, name: str | None, provider: str | None, providers: Collection[str]) -> Model:
+        """The model to use: the one that is named, else the default; of several the first that is offered.
+
+        `providers` are those with a key. Raises InvalidInput when there is none, and says why.
+        """
+        if provider is not None and provider not in providers:
+            raise InvalidInput.of("provider", "is not offered here")
+        fits = [one for one in self.models.values() if one.kind == kind and provider in (None, one.provider)]
+        fits = [one for one in fits if (one.name == name if name else one.default)]
+        if not fits:
+            raise InvalidInput.of("model", f"is not known; for this kind there are {self._names(kind)}")
+        found = next((one for one in fits if not one.retired and one.provider in providers), None)
+        return found or _refuse(fits)
+
+    def default(self, kind: Kind, provider: str) -> Model | None:
+        """The model of this provider that is used when none is named."""
+        fits = (one for one in self.offered([provider]) if one.kind == kind and one.default)
+        return next(fits, None)
 
     def build(
         self,
@@ -145,8 +171,8 @@ class Catalog:
 
         What comes out can be written as JSON: nothing of a request may fail after it was begun.
         """
-        model = self.models.get(name)
-        if model is None or model.provider != provider:
+        model = self.model(provider, name)
+        if model is None:
             raise InvalidInput.of("model", f"{name} is not offered here any more")
         if model.retired:
             raise InvalidInput.of("model", f"{name} was retired by its provider")
@@ -160,36 +186,58 @@ class Catalog:
             raise InvalidInput.of("model", f"{name} cannot be asked for this any more") from error
         return inputs
 
-    def default(self, kind: Kind, provider: str | None = None) -> Model | None:
-        """The model that is used when none is named."""
-        fits = [m for m in self.models.values() if m.kind == kind and m.default and provider in (None, m.provider)]
-        return fits[0] if fits else None
+    def _names(self, kind: Kind) -> str:
+        return ", ".join(
+            dict.fromkeys(one.name for one in self.models.values() if one.kind == kind and not one.retired)
+        )
 
 
-@cache
-def load() -> Catalog:
-    """The catalog of this program, read once."""
-    text = (Path(__file__).parent.parent / "providers" / "replicate" / "models.toml").read_text("utf-8")
-    return parse(text)
+def _refuse(fits: list[Model]) -> NoReturn:
+    """Say why none of these models can be used."""
+    left = [one for one in fits if not one.retired]
+    if not left:
+        raise InvalidInput.of("model", "was retired by its provider")
+    raise InvalidInput.of("provider", f"{left[0].provider} is not offered here: it has no key")
 
 
-def parse(text: str) -> Catalog:
-    """A catalog from TOML."""
-    raw = tomllib.loads(text)
-    models = {name: _model(name, fields) for name, fields in raw["models"].items()}
-    providers = {name: _provider(fields) for name, fields in raw["providers"].items()}
-    return Catalog(models, providers)
+def parse(files: Mapping[str, str]) -> Catalog:
+    """A catalog from the text of each provider's models.toml. Raises SettingsError that names file and model."""
+    providers: dict[str, ProviderFacts] = {}
+    models: dict[tuple[str, str], Model] = {}
+    for provider, text in files.items():
+        providers[provider], found = _file(provider, text)
+        models |= {(provider, one.name): one for one in found}
+    ranks = sorted(providers, key=lambda provider: (providers[provider].order, provider))
+    sorted_models = sorted(models, key=lambda key: ranks.index(key[0]))  # stable: in each file's own order
+    return Catalog({key: models[key] for key in sorted_models}, {name: providers[name] for name in ranks})
 
 
-def _model(name: str, fields: dict[str, Any]) -> Model:
+def _file(provider: str, text: str) -> tuple[ProviderFacts, list[Model]]:
+    where = f"{provider}/models.toml"
+    try:
+        raw = tomllib.loads(text)
+        facts = _provider(raw["provider"])
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise SettingsError(f"{where}: {error}") from error
+    return facts, [_named(where, provider, name, fields) for name, fields in raw.get("models", {}).items()]
+
+
+def _named(where: str, provider: str, name: str, fields: dict[str, Any]) -> Model:
+    try:
+        return _model(provider, name, fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SettingsError(f"{where}: {name}: {error}") from error
+
+
+def _model(provider: str, name: str, fields: dict[str, Any]) -> Model:
     known = {key: value for key, value in fields.items() if key not in ("inputs", "references")}
     if sum(kind in fields["price"] for kind in PRICES) != 1:
-        raise ValueError(f"{name} needs one price of {', '.join(PRICES)}")
+        raise ValueError(f"it needs one price of {', '.join(PRICES)}")
     if not {known.get("on_cancel", "unknown"), known.get("on_failure", "unknown")} <= {*CHARGES}:
-        raise ValueError(f"{name}: on_cancel and on_failure are one of {', '.join(CHARGES)}")
+        raise ValueError(f"on_cancel and on_failure are one of {', '.join(CHARGES)}")
     inputs = {ours: _input(one) for ours, one in fields.get("inputs", {}).items()}
     references = References(**fields["references"]) if "references" in fields else None
-    return Model(name=name, inputs=inputs, references=references, **known)
+    return Model(name=name, provider=provider, inputs=inputs, references=references, **known)
 
 
 def _input(fields: dict[str, Any]) -> Input:

@@ -31,6 +31,7 @@ class Sum:
 
     part: str | int | None
     name: str | None
+    provider: str | None
     model: str | None
     pending: int = 0
     processing: int = 0
@@ -44,7 +45,7 @@ class Sum:
     reserved_micros: int = 0
 
 
-SUMS = tuple(Sum.__dataclass_fields__)[3:]
+SUMS = tuple(Sum.__dataclass_fields__)[4:]
 _COLUMNS = ", ".join(SUMS)
 _ADDED = ", ".join(f"CAST(SUM({name}) AS BIGINT) AS {name}" for name in SUMS)
 GROUPS: Mapping[str, str] = {
@@ -87,16 +88,18 @@ async def totals(tx: Tx, group: str, scope: Scope, limit: int) -> list[Sum]:
     wheres, params = _wheres(scope)
     rows = await tx.all(
         f"""
-        SELECT found.part AS part, {columns} AS name, found.model AS model, {_COLUMNS} FROM (
-          SELECT part, model, {_ADDED} FROM (
-            SELECT {column} AS part, model, 0 AS pending, 0 AS processing,
+        SELECT found.part AS part, {columns} AS name, found.provider AS provider, found.model AS model, {_COLUMNS}
+        FROM (
+          SELECT part, provider, model, {_ADDED} FROM (
+            SELECT {column} AS part, provider, model, 0 AS pending, 0 AS processing,
               CASE WHEN status = 'completed' THEN generations ELSE 0 END AS completed,
               CASE WHEN status = 'failed' THEN generations ELSE 0 END AS failed,
               CASE WHEN status = 'canceled' THEN generations ELSE 0 END AS canceled,
               media_ms, bytes, estimated_micros, actual_micros, 0 AS reserved_micros
             FROM usage_days WHERE {" AND ".join(wheres)}
             UNION ALL
-            SELECT {column} AS part, model, CASE WHEN status IN ('waiting', 'queued', 'submitting') THEN 1 ELSE 0 END,
+            SELECT {column} AS part, provider, model,
+              CASE WHEN status IN ('waiting', 'queued', 'submitting') THEN 1 ELSE 0 END,
               CASE WHEN status IN ('unclear', 'processing', 'storing') THEN 1 ELSE 0 END,
               0, 0, 0, 0, 0, cost, 0, cost
             FROM (
@@ -105,13 +108,13 @@ async def totals(tx: Tx, group: str, scope: Scope, limit: int) -> list[Sum]:
                 created_at / 86400000 AS day, COALESCE(cost_estimated_micros, 0) AS cost FROM generations
               WHERE status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing')
             ) AS unfinished WHERE {" AND ".join(wheres)}
-          ) AS parts GROUP BY part, model ORDER BY part, model LIMIT :limit
-        ) AS found {those} ORDER BY found.part, found.model
+          ) AS parts GROUP BY part, provider, model ORDER BY part, provider, model LIMIT :limit
+        ) AS found {those} ORDER BY found.part, found.provider, found.model
         """,  # noqa: S608
         **params,
         limit=limit,
     )
-    return [Sum(row["part"], row["name"], row["model"], *(row[name] for name in SUMS)) for row in rows]
+    return [Sum(row["part"], row["name"], row["provider"], row["model"], *(row[name] for name in SUMS)) for row in rows]
 
 
 def _wheres(scope: Scope) -> tuple[list[str], dict[str, str | int]]:

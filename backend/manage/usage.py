@@ -74,7 +74,8 @@ async def report(ctx: Context, caller: Caller, asked: Asked) -> Report:
     items, total = await asyncio.to_thread(_grouped, sums)  # a long one takes a tenth of a second
     if len(sums) > MOST_SUMS or len(items) > MOST_GROUPS:
         raise InvalidInput.of("group_by", f"makes more than {MOST_GROUPS} groups: narrow it by from and to")
-    known = (ctx.catalog.models.get(name) for name in sorted({str(one.model) for one in sums}))
+    used = sorted({(str(one.model), str(one.provider)) for one in sums})
+    known = (ctx.catalog.model(provider, name) for name, provider in used)
     return Report(items, total, [model for model in known if model], kept)
 
 
@@ -88,5 +89,5 @@ def _grouped(sums: list[Sum]) -> tuple[list[Sum], Sum]:
 
 def add_up(sums: list[Sum]) -> Sum:
     """All together, with the id and the name of the first."""
-    first = sums[0] if sums else Sum(None, None, None)
-    return replace(first, model=None, **{name: sum(getattr(one, name) for one in sums) for name in SUMS})
+    first = sums[0] if sums else Sum(None, None, None, None)
+    return replace(first, provider=None, model=None, **{name: sum(getattr(one, name) for one in sums) for name in SUMS})

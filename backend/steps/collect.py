@@ -72,7 +72,7 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
     elif kept:
         await _finish(ctx, row, worker, kept, lost)
     else:
-        bill = billing.judge(row, ctx.catalog.models.get(row.model))
+        bill = billing.judge(row, ctx.catalog.model(row.provider, row.model))
         await outcomes.move(ctx, row, FAILED, worker, failure=lost[0].failure, **bill)
 
 
@@ -151,7 +151,7 @@ def _cost_micros(ctx: Context, row: Generation, made: int) -> int | None:
     """What the provider billed by its own word, else the list price of what it made, else what was estimated."""
     if row.cost_actual_micros is not None:
         return row.cost_actual_micros
-    model = ctx.catalog.models.get(row.model)
+    model = ctx.catalog.model(row.provider, row.model)
     return model.cost_micros(row.params, made) if model else row.cost_estimated_micros
 
 

@@ -81,7 +81,7 @@ async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome,
         theirs["began_at"] = now
     if outcome.state == "running":
         return await _keep_running(tx, ctx, generation, outcome, owner, theirs)
-    model = ctx.catalog.models.get(generation.model)
+    model = ctx.catalog.model(generation.provider, generation.model)
     if outcome.state == "succeeded" and outcome.outputs:
         theirs["cost_actual_micros"] = billing.billed_micros(generation, model, outcome.predict_s)
         theirs |= {"outputs": list(outcome.outputs), "outputs_expire_at": outcome.outputs_expire_at, "polls": 0}
@@ -107,7 +107,7 @@ async def _correct_bill(tx: Tx, ctx: Context, generation: Generation, outcome: O
     if generation.status not in (FAILED, CANCELED):
         return "late"
     sent = replace(generation, claimed_at=generation.claimed_at or generation.created_at)
-    model = ctx.catalog.models.get(generation.model)
+    model = ctx.catalog.model(generation.provider, generation.model)
     bill = billing.judge(sent, model, ended, began=outcome.began, predict_s=outcome.predict_s)
     if all(bill[name] == getattr(generation, name) for name in bill):
         return "late"
@@ -162,7 +162,7 @@ def webhook_base(ctx: Context, account: str) -> str | None:
 
 def _why_canceled(ctx: Context, generation: Generation) -> Failure | None:
     """None when somebody canceled it; a failure when it was its own deadline that did."""
-    model = ctx.catalog.models.get(generation.model)
+    model = ctx.catalog.model(generation.provider, generation.model)
     limit_ms = (model.cancel_after_s if model else 900) * 950
     if generation.cancel_requested_at or ctx.now() < (generation.claimed_at or 0) + limit_ms:
         return None
@@ -176,7 +176,7 @@ def deadline_at(ctx: Context, generation: Generation) -> int:
 
 def patience_ms(ctx: Context, generation: Generation) -> int:
     """How long after its create it is given up."""
-    model = ctx.catalog.models.get(generation.model)
+    model = ctx.catalog.model(generation.provider, generation.model)
     return (model.cancel_after_s if model else 900) * 1000 + GRACE_MS
 
 

@@ -58,17 +58,12 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Gener
 
 def choose_model(ctx: Context, kind: Kind, provider: str | None, name: str | None) -> Model:
     """The model asked for, or the default one. Raises InvalidInput when it can't be used here."""
-    if provider is not None and provider not in ctx.offered:
-        raise InvalidInput.of("provider", "is not offered here")
-    model = ctx.catalog.models.get(name) if name else ctx.catalog.default(kind, provider)
-    if model is None or model.kind != kind or provider not in (None, model.provider):
-        names = ", ".join(m.name for m in ctx.catalog.models.values() if m.kind == kind and not m.retired)
-        raise InvalidInput.of("model", f"is not known; for this kind there are {names}")
-    if model.retired:
-        raise InvalidInput.of("model", "was retired by its provider")
-    if model.provider not in ctx.offered:
-        raise InvalidInput.of("provider", f"{model.provider} is not offered here: it has no key")
-    return model
+    return ctx.catalog.choose(kind, name, provider, ctx.offered)
+
+
+def start_image_model(ctx: Context, model: Model) -> Model:
+    """The model for the start image of a video of words alone, of the same provider if it has one. May be refused."""
+    return ctx.catalog.default("image", model.provider) or choose_model(ctx, "image", None, None)
 
 
 async def check_sources(tx: Tx, caller: Caller, client_id: str, model: Model, source: dict[str, Any]) -> list[str]:
@@ -88,7 +83,7 @@ async def keep(tx: Tx, row: Generation, missing: list[str]) -> None:
 def _start_image(
     ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: GenerationRequest
 ) -> Generation:
-    image_model = ctx.catalog.default("image", model.provider) or choose_model(ctx, "image", None, None)
+    image_model = start_image_model(ctx, model)
     shape = wanted.aspect_ratio or model.start_image_aspect_ratio
     if shape:
         image_model.check("aspect_ratio", shape)

@@ -80,7 +80,7 @@ def _is_lost(row: Generation) -> bool:
 
 
 def _check(ctx: Context, old: Generation, number: int) -> None:
-    model = ctx.catalog.models.get(old.model)
+    model = ctx.catalog.model(old.provider, old.model)
     if model is None or model.retired or old.provider not in ctx.offered:
         raise Conflict(f"{old.model} is not offered here any more.", code="not_retryable")
     if number > MOST:

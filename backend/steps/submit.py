@@ -144,7 +144,8 @@ async def _prepare(ctx: Context, row: Generation, provider: Provider) -> Request
     inputs = _inputs(ctx, row, images, end)
     base = outcomes.webhook_base(ctx, provider.key)
     webhook = f"{base}/webhooks/{provider.key}/{row.id}/{row.nonce}" if base else None
-    return provider.prepare(Order(row.id, row.model, inputs, webhook, ctx.catalog.models[row.model].cancel_after_s))
+    cancel_after_s = ctx.catalog.models[row.provider, row.model].cancel_after_s
+    return provider.prepare(Order(row.id, row.model, inputs, webhook, cancel_after_s))
 
 
 async def _begin(ctx: Context, row: Generation, worker: str) -> Generation | None:

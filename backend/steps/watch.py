@@ -236,7 +236,7 @@ def _sent_between(row: Generation) -> tuple[int, int]:
 
 def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:
     """All that we sent, except references: their URLs are made anew at every submit."""
-    model, provider = ctx.catalog.models.get(row.model), ctx.providers[row.account_key]
+    model, provider = ctx.catalog.model(row.provider, row.model), ctx.providers[row.account_key]
     if model is None or provider.listing is None:
         return False  # nobody can say any more what was sent
     inputs = model.build(row.prompt, row.params, [], None)
@@ -276,5 +276,5 @@ async def _give_up_unclear(ctx: Context, row: Generation, worker: str) -> None:
 
 async def _fail(ctx: Context, row: Generation, worker: str, failure: Failure) -> None:
     """End it without a last word of the provider."""
-    bill = billing.judge(row, ctx.catalog.models.get(row.model))
+    bill = billing.judge(row, ctx.catalog.model(row.provider, row.model))
     await outcomes.move(ctx, row, FAILED, worker, failure=failure, **bill)

@@ -132,7 +132,7 @@ class Worker:
 
     async def _set_aside(self, row: Generation) -> None:
         failure = Failure("provider_failed", "It could not be worked on, five times; see the log.", retryable=True)
-        bill = billing.judge(row, self.ctx.catalog.models.get(row.model))
+        bill = billing.judge(row, self.ctx.catalog.model(row.provider, row.model))
         await outcomes.move(self.ctx, row, FAILED, self.id, failure=failure, attempts=row.attempts, **bill)
         log.error("row_set_aside", generation_id=row.id, attempts=row.attempts)
 

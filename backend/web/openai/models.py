@@ -31,4 +31,8 @@ async def retrieve_model(call: Call) -> Response:
 
 
 def _offered(ctx: Context) -> list[Model]:
-    return [one for one in ctx.catalog.models.values() if one.provider in ctx.offered and not one.retired]
+    """Each name once: of those with the same name, the one that a request without a provider gets."""
+    found: dict[str, Model] = {}
+    for one in ctx.catalog.offered(ctx.offered):
+        found.setdefault(one.name, one)
+    return list(found.values())

@@ -133,7 +133,7 @@ def _size(catalog: Catalog, row: Generation) -> str:
 
 def _side(catalog: Catalog, row: Generation) -> int:
     """The shorter side of what the model makes with these params."""
-    known = catalog.models.get(row.model)
+    known = catalog.model(row.provider, row.model)
     for name, implied in known.resolutions.items() if known else ():
         if implied.items() <= row.params.items():
             return int(re.sub(r"\D", "", name) or _USUAL_SIDE)

@@ -1,0 +1,19 @@
+"""The catalog of this program: models.toml in each provider's folder."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from backend.core.catalog import Catalog, parse
+
+
+@cache
+def load() -> Catalog:
+    """The catalog, read once. Raises SettingsError that names the file and the model that are wrong."""
+    return parse(files(Path(__file__).parent))
+
+
+def files(folder: Path) -> dict[str, str]:
+    """The text of models.toml in each folder below this one, by the folder's name, which is the provider's."""
+    return {path.parent.name: path.read_text("utf-8") for path in sorted(folder.glob("*/models.toml"))}

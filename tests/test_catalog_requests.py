@@ -1,0 +1,58 @@
+"""Requests that name a model which two providers offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_service import Service, running
+
+IMAGE, VIDEO = "google/nano-banana", "kwaivgi/kling-v2.1"
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """Beside `replicate` there is a second provider, `twin`, with the same image model from another source."""
+    with running(tmp_path) as found:
+        known = found.ctx.catalog
+        other = replace(
+            known.models["replicate", IMAGE], provider="twin", source="twin's page", price={"per_output": 1}
+        )
+        models, facts = {**known.models, ("twin", IMAGE): other}, known.providers["replicate"]
+        found.ctx.catalog = replace(known, models=models, providers={**known.providers, "twin": facts})
+        twin: Any = copy(found.ctx.providers["replicate"])
+        twin.name = "twin"
+        found.ctx.providers = {**found.ctx.providers, "twin": twin}
+        yield found
+
+
+def test_without_a_provider_the_first_is_taken_and_another_when_it_has_no_key(service: Service) -> None:
+    who = service.tenant()
+    first = service.generate(who, model=IMAGE)
+    asked = service.generate(who, model=IMAGE, provider="twin")
+    service.ctx.providers = {"twin": service.ctx.providers["twin"]}
+    left = service.generate(who, model=IMAGE)
+    assert [one["provider"] for one in (first, asked, left)] == ["replicate", "twin", "twin"]
+    assert [one["cost_usd"]["estimated"] for one in (first, asked, left)] == [0.039, 1, 1]
+
+
+def test_usage_tells_the_source_of_each_price_that_was_used(service: Service) -> None:
+    who = service.tenant()
+    service.generate(who, model=IMAGE, provider="twin")
+    told = service.ask("GET", "/api/v2/usage").json()["prices"]
+    assert [(one["model"], one["source"]) for one in told] == [(IMAGE, "twin's page")]
+    service.generate(who, model=IMAGE)
+    assert len(service.ask("GET", "/api/v2/usage?group_by=model").json()["prices"]) == 2
+    assert len(service.ask("GET", "/api/v2/usage?group_by=model").json()["items"]) == 1
+
+
+def test_openai_lists_a_name_once(service: Service) -> None:
+    who = service.tenant()
+    listed = service.ask("GET", "/v1/models", key=who.key).json()["data"]
+    assert [(one["id"], one["owned_by"]) for one in listed] == [(IMAGE, "replicate"), (VIDEO, "replicate")]
+    service.ctx.providers = {"twin": service.ctx.providers["twin"]}
+    assert service.ask("GET", f"/v1/models/{IMAGE}", key=who.key).json()["owned_by"] == "twin"
