@@ -23,9 +23,9 @@ from test_parity import made
 from webserving import Answer
 from workshop import Workshop, working
 
-from backend.core.catalog import Model
 from backend.core.errors import BudgetExceeded
 from backend.core.generation import SUBMITTING, UNCLEAR, Failure
+from backend.core.models import Model
 from backend.core.people import Campaign, Client
 from backend.db import campaigns, clients, feed, generations
 from backend.db.feed import Topic

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from backend.core.catalog import Catalog, parse
+from backend.core.catalog import Catalog
 from backend.core.errors import InvalidInput, SettingsError
+from backend.core.model_files import parse
 from backend.providers.catalog import files, load
 
 FACTS = """
@@ -121,10 +122,15 @@ def test_the_installed_files_are_in_order() -> None:
 
 WRONG = [
     ("[provider", "Expected"),
-    ("[models.m]", "provider"),
-    ("[provider]\noutput_hosts = []", "missing"),
-    (file(("m", "image", "colour = 1")), "m: .*colour"),
-    (file(("m", "image", "on_cancel = 'perhaps'")), "m: on_cancel and on_failure are one of"),
+    ("[models.m]", "provider: output_lifetime_s"),
+    (file().replace('["files.example"]', "3"), "provider: output_hosts"),
+    (file() + "[more]", r"has \[more\]"),
+    (file(("m", "image", "colour = 1")), "m: colour"),
+    (file(("m", "image", "cancel_after_s = '60'")).replace("cancel_after_s = 60\n", ""), "m: cancel_after_s"),
+    (file(("m", "sound")), "m: kind"),
+    (file(("m", "image", "on_cancel = 'perhaps'")), "m: on_cancel"),
+    (file(("m", "image", "inputs.mode = 3")), "m: the model, its inputs and each of them are tables"),
+    (file(("m", "image", "default = true"), ("n", "image", "default = true")), "n: is the second default for images"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import os
 import re
@@ -19,7 +20,10 @@ from backend import __version__
 from backend.cli.commands import app
 from backend.cli.processes import setting_names
 from backend.config import Settings
+from backend.core.catalog import ProviderFacts
 from backend.core.generation import ERROR_CODES, SHOWN
+from backend.core.inputs import Input
+from backend.core.models import Model
 from backend.core.requests import VideoRequest
 from backend.emulator.kit.faults import parse
 from backend.emulator.kit.kinds import KINDS
@@ -32,7 +36,7 @@ from backend.web.server import entry  # noqa: F401  registers every operation
 ROOT = Path(__file__).parent.parent
 PAGES = [
     *("README.md", "CHANGELOG.md", "docs/api.md", "docs/operating.md", "docs/architecture.md"),
-    "docs/emulator.md",
+    *("docs/emulator.md", "docs/models.md"),
 ]
 HOSTS = {"localhost", "example.com", "media.example.com", "api.replicate.com", "name.ngrok-free.dev"}
 HOSTS |= {"hooks.example.com"}
@@ -205,6 +209,23 @@ def test_every_field_of_a_request_is_told_with_the_models_there_are() -> None:
     assert told == set(VideoRequest.model_fields)
     for model in catalog.load().models.values():
         assert f"`{model.name}`" in text or not model.default
+
+
+def fields_of(shape: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(shape)}
+
+
+@pytest.mark.parametrize(
+    ("heading", "shape", "elsewhere"),
+    [
+        ("The provider", ProviderFacts, set()),
+        ("A model", Model, {"name", "provider", "references", "end_image", "price", "on_cancel", "on_failure"}),
+        ("Inputs", Input, set()),
+    ],
+)
+def test_every_field_of_a_models_file_is_told(heading: str, shape: type, elsewhere: set[str]) -> None:
+    told = {field for cells in rows(section("docs/models.md", heading))[2:] for field in names(cells[0])}
+    assert told == fields_of(shape) - elsewhere
 
 
 def test_every_fault_is_told_with_its_arguments() -> None:

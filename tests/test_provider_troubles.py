@@ -14,9 +14,10 @@ from firewall import Firewall, answer, before
 from test_provider_statuses import PAGE
 from workshop import ME, Workshop, working
 
-from backend.core.catalog import Catalog, Model
+from backend.core.catalog import Catalog
 from backend.core.errors import NotAMove
 from backend.core.generation import QUEUED, UNCLEAR
+from backend.core.models import Model
 from backend.steps import collect, outcomes, submit
 from backend.worker import loop as worker
 
@@ -161,7 +162,7 @@ CATALOGS = {
     "retired": lambda catalog: _changed(catalog, retired=True),
     "of another provider": _elsewhere,
     "takes other values": lambda catalog: _changed(
-        catalog, inputs={"aspect_ratio": replace(catalog.models[KEY].inputs["aspect_ratio"], values=("2:1",))}
+        catalog, inputs={"aspect_ratio": replace(catalog.models[KEY].inputs["aspect_ratio"], values={"2:1": "2:1"})}
     ),
     "cannot be built": lambda catalog: _changed(catalog, fixed={"odd": float("nan")}),
     "cannot be written": lambda catalog: _changed(catalog, fallback_prompt="x", fixed={"odd": "\ud800"}),

@@ -16,9 +16,9 @@ from api_service import Service, Tenant, png, running
 from auditor import of_money
 from postgresql import PostgresTx, postgres
 
-from backend.core.catalog import parse
 from backend.core.errors import SettingsError
 from backend.core.ids import new_id
+from backend.core.model_files import parse
 from backend.db import generations
 from backend.db.connection import Tx
 from backend.db.migrate import migrate

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from backend.core.catalog import Model
 from backend.core.generation import STORING, Generation
+from backend.core.models import Model
 
 Ended = Literal["succeeded", "failed", "canceled"]
 

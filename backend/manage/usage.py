@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from backend.context import Context
-from backend.core.catalog import Model
 from backend.core.errors import InvalidInput
+from backend.core.models import Model
 from backend.core.people import Caller
 from backend.db import holdings, usage
 from backend.db.holdings import Held

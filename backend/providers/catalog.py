@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from backend.core.catalog import Catalog, parse
+from backend.core.catalog import Catalog
+from backend.core.model_files import parse
 
 
 @cache

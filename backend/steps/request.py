@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from backend.context import Context
-from backend.core.catalog import Model
 from backend.core.errors import InvalidInput, NotFound, OutOfSpace
 from backend.core.generation import ACTIVE, COMPLETED, QUEUED, WAITING, Generation, Kind
+from backend.core.models import Model
 from backend.core.people import Caller, Campaign
 from backend.core.requests import GenerationRequest, VideoRequest
 from backend.db import assets, balances, campaigns, dependencies, generations
@@ -103,17 +103,19 @@ def _params(model: Model, wanted: GenerationRequest, source: dict[str, Any]) -> 
     chosen = {name: value for name in _OPTIONS if (value := getattr(wanted, name, None)) is not None}
     resolution = chosen.get("resolution")
     if resolution is not None:
-        implied = model.resolutions.get(resolution)
+        implied = model.sizes.get(resolution)
         if implied is None:
-            known = ", ".join(model.resolutions) or "none"
+            known = ", ".join(model.sizes) or "none"
             raise InvalidInput.of("resolution", f"{model.name} takes {known}")
         if any(chosen.setdefault(name, value) != value for name, value in implied.items()):
             raise InvalidInput.of("resolution", "does not go with the mode")
     makes_start_image = model.references is not None and model.references.required and not _images(source)
     for name, value in chosen.items():
-        if name in ("seed", "resolution") or (name == "aspect_ratio" and makes_start_image):
-            continue
-        model.check(name, value)
+        is_optional = name in ("seed", "resolution") and name not in model.inputs
+        if not is_optional and not (name == "aspect_ratio" and makes_start_image):
+            model.check(name, value)
+    if wanted.prompt is not None:
+        model.check("prompt", wanted.prompt)
     _check_end_image(model, wanted, chosen)
     return model.defaults | chosen
 

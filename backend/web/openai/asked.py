@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from backend.context import Context
-from backend.core.catalog import Model
 from backend.core.errors import InvalidInput
 from backend.core.generation import Kind
+from backend.core.models import Model
 from backend.core.requests import Id, ImageReference, ImageRequest, ShortText, Strict, Text, Url, VideoRequest
 from backend.steps import request
 
@@ -162,13 +162,12 @@ def _ratio(text: str) -> float:
 
 def _resolution(model: Model, size: str) -> dict[str, Any]:
     """The resolution nearest to the shorter side."""
-    if size == "auto" or not model.resolutions:
+    if size == "auto" or not model.sizes:
         return {}
     side = min(map(int, size.split("x")))
-    return {"resolution": min(model.resolutions, key=lambda name: abs(int(re.sub(r"\D", "", name) or 0) - side))}
+    return {"resolution": min(model.sizes, key=lambda name: abs(int(re.sub(r"\D", "", name) or 0) - side))}
 
 
 def _nearest_length(model: Model, seconds: int) -> int:
     known = model.inputs.get("duration")
-    lengths = [int(value) for value in known.values] if known else []
-    return min(lengths, key=lambda length: abs(length - seconds), default=seconds)
+    return known.nearest(seconds) if known else seconds

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from backend.context import Context
-from backend.core.catalog import Model
 from backend.core.errors import NotFound
+from backend.core.models import Model
 from backend.web.calls import replies
 from backend.web.calls.operation import Call, operation
 from backend.web.openai import shapes

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import pydantic
 
-from backend.core.catalog import Catalog, Model
+from backend.core.catalog import Catalog
 from backend.core.generation import Failure, Generation
+from backend.core.models import Model
 from backend.live.shown import Shown
 
 _STATUS = {"pending": "queued", "processing": "in_progress", "completed": "completed", "failed": "failed"}
@@ -134,7 +135,7 @@ def _size(catalog: Catalog, row: Generation) -> str:
 def _side(catalog: Catalog, row: Generation) -> int:
     """The shorter side of what the model makes with these params."""
     known = catalog.model(row.provider, row.model)
-    for name, implied in known.resolutions.items() if known else ():
+    for name, implied in known.sizes.items() if known else ():
         if implied.items() <= row.params.items():
             return int(re.sub(r"\D", "", name) or _USUAL_SIDE)
     return _USUAL_SIDE
