@@ -129,7 +129,7 @@ WRONG = [
     (file(("m", "image", "cancel_after_s = '60'")).replace("cancel_after_s = 60\n", ""), "m: cancel_after_s"),
     (file(("m", "sound")), "m: kind"),
     (file(("m", "image", "on_cancel = 'perhaps'")), "m: on_cancel"),
-    (file(("m", "image", "inputs.mode = 3")), "m: the model, its inputs and each of them are tables"),
+    (file(("m", "image", "inputs.mode = 3")), "m: the model, its inputs and references"),
     (file(("m", "image", "default = true"), ("n", "image", "default = true")), "n: is the second default for images"),
 ]
 

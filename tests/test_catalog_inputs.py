@@ -73,7 +73,7 @@ def test_a_value_is_sent_in_the_providers_words_or_refused(ours: str, value: Any
 
 def test_what_is_sent_goes_where_the_path_leads() -> None:
     known = model(RICH)
-    body = known.build("a boat", {"duration": 8, "audio": False, "mode": "final", "unknown": 1}, [], None)
+    body = known.build("a boat", {"duration": 8, "audio": False, "mode": "final", "unknown": 1})
     assert body == {
         "format": "mp4",
         "parameters": {"sampleCount": 1, "durationSeconds": 8, "generateAudio": False},
@@ -109,7 +109,7 @@ WRONG = [
     ("path = 'a', values = [1, 2], max = 3", "has min or max, which belong to an input without values"),
     ("path = 'a', type = 'number', max = nan", "inputs.x.max"),
     ("path = 'a', values = ['b', 1]", "has the value 1, which is not of its type text"),
-    ("path = 'a', values = [{}]", "the model, its inputs and each of them are tables"),
+    ("path = 'a', values = [{}]", "are tables"),
     ("path = 'a', type = 'integer', values = { b = 1 }", "has the value 'b', which is not of its type integer"),
     ("path = 'a', values = []", "inputs.x.values"),
     ("path = 'a', max_chars = 0", "max_chars is below 1"),

@@ -25,6 +25,7 @@ from backend.core.generation import ERROR_CODES, SHOWN
 from backend.core.inputs import Input
 from backend.core.models import Model
 from backend.core.requests import VideoRequest
+from backend.core.roles import ROLES, Role
 from backend.emulator.kit.faults import parse
 from backend.emulator.kit.kinds import KINDS
 from backend.providers import catalog
@@ -219,13 +220,18 @@ def fields_of(shape: type) -> set[str]:
     ("heading", "shape", "elsewhere"),
     [
         ("The provider", ProviderFacts, set()),
-        ("A model", Model, {"name", "provider", "references", "end_image", "price", "on_cancel", "on_failure"}),
+        ("A model", Model, {"name", "provider", "price", "on_cancel", "on_failure"}),
         ("Inputs", Input, set()),
+        ("References", Role, set()),
     ],
 )
 def test_every_field_of_a_models_file_is_told(heading: str, shape: type, elsewhere: set[str]) -> None:
     told = {field for cells in rows(section("docs/models.md", heading))[2:] for field in names(cells[0])}
     assert told == fields_of(shape) - elsewhere
+
+
+def test_every_role_is_told() -> None:
+    assert {*ROLES} <= {*names(section("docs/models.md", "References"))}
 
 
 def test_every_fault_is_told_with_its_arguments() -> None:

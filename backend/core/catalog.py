@@ -85,7 +85,8 @@ class Catalog:
             if ours in model.inputs:
                 model.check(ours, value)
         try:
-            inputs = model.build(prompt, params, images, end)
+            references = {"last_frame": [end] if end else [], **({model.start: images} if model.start else {})}
+            inputs = model.build(prompt, params, references)
             json.dumps(inputs, ensure_ascii=False, allow_nan=False).encode()
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise InvalidInput.of("model", f"{name} cannot be asked for this any more") from error

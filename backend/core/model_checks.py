@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from backend.core.inputs import Input, is_of
+from backend.core.conditions import Condition
+from backend.core.inputs import Input, is_of, shown
 from backend.core.models import PRICES, Model
+from backend.core.roles import RoleName
 
 
 def mistakes(model: Model) -> Iterator[str]:
@@ -14,6 +18,8 @@ def mistakes(model: Model) -> Iterator[str]:
         yield from (f"the input {ours} {why}" for why in _of_input(known, model.name))
     if why := model.inputs["prompt"].refusal(model.fallback_prompt, model.name):
         yield f"the fallback_prompt does not fit: {why}"
+    for role in model.references:
+        yield from (f"the reference {role} {why}" for why in _of_role(role, model))
     yield from _of_paths(model)
     for name, implied in model.resolutions.items():
         for ours, value in implied.items():
@@ -38,11 +44,48 @@ def _of_input(known: Input, model: str) -> Iterator[str]:
 
 
 def _of_paths(model: Model) -> Iterator[str]:
-    """Each path is one input's own: what is sent may not depend on which was written last."""
+    """Each path belongs to one of them alone: what is sent may not depend on which was written last."""
     paths = {f"the input {ours}": known.path for ours, known in model.inputs.items()}
+    paths |= {f"the reference {name}": role.path for name, role in model.references.items()}
+    paths |= {f"the fixed {path}": path for path in _leaves(model.fixed)}
     for number, (name, path) in enumerate(paths.items()):
         if not all(path.split(".")):
             yield f"{name} has the path {path!r}, which has an empty part"
         for other, there in list(paths.items())[:number]:
             if f"{path}.".startswith(f"{there}.") or f"{there}.".startswith(f"{path}."):
                 yield f"{name} and {other} have paths that overlap: {path} and {there}"
+
+
+def _leaves(fixed: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for key, value in fixed.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}"
+
+
+def _of_role(name: RoleName, model: Model) -> Iterator[str]:
+    role = model.references[name]
+    if (role.max is not None and role.max < 1) or (not role.list and role.max not in (None, 1)):
+        yield f"has the max {role.max}, which is for a list and at least 1"
+    if odd := [each for each in role.formats if not re.fullmatch(r"(image|video|audio)/[\w.+-]+", each)]:
+        yield f"has the format {odd[0]}, which is no content type of a picture, a film or a sound"
+    if any(most is not None and most <= 0 for most in (role.max_mb, role.max_px)):
+        yield "takes no file: max_mb and max_px are above 0"
+    for word, others in (("excludes", role.excludes), ("needs", role.needs)):
+        for other in others:
+            if other == name or other not in model.references:
+                yield f"{word} {other}, which is no other reference of the model"
+            elif word == "excludes" and (model.references[other].required or other in role.needs):
+                yield f"excludes {other}, without which it is never given"
+    yield from of_condition(role.when, model)
+
+
+def of_condition(condition: Condition, model: Model) -> Iterator[str]:
+    """What is wrong with a condition: an input that is not there, or a value that it does not take."""
+    for name, allowed in condition.items():
+        known = model.inputs.get(name)
+        odd = [value for value in allowed if known and known.refusal(value, model.name)]
+        if known is None or not allowed or odd:
+            shown_values = " or ".join(map(shown, odd or allowed)) or "nothing"
+            yield f"is for {name} {shown_values}, which the model does not take"

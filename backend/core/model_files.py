@@ -50,9 +50,11 @@ def _model(provider: str, name: str, fields: dict[str, Any], where: str) -> Mode
     try:
         told = {"prompt": {"path": "prompt"}, **fields.get("inputs", {})}
         inputs = {ours: _with_values(one) for ours, one in told.items()}
+        references = {role: _with_condition(one) for role, one in fields.get("references", {}).items()}
     except (AttributeError, TypeError) as error:
-        raise SettingsError(f"{where}: the model, its inputs and each of them are tables") from error
-    model = _read(Model, {**fields, "inputs": inputs, "name": name, "provider": provider}, where)
+        raise SettingsError(f"{where}: the model, its inputs and references and each of them are tables") from error
+    read = {**fields, "inputs": inputs, "references": references, "name": name, "provider": provider}
+    model = _read(Model, read, where)
     if found := next(mistakes(model), None):
         raise SettingsError(f"{where}: {found}")
     return model
@@ -66,6 +68,13 @@ def _with_values(fields: dict[str, Any]) -> dict[str, Any]:
     if isinstance(values, dict) and fields.get("type", "text") != "text":
         return {**fields, "values": {_typed(ours): theirs for ours, theirs in values.items()}}
     return fields
+
+
+def _with_condition(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with each value of `when` as a list of those that fulfil it."""
+    when = fields.get("when", {})
+    listed = {name: value if isinstance(value, list) else [value] for name, value in when.items()}
+    return {**fields, "when": listed}
 
 
 def _typed(key: str) -> Any:

@@ -11,27 +11,17 @@ from typing import Any, Literal
 from pydantic import StrictBool, StrictInt
 
 from backend.core.errors import InvalidInput
-from backend.core.generation import Kind
+from backend.core.generation import SOURCE_NAMES, Kind
 from backend.core.inputs import CLOSED, Input, Value, put
+from backend.core.roles import Role, RoleName
 
 PRICES = (
     "per_output",
     "per_second",
     "per_predict_second",
 )
+STARTS: tuple[RoleName, ...] = ("first_frame", "image")  # what a picture is when no role is named, best first
 Charge = Literal["free", "charged", "unknown"]
-
-
-@dataclass(frozen=True)
-class References:
-    """Where images go in: the provider's input, whether it is a list, how many, whether one is needed."""
-
-    __pydantic_config__ = CLOSED
-
-    name: str
-    list: StrictBool = False
-    max: StrictInt = 1
-    required: StrictBool = False
 
 
 @dataclass(frozen=True)
@@ -47,8 +37,7 @@ class Model:
     fallback_prompt: str
     price: Mapping[str, Any]  # one of PRICES, with what belongs to it
     inputs: Mapping[str, Input]  # by our names; `prompt` is always among them
-    references: References | None = None
-    end_image: Mapping[str, Any] | None = None
+    references: Mapping[RoleName, Role] = field(default_factory=dict)
     resolutions: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)  # and the inputs that make each
     fixed: Mapping[str, Any] = field(default_factory=dict)  # what is always sent, in the provider's words
     start_image_aspect_ratio: str | None = None
@@ -83,18 +72,40 @@ class Model:
         known = self.inputs.get(name)
         return params.get(name, known.default if known else None)
 
+    @property
+    def start(self) -> RoleName | None:
+        """The role of a picture that is given without one."""
+        return next((name for name in STARTS if name in self.references), None)
+
+    @property
+    def makes_start_image(self) -> bool:
+        """Whether it moves a picture, which is made on the way when there are only words."""
+        return self.kind == "video" and self.start is not None and self.references[self.start].required
+
+    def given(self, source: Mapping[str, Any]) -> dict[RoleName, str]:
+        """The roles of a generation's references, each with the field that gives it.
+
+        A start image that must be is always among them: where none is given, one is made.
+        """
+        found: dict[RoleName, str] = {}
+        fields = [name for name in SOURCE_NAMES if name in source]
+        if self.start and (fields or self.references[self.start].required):
+            found[self.start] = fields[-1] if fields else "image_id"
+        if source.get("end_image"):
+            found["last_frame"] = "end_image"
+        return found
+
     def build(
-        self, prompt: str | None, params: Mapping[str, Any], images: Sequence[str], end: str | None
+        self, prompt: str | None, params: Mapping[str, Any], references: Mapping[RoleName, Sequence[str]] | None = None
     ) -> dict[str, Any]:
-        """The provider's inputs: its names, only what was asked for, and the references as URLs."""
+        """The provider's inputs: its names, only what was asked for, and the URLs of the references by their roles."""
         body: dict[str, Any] = deepcopy(dict(self.fixed))
         for ours, value in {**params, "prompt": prompt or self.fallback_prompt}.items():
             if known := self.inputs.get(ours):
                 put(body, known.path, known.theirs(value))
-        if images and self.references:
-            body[self.references.name] = list(images) if self.references.list else images[0]
-        if end and self.end_image:
-            body[self.end_image["name"]] = end
+        for name, urls in (references or {}).items():
+            if urls and (role := self.references.get(name)):
+                put(body, role.path, list(urls) if role.list else urls[0])
         return body
 
     def cost_micros(self, params: Mapping[str, Any], outputs: int = 1) -> int:

@@ -10,8 +10,9 @@ from backend.context import Context
 from backend.core.errors import InvalidInput, NotFound, OutOfSpace
 from backend.core.generation import ACTIVE, COMPLETED, QUEUED, WAITING, Generation, Kind
 from backend.core.models import Model
-from backend.core.people import Caller, Campaign
-from backend.core.requests import GenerationRequest, VideoRequest
+from backend.core.people import Asset, Caller, Campaign
+from backend.core.requests import GenerationRequest
+from backend.core.roles import Role, conflict
 from backend.db import assets, balances, campaigns, dependencies, generations
 from backend.db.connection import Tx
 from backend.manage import access, backlog, quota, webhook_targets
@@ -40,7 +41,7 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Gener
     first = _row(ctx, caller, campaign, model, wanted)
     missing = await check_sources(tx, caller, campaign.client_id, model, first.source)
     starts = []
-    if model.references and model.references.required and not _images(first.source):
+    if model.makes_start_image and not _images(first.source):
         starts = [_start_image(ctx, caller, campaign, model, wanted)]
         first = replace(first, source={"image_id": starts[0].id, **first.source})
         missing.append(starts[0].id)
@@ -69,8 +70,9 @@ def start_image_model(ctx: Context, model: Model) -> Model:
 async def check_sources(tx: Tx, caller: Caller, client_id: str, model: Model, source: dict[str, Any]) -> list[str]:
     """The unfinished generations among the sources. Raises NotFound, InvalidInput for what can't be used."""
     _check_numbers(model, source)
-    missing = await _check_one(tx, client_id, source, "")
-    return missing + await _check_one(tx, client_id, source.get("end_image") or {}, "end_image.")
+    start, end = model.references.get(model.start) if model.start else None, model.references.get("last_frame")
+    missing = await _check_one(tx, client_id, source, "", start)
+    return missing + await _check_one(tx, client_id, source.get("end_image") or {}, "end_image.", end)
 
 
 async def keep(tx: Tx, row: Generation, missing: list[str]) -> None:
@@ -109,25 +111,29 @@ def _params(model: Model, wanted: GenerationRequest, source: dict[str, Any]) -> 
             raise InvalidInput.of("resolution", f"{model.name} takes {known}")
         if any(chosen.setdefault(name, value) != value for name, value in implied.items()):
             raise InvalidInput.of("resolution", "does not go with the mode")
-    makes_start_image = model.references is not None and model.references.required and not _images(source)
+    makes_start_image = model.makes_start_image and not _images(source)
     for name, value in chosen.items():
         is_optional = name in ("seed", "resolution") and name not in model.inputs
         if not is_optional and not (name == "aspect_ratio" and makes_start_image):
             model.check(name, value)
     if wanted.prompt is not None:
         model.check("prompt", wanted.prompt)
-    _check_end_image(model, wanted, chosen)
-    return model.defaults | chosen
+    params = model.defaults | chosen
+    _check_roles(model, source, params)
+    return params
 
 
-def _check_end_image(model: Model, wanted: GenerationRequest, chosen: dict[str, Any]) -> None:
-    if not (isinstance(wanted, VideoRequest) and wanted.end_image):
-        return
-    if model.end_image is None:
+def _check_roles(model: Model, source: dict[str, Any], params: dict[str, Any]) -> None:
+    given = model.given(source)
+    if "last_frame" in given and "last_frame" not in model.references:
         raise InvalidInput.of("end_image", f"{model.name} takes none")
-    for name, needed in model.end_image.get("needs", {}).items():
-        if model.value(chosen, name) != needed:
-            raise InvalidInput.of("end_image", f"needs {name} {needed}")
+    if model.start in given and not _images(source) and not model.makes_start_image:
+        raise InvalidInput.of("image_id", f"{model.name} starts from an image")
+    if found := conflict(model.references, given, params):
+        name, why = found
+        if name not in given:
+            raise InvalidInput.of("model", f"{model.name} needs a reference of the role {name}")
+        raise InvalidInput.of(given[name], why)
 
 
 def _blank(
@@ -170,17 +176,25 @@ def _images(source: dict[str, Any]) -> int:
 
 
 def _check_numbers(model: Model, source: dict[str, Any]) -> None:
-    most = model.references.max if model.references else 0
-    if _images(source) > most:
+    most = model.references[model.start].most if model.start else 0
+    if most is not None and _images(source) > most:
         given = [name for name in ("asset_id", "image_id", "video_id") if name in source]
         raise InvalidInput.of(given[-1], f"{model.name} starts from at most {most} image{'s' * (most != 1)}")
+
+
+def _check_fit(file: Asset | Generation, role: Role | None, field: str) -> None:
+    """Refuse a picture the model does not take; of a video it gets a frame, which is a JPEG of ours."""
+    if role is None or file.kind != "image":
+        return
+    if why := role.misfit(file.content_type or "", file.bytes or 0, (file.width, file.height)):
+        raise InvalidInput.of(field, why)
 
 
 async def _is_deleted(tx: Tx, row: Generation) -> bool:
     return await campaigns.get(tx, row.campaign_id) is None
 
 
-async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str) -> list[str]:
+async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str, role: Role | None) -> list[str]:
     missing = []
     if id := source.get("asset_id"):
         asset = await assets.get(tx, id)
@@ -188,6 +202,7 @@ async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str) 
             raise NotFound("There is no such asset.", code="asset_not_found")
         if asset.kind == "audio":
             raise InvalidInput.of(f"{path}asset_id", "is a sound, not an image or a video")
+        _check_fit(asset, role, f"{path}asset_id")
     for kind in ("image", "video"):
         if id := source.get(f"{kind}_id"):
             row = await generations.get(tx, id)
@@ -197,4 +212,6 @@ async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str) 
                 missing.append(id)
             elif row.status != COMPLETED:
                 raise InvalidInput.of(f"{path}{kind}_id", f"has no file: it is {row.status}", code="source_failed")
+            else:
+                _check_fit(row, role, f"{path}{kind}_id")
     return missing

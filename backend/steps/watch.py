@@ -239,7 +239,7 @@ def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:
     model, provider = ctx.catalog.model(row.provider, row.model), ctx.providers[row.account_key]
     if model is None or provider.listing is None:
         return False  # nobody can say any more what was sent
-    inputs = model.build(row.prompt, row.params, [], None)
+    inputs = model.build(row.prompt, row.params)
     ours = provider.prepare(Order(row.id, row.model, inputs, None, model.cancel_after_s))
     return provider.listing.is_of(ours, candidate)
 

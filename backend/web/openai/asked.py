@@ -150,6 +150,8 @@ def _shape_of_start(ctx: Context, model: Model, body: VideoBody) -> dict[str, An
     """A video of words alone has the shape of its start image: said here, so that the answer can tell its size."""
     if body.aspect_ratio:
         return {}
+    if not model.makes_start_image:
+        return _shape(model, body.size) if body.size else {}
     shape = _shape(request.start_image_model(ctx, model), body.size) if body.size else {}
     usual = model.start_image_aspect_ratio
     return shape or ({"aspect_ratio": usual} if usual else {})

@@ -1,0 +1,66 @@
+"""The roles of references: what a picture, film or sound is for a model, and which of them go together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from pydantic import StrictBool, StrictInt
+
+from backend.core.conditions import Condition, holds, told
+from backend.core.inputs import CLOSED, Number
+
+RoleName = Literal["first_frame", "last_frame", "image", "subject", "style", "mask", "video", "audio"]
+ROLES: tuple[RoleName, ...] = get_args(RoleName)
+
+
+@dataclass(frozen=True)
+class Role:
+    """Where references of one role go, how many, with which others, and which files the model takes."""
+
+    __pydantic_config__ = CLOSED
+
+    path: str  # in the provider's inputs; dots lead into objects
+    list: StrictBool = False  # whether the provider wants a list, also of one
+    max: StrictInt | None = None  # of a list; None: nobody says how many
+    required: StrictBool = False
+    excludes: tuple[RoleName, ...] = ()
+    needs: tuple[RoleName, ...] = ()
+    when: Condition = field(default_factory=dict)  # the inputs with which it may be given
+    formats: tuple[str, ...] = ()  # content types; none: nobody says which
+    max_mb: Number | None = None
+    max_px: StrictInt | None = None  # of the longer side
+
+    @property
+    def most(self) -> int | None:
+        """How many references it takes; None: nobody says."""
+        return self.max if self.list else 1
+
+    def misfit(self, content_type: str, size: int, sides: tuple[int | None, int | None]) -> str | None:
+        """Why the model does not take a file of so many bytes and pixels; None when it does, as far as is known."""
+        if self.formats and content_type not in self.formats:
+            return f"is {content_type}, and the model takes {', '.join(self.formats)}"
+        if self.max_mb is not None and size > self.max_mb * 1_000_000:
+            return f"has more than {self.max_mb} MB, which the model does not take"
+        if self.max_px is not None and max(side or 0 for side in sides) > self.max_px:
+            return f"has a side of more than {self.max_px} pixels, which the model does not take"
+        return None
+
+
+def conflict(
+    roles: Mapping[RoleName, Role], given: Mapping[RoleName, str], facts: Mapping[str, Any]
+) -> tuple[RoleName, str] | None:
+    """The first role that cannot be given like this, and why; `given` has the field that each was given by."""
+    for name, role in roles.items():
+        if name in given and not holds(role.when, facts):
+            return name, f"needs {told(role.when)}"
+        for other in given:
+            if name in given and other in role.excludes:
+                return name, f"does not go with {given[other]}"
+        missing = [needed for needed in role.needs if name in given and needed not in given]
+        if missing:
+            return name, f"needs a {missing[0]} too"
+        if role.required and name not in given:
+            return name, "is needed"
+    return None
