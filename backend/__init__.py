@@ -24,12 +24,13 @@ The rooms, from top to bottom; imports point down (tests/test_layers.py):
     steps      the way of a generation; what steps share: outcomes, outputs, references
     manage     clients, keys, assets, webhook endpoints, usage, quotas, access, idempotency
     live       event streams, signed links, what clients are shown
-    providers  what a provider must do, and a folder for each
+    providers  what a provider must do, and a folder for each; the catalog from their models.toml
     emulator   providers' wire protocols on this machine: the kit, and a folder for each
     db         all SQL, one module a table or a question; the schema's migrations
     storage    the spool and the store of files; http: every connection out; media: what a file is, and the cage for it
     disk       durable writes, room, faults, the key file
-    core       pure: generations, people, webhooks, events, errors, ids, requests, catalog, billing
+    core       pure: generations, people, webhooks, events, errors, ids, requests, billing,
+               the catalog and its nouns: models, inputs, roles, prices
 """
 
 __version__ = "0.1.0"

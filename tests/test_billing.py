@@ -17,6 +17,7 @@ from backend.core.billing import Facts, may_be_billed
 from backend.core.errors import SettingsError
 from backend.core.generation import Event, Outcome
 from backend.core.model_files import parse
+from backend.core.prices import Rule
 from backend.live import shown
 from backend.providers.catalog import files, load
 from backend.providers.replicate import answers
@@ -267,7 +268,7 @@ def test_a_model_that_is_not_known_any_more_counts(bench: Workshop, provider: Pr
 def test_what_is_billed_by_time_is_billed_by_the_time_that_is_told(
     bench: Workshop, provider: Provider, seconds: Any, counts: bool
 ) -> None:
-    change_model(bench, price={"per_predict_second": 0.01, "typical_s": 5})
+    change_model(bench, prices=(Rule(per_predict_second=0.01, typical_s=5),))
     id = run(bench, provider, {"kind": "delay", "delay_s": 30.0})
     metrics = {} if seconds is None else {"metrics": {"predict_time": seconds}}
     learn(bench, id, status="processing")

@@ -27,6 +27,7 @@ from backend.core.errors import BudgetExceeded
 from backend.core.generation import SUBMITTING, UNCLEAR, Failure
 from backend.core.models import Model
 from backend.core.people import Campaign, Client
+from backend.core.prices import Rule
 from backend.db import campaigns, clients, feed, generations
 from backend.db.feed import Topic
 from backend.db.versions import schema_file
@@ -304,7 +305,7 @@ def by_time(bench: Workshop) -> None:
     """As a model that is billed by the time it runs."""
     known = bench.ctx.catalog
     key = ("replicate", "google/nano-banana")
-    timed: Model = replace(known.models[key], price={"per_predict_second": 1000.0, "typical_s": 0.00005})
+    timed: Model = replace(known.models[key], prices=(Rule(per_predict_second=1000.0, typical_s=0.00005),))
     bench.ctx.catalog = replace(known, models={**known.models, key: timed})
 
 

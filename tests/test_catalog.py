@@ -26,7 +26,7 @@ MODEL = """
 kind = "{kind}"
 cancel_after_s = 60
 fallback_prompt = "p"
-price = {{ per_output = 0.01 }}
+prices = [{{ per_output = 0.01 }}]
 {more}
 """
 
@@ -129,7 +129,7 @@ WRONG = [
     (file(("m", "image", "cancel_after_s = '60'")).replace("cancel_after_s = 60\n", ""), "m: cancel_after_s"),
     (file(("m", "sound")), "m: kind"),
     (file(("m", "image", "on_cancel = 'perhaps'")), "m: on_cancel"),
-    (file(("m", "image", "inputs.mode = 3")), "m: the model, its inputs and references"),
+    (file(("m", "image", "inputs.mode = 3")), "m: the model, and each of its inputs"),
     (file(("m", "image", "default = true"), ("n", "image", "default = true")), "n: is the second default for images"),
 ]
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from api_service import Service, running
 
+from backend.core.prices import Rule
+
 IMAGE, VIDEO = "google/nano-banana", "kwaivgi/kling-v2.1"
 
 
@@ -20,7 +22,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     with running(tmp_path) as found:
         known = found.ctx.catalog
         other = replace(
-            known.models["replicate", IMAGE], provider="twin", source="twin's page", price={"per_output": 1}
+            known.models["replicate", IMAGE], provider="twin", source="twin's page", prices=(Rule(per_output=1),)
         )
         models, facts = {**known.models, ("twin", IMAGE): other}, known.providers["replicate"]
         found.ctx.catalog = replace(known, models=models, providers={**known.providers, "twin": facts})

@@ -24,6 +24,7 @@ from backend.core.catalog import ProviderFacts
 from backend.core.generation import ERROR_CODES, SHOWN
 from backend.core.inputs import Input
 from backend.core.models import Model
+from backend.core.prices import Rule
 from backend.core.requests import VideoRequest
 from backend.core.roles import ROLES, Role
 from backend.emulator.kit.faults import parse
@@ -220,9 +221,10 @@ def fields_of(shape: type) -> set[str]:
     ("heading", "shape", "elsewhere"),
     [
         ("The provider", ProviderFacts, set()),
-        ("A model", Model, {"name", "provider", "price", "on_cancel", "on_failure"}),
+        ("A model", Model, {"name", "provider"}),
         ("Inputs", Input, set()),
         ("References", Role, set()),
+        ("Prices", Rule, set()),
     ],
 )
 def test_every_field_of_a_models_file_is_told(heading: str, shape: type, elsewhere: set[str]) -> None:

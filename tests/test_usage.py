@@ -277,7 +277,7 @@ checked_at = 2026-11-01
 source = "a page"
 cancel_after_s = 60
 fallback_prompt = "p"
-price = {price}
+prices = [{price}]
 """
 
 
@@ -290,13 +290,17 @@ price = {price}
 )
 def test_a_price_is_by_the_list_or_by_what_the_provider_reports(price: str, estimated: int, billed: int | None) -> None:
     model = parse({"p": PRICED.replace("{price}", price)}).models["p", "m"]
-    assert (model.cost_micros({}), model.billed_micros(2.0), model.billed_micros(None)) == (estimated, billed, None)
+    assert (model.cost_micros({}), model.billed_micros(2.0, {}), model.billed_micros(None, {})) == (
+        estimated,
+        billed,
+        None,
+    )
     assert (str(model.checked_at), model.source) == ("2026-11-01", "a page")
 
 
 @pytest.mark.parametrize("price", ["{ per_image = 1 }", "{ per_output = 1, per_second = 2 }"])
 def test_a_model_has_one_price(price: str) -> None:
-    with pytest.raises(SettingsError, match=r"p/models\.toml: m: it needs one price"):
+    with pytest.raises(SettingsError, match=r"p/models\.toml: m: (prices.0.per_image|the price 1 needs one of)"):
         parse({"p": PRICED.replace("{price}", price)})
 
 

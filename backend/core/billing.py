@@ -69,5 +69,5 @@ def judge(
 
 def billed_micros(row: Generation, model: Model | None, predict_s: float | None) -> int | None:
     """What the provider says it bills, now or before; None when it does not say."""
-    billed = model.billed_micros(predict_s) if model else None
+    billed = model.billed_micros(predict_s, row.params, row.source) if model else None
     return row.cost_actual_micros if billed is None else billed

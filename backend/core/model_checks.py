@@ -8,7 +8,7 @@ from typing import Any
 
 from backend.core.conditions import Condition
 from backend.core.inputs import Input, is_of, shown
-from backend.core.models import PRICES, Model
+from backend.core.models import Model
 from backend.core.roles import RoleName
 
 
@@ -25,8 +25,8 @@ def mistakes(model: Model) -> Iterator[str]:
         for ours, value in implied.items():
             if ours not in model.inputs or model.inputs[ours].refusal(value, model.name):
                 yield f"the resolution {name} needs {ours} {value}, which the model does not take"
-    if sum(kind in model.price for kind in PRICES) != 1:
-        yield f"it needs one price of {', '.join(PRICES)}"
+    for number, rule in enumerate(model.prices, 1):
+        yield from (f"the price {number} {why}" for why in _of_condition(rule.when, model))
 
 
 def _of_input(known: Input, model: str) -> Iterator[str]:
@@ -78,14 +78,19 @@ def _of_role(name: RoleName, model: Model) -> Iterator[str]:
                 yield f"{word} {other}, which is no other reference of the model"
             elif word == "excludes" and (model.references[other].required or other in role.needs):
                 yield f"excludes {other}, without which it is never given"
-    yield from of_condition(role.when, model)
+    yield from _of_condition(role.when, model)
 
 
-def of_condition(condition: Condition, model: Model) -> Iterator[str]:
+def _of_condition(condition: Condition, model: Model) -> Iterator[str]:
     """What is wrong with a condition: an input that is not there, or a value that it does not take."""
     for name, allowed in condition.items():
-        known = model.inputs.get(name)
+        known = model.inputs.get(name) or _of_roles(name, model)
         odd = [value for value in allowed if known and known.refusal(value, model.name)]
         if known is None or not allowed or odd:
             shown_values = " or ".join(map(shown, odd or allowed)) or "nothing"
             yield f"is for {name} {shown_values}, which the model does not take"
+
+
+def _of_roles(name: str, model: Model) -> Input | None:
+    """A role in a condition is there or not."""
+    return Input("", "boolean") if name in {f"references.{role}" for role in model.references} else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +15,7 @@ from backend.core.errors import SettingsError
 from backend.core.inputs import type_of
 from backend.core.model_checks import mistakes
 from backend.core.models import Model
+from backend.core.price_checks import mistakes_of_prices
 
 T = TypeVar("T")
 
@@ -51,11 +53,12 @@ def _model(provider: str, name: str, fields: dict[str, Any], where: str) -> Mode
         told = {"prompt": {"path": "prompt"}, **fields.get("inputs", {})}
         inputs = {ours: _with_values(one) for ours, one in told.items()}
         references = {role: _with_condition(one) for role, one in fields.get("references", {}).items()}
+        prices = [_with_condition(one) for one in fields.get("prices", [])]
     except (AttributeError, TypeError) as error:
-        raise SettingsError(f"{where}: the model, its inputs and references and each of them are tables") from error
-    read = {**fields, "inputs": inputs, "references": references, "name": name, "provider": provider}
+        raise SettingsError(f"{where}: the model, and each of its inputs, references and prices, are tables") from error
+    read = {**fields, "inputs": inputs, "references": references, "prices": prices, "name": name, "provider": provider}
     model = _read(Model, read, where)
-    if found := next(mistakes(model), None):
+    if found := next(chain(mistakes(model), mistakes_of_prices(model)), None):
         raise SettingsError(f"{where}: {found}")
     return model
 
@@ -72,7 +75,8 @@ def _with_values(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _with_condition(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields with each value of `when` as a list of those that fulfil it."""
-    when = fields.get("when", {})
+    when = {**fields.get("when", {})}
+    when |= {f"references.{role}": value for role, value in when.pop("references", {}).items()}
     listed = {name: value if isinstance(value, list) else [value] for name, value in when.items()}
     return {**fields, "when": listed}
 

@@ -10,16 +10,13 @@ from typing import Any, Literal
 
 from pydantic import StrictBool, StrictInt
 
+from backend.core.conditions import holds
 from backend.core.errors import InvalidInput
 from backend.core.generation import SOURCE_NAMES, Kind
 from backend.core.inputs import CLOSED, Input, Value, put
+from backend.core.prices import Rule
 from backend.core.roles import Role, RoleName
 
-PRICES = (
-    "per_output",
-    "per_second",
-    "per_predict_second",
-)
 STARTS: tuple[RoleName, ...] = ("first_frame", "image")  # what a picture is when no role is named, best first
 Charge = Literal["free", "charged", "unknown"]
 
@@ -35,7 +32,7 @@ class Model:
     kind: Kind
     cancel_after_s: StrictInt
     fallback_prompt: str
-    price: Mapping[str, Any]  # one of PRICES, with what belongs to it
+    prices: tuple[Rule, ...]  # the first that holds is the price
     inputs: Mapping[str, Input]  # by our names; `prompt` is always among them
     references: Mapping[RoleName, Role] = field(default_factory=dict)
     resolutions: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)  # and the inputs that make each
@@ -66,11 +63,6 @@ class Model:
         own = self.inputs.get("resolution")
         named = {str(value): {"resolution": value} for value in own.values} if own else {}
         return {**named, **self.resolutions}
-
-    def value(self, params: Mapping[str, Any], name: str) -> Any:
-        """What the model will use for our field `name`: what was asked for, else its default."""
-        known = self.inputs.get(name)
-        return params.get(name, known.default if known else None)
 
     @property
     def start(self) -> RoleName | None:
@@ -108,20 +100,29 @@ class Model:
                 put(body, role.path, list(urls) if role.list else urls[0])
         return body
 
-    def cost_micros(self, params: Mapping[str, Any], outputs: int = 1) -> int:
-        """What so many outputs of one prediction cost, in millionths of a dollar: exact where there is a list price.
+    def cost_micros(
+        self, params: Mapping[str, Any], outputs: int = 1, source: Mapping[str, Any] | None = None
+    ) -> int | None:
+        """What so many outputs of one run cost, in millionths of a dollar; None when no price holds.
 
         A model that is billed by the time it runs is estimated by how long it typically does, whatever it makes.
         """
-        if "per_output" in self.price:
-            return round(float(self.price["per_output"]) * 1_000_000) * outputs
-        if "per_predict_second" in self.price:
-            return round(float(self.price["per_predict_second"]) * float(self.price["typical_s"]) * 1_000_000)
-        rate = self.price["per_second"]
-        per_second = rate[self.value(params, self.price["by"])] if "by" in self.price else rate
-        return round(float(per_second) * int(self.value(params, "duration")) * 1_000_000) * outputs
+        facts = self.facts(params, source or {})
+        rule = self._price(facts)
+        return rule.micros(facts, outputs) if rule else None
 
-    def billed_micros(self, predict_s: float | None) -> int | None:
+    def billed_micros(
+        self, predict_s: float | None, params: Mapping[str, Any], source: Mapping[str, Any] | None = None
+    ) -> int | None:
         """What the provider bills for this run, however it ended; None where the list price or nothing is billed."""
-        rate = self.price.get("per_predict_second")
-        return None if rate is None or predict_s is None else round(float(rate) * predict_s * 1_000_000)
+        rule = self._price(self.facts(params, source or {}))
+        return rule.billed_micros(predict_s) if rule else None
+
+    def facts(self, params: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
+        """What conditions are about: the inputs, defaults included, and for each role whether it is given."""
+        given = self.given(source)
+        roles = {f"references.{role}": role in given for role in self.references}
+        return {**self.defaults, **params, **roles}
+
+    def _price(self, facts: Mapping[str, Any]) -> Rule | None:
+        return next((rule for rule in self.prices if holds(rule.when, facts)), None)

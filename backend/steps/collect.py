@@ -152,7 +152,8 @@ def _cost_micros(ctx: Context, row: Generation, made: int) -> int | None:
     if row.cost_actual_micros is not None:
         return row.cost_actual_micros
     model = ctx.catalog.model(row.provider, row.model)
-    return model.cost_micros(row.params, made) if model else row.cost_estimated_micros
+    listed = model.cost_micros(row.params, made, row.source) if model else None
+    return row.cost_estimated_micros if listed is None else listed
 
 
 async def _leave(tx: Tx, ctx: Context, id: str, names: list[str]) -> None:

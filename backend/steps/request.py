@@ -161,10 +161,18 @@ def _blank(
         metadata=wanted.metadata,
         webhook_url=wanted.webhook_url,
         nonce=secrets.token_urlsafe(24),
-        cost_estimated_micros=model.cost_micros(params),
+        cost_estimated_micros=_cost_micros(model, params, source),
         created_at=now,
         due_at=now,
     )
+
+
+def _cost_micros(model: Model, params: dict[str, Any], source: dict[str, Any]) -> int:
+    """What it costs at most. Raises InvalidInput where no price is known: it could not be kept within a budget."""
+    cost = model.cost_micros(params, source=source)
+    if cost is None:
+        raise InvalidInput.of("model", f"{model.name} has no known price for this")
+    return cost
 
 
 def _copy(ctx: Context, row: Generation) -> Generation:
