@@ -9,7 +9,7 @@ from test_catalog import file
 
 from backend.core.errors import InvalidInput, SettingsError
 from backend.core.model_files import parse
-from backend.core.models import Model
+from backend.core.models import Model, shorter_side
 
 
 def model(*lines: str) -> Model:
@@ -89,6 +89,13 @@ def test_the_nearest_length_lies_within_the_range(wanted: int, nearest: int) -> 
     assert model(RICH).inputs["duration"].nearest(wanted) == nearest
 
 
+@pytest.mark.parametrize(
+    ("name", "side"), [("720p", 720), ("1080p", 1080), ("4k", 2160), ("2 K", 1080), ("high", None)]
+)
+def test_a_resolution_tells_its_shorter_side(name: str, side: int | None) -> None:
+    assert shorter_side(name) == side
+
+
 def test_a_resolution_is_an_input_or_is_made_by_others() -> None:
     own = model('inputs.resolution = { path = "r", values = ["720p", "4k"] }')
     assert own.sizes == {"720p": {"resolution": "720p"}, "4k": {"resolution": "4k"}}
@@ -132,6 +139,8 @@ def test_a_wrong_input_is_refused_when_the_file_is_read(fields: str, why: str) -
 WRONG_MODELS = [
     ('resolutions = { "720p" = { mode = "a" } }', "the resolution 720p needs mode a, which the model does not take"),
     ("inputs.prompt = { path = 'prompt', max_chars = 0 }", "max_chars is below 1"),
+    ("inputs.duration = { path = 'd', values = ['5', '10'] }", "has the type text, and requests give it as integer"),
+    ("inputs.resolution = { path = 'r', values = [720] }", "has the type integer, and requests give it as text"),
     (
         "fallback_prompt = 'long'\ninputs.prompt = { path = 'prompt', max_chars = 2 }",
         "the fallback_prompt does not fit",

@@ -26,6 +26,7 @@ inputs.size = { path = "size", values = ["1K", "2K"] }
 references.image = { path = "image", excludes = ["video"] }
 references.video = { path = "video", when = { mode = "pro" } }
 references.first_frame = { path = "first", required = true }
+references.last_frame = { path = "last", needs = ["image"] }
 """
 
 
@@ -168,6 +169,10 @@ WRONG = [
         "{ when = { references = { video = true, image = true } }, per_run = 1 }, { per_run = 2 }",
         "the price 1 never holds",  # they exclude each other
     ),
+    (
+        "{ when = { references = { last_frame = true, image = false } }, per_run = 1 }, { per_run = 2 }",
+        "the price 1 never holds",  # one needs the other
+    ),
 ]
 
 
@@ -183,7 +188,6 @@ LENGTHS = [
     "inputs.duration = { path = 'd', type = 'integer', min = 1, max = 5 }\n",  # no default
     "inputs.duration = { path = 'd', type = 'integer', max = 5, default = 5 }\n",
     "inputs.duration = { path = 'd', values = [-1, 5], default = 5 }\n",
-    "inputs.duration = { path = 'd', values = ['5', '10'], default = '5' }\n",
 ]
 
 

@@ -7,15 +7,28 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from backend.core.conditions import Condition
-from backend.core.inputs import Input, is_of, shown
+from backend.core.inputs import Input, Type, is_of, shown
 from backend.core.models import Model
 from backend.core.roles import RoleName
+
+# What requests give these as; other inputs are always sent with their defaults.
+OURS: Mapping[str, Type] = {
+    "prompt": "text",
+    "negative_prompt": "text",
+    "aspect_ratio": "text",
+    "mode": "text",
+    "resolution": "text",
+    "duration": "integer",
+    "seed": "integer",
+}
 
 
 def mistakes(model: Model) -> Iterator[str]:
     """Each mistake as a sentence."""
     for ours, known in model.inputs.items():
-        yield from (f"the input {ours} {why}" for why in _of_input(known, model.name))
+        yield from (f"the input {ours} {why}" for why in _of_input(ours, known, model.name))
+    if model.cancel_after_s <= 0:
+        yield "its cancel_after_s is not above 0"
     if why := model.inputs["prompt"].refusal(model.fallback_prompt, model.name):
         yield f"the fallback_prompt does not fit: {why}"
     for role in model.references:
@@ -29,7 +42,9 @@ def mistakes(model: Model) -> Iterator[str]:
         yield from (f"the price {number} {why}" for why in _of_condition(rule.when, model))
 
 
-def _of_input(known: Input, model: str) -> Iterator[str]:
+def _of_input(ours: str, known: Input, model: str) -> Iterator[str]:
+    if known.type != OURS.get(ours, known.type):
+        yield f"has the type {known.type}, and requests give it as {OURS[ours]}"
     bounds = [bound for bound in (known.min, known.max) if bound is not None]
     if bounds and (known.values or known.type not in ("integer", "number")):
         yield 'has min or max, which belong to an input without values and with type = "integer" or "number"'

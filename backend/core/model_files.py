@@ -41,7 +41,9 @@ def _file(provider: str, text: str) -> tuple[ProviderFacts, list[Model]]:
     if odd := {*raw} - {"provider", "models"}:
         raise SettingsError(f"{where}: has [{min(odd)}], and only [provider] and [models] are known")
     facts = _read(ProviderFacts, raw.get("provider", {}), f"{where}: provider")
-    models = [_model(provider, name, fields, f"{where}: {name}") for name, fields in raw.get("models", {}).items()]
+    if not isinstance(entries := raw.get("models", {}), dict):
+        raise SettingsError(f"{where}: [models] is a table")
+    models = [_model(provider, name, fields, f"{where}: {name}") for name, fields in entries.items()]
     for number, one in enumerate(models):
         if one.default and any(one.kind == other.kind for other in models[:number] if other.default):
             raise SettingsError(f"{where}: {one.name}: is the second default for {one.kind}s")
@@ -56,6 +58,8 @@ def _model(provider: str, name: str, fields: dict[str, Any], where: str) -> Mode
         prices = [_with_condition(one) for one in fields.get("prices", [])]
     except (AttributeError, TypeError) as error:
         raise SettingsError(f"{where}: the model, and each of its inputs, references and prices, are tables") from error
+    if odd := {*fields} & {"name", "provider"}:
+        raise SettingsError(f"{where}: {min(odd)}: is said by the table's name and the folder's")
     read = {**fields, "inputs": inputs, "references": references, "prices": prices, "name": name, "provider": provider}
     model = _read(Model, read, where)
     if found := next(chain(mistakes(model), mistakes_of_prices(model)), None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -19,6 +20,12 @@ from backend.core.roles import Role, RoleName
 
 STARTS: tuple[RoleName, ...] = ("first_frame", "image")  # what a picture is when no role is named, best first
 Charge = Literal["free", "charged", "unknown"]
+
+
+def shorter_side(resolution: str) -> int | None:
+    """The pixels of the shorter side by a resolution's name: `720p` has 720, `4k` has 2160."""
+    found = re.match(r"(\d+) ?([kK]?)", resolution, re.ASCII)
+    return int(found[1]) * (540 if found[2] else 1) if found else None
 
 
 @dataclass(frozen=True)

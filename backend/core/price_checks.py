@@ -92,8 +92,10 @@ def _is_possible(model: Model, case: Mapping[str, Any]) -> bool:
     """Whether no reference is given that the inputs of this case, or another reference, rule out."""
     given = [role for role in model.references if case.get(f"references.{role}")]
     for role in given:
-        when = {name: allowed for name, allowed in model.references[role].when.items() if name in case}
-        if not holds(when, case) or {*model.references[role].excludes} & {*given}:
+        known = model.references[role]
+        when = {name: allowed for name, allowed in known.when.items() if name in case}
+        is_alone = any(case.get(f"references.{other}") is False for other in known.needs)
+        if is_alone or not holds(when, case) or {*known.excludes} & {*given}:
             return False
     return True
 

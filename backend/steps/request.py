@@ -129,7 +129,7 @@ def _check_roles(model: Model, source: dict[str, Any], params: dict[str, Any]) -
         raise InvalidInput.of("end_image", f"{model.name} takes none")
     if model.start in given and not _images(source) and not model.makes_start_image:
         raise InvalidInput.of("image_id", f"{model.name} starts from an image")
-    if found := conflict(model.references, given, params):
+    if found := conflict(model.references, given, model.facts(params, source)):
         name, why = found
         if name not in given:
             raise InvalidInput.of("model", f"{model.name} needs a reference of the role {name}")

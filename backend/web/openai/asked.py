@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints, model_validator
 from backend.context import Context
 from backend.core.errors import InvalidInput
 from backend.core.generation import Kind
-from backend.core.models import Model
+from backend.core.models import Model, shorter_side
 from backend.core.requests import Id, ImageReference, ImageRequest, ShortText, Strict, Text, Url, VideoRequest
 from backend.steps import request
 
@@ -167,7 +167,7 @@ def _resolution(model: Model, size: str) -> dict[str, Any]:
     if size == "auto" or not model.sizes:
         return {}
     side = min(map(int, size.split("x")))
-    return {"resolution": min(model.sizes, key=lambda name: abs(int(re.sub(r"\D", "", name) or 0) - side))}
+    return {"resolution": min(model.sizes, key=lambda name: abs((shorter_side(name) or 0) - side))}
 
 
 def _nearest_length(model: Model, seconds: int) -> int:

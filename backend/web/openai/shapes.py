@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 import pydantic
 
 from backend.core.catalog import Catalog
 from backend.core.generation import Failure, Generation
-from backend.core.models import Model
+from backend.core.models import Model, shorter_side
 from backend.live.shown import Shown
 
 _STATUS = {"pending": "queued", "processing": "in_progress", "completed": "completed", "failed": "failed"}
@@ -137,7 +136,7 @@ def _side(catalog: Catalog, row: Generation) -> int:
     known = catalog.model(row.provider, row.model)
     for name, implied in known.sizes.items() if known else ():
         if implied.items() <= row.params.items():
-            return int(re.sub(r"\D", "", name) or _USUAL_SIDE)
+            return shorter_side(name) or _USUAL_SIDE
     return _USUAL_SIDE
 
 
