@@ -139,6 +139,7 @@ def test_a_wrong_input_is_refused_when_the_file_is_read(fields: str, why: str) -
 WRONG_MODELS = [
     ('resolutions = { "720p" = { mode = "a" } }', "the resolution 720p needs mode a, which the model does not take"),
     ("inputs.prompt = { path = 'prompt', max_chars = 0 }", "max_chars is below 1"),
+    ("inputs.prompt = { path = 'prompt', default = 'x' }", "has a default, which is the fallback_prompt's place"),
     ("inputs.duration = { path = 'd', values = ['5', '10'] }", "has the type text, and requests give it as integer"),
     ("inputs.resolution = { path = 'r', values = [720] }", "has the type integer, and requests give it as text"),
     (

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from api_service import Service, running
 
+from backend.core.inputs import Input
 from backend.core.prices import Rule
 
 IMAGE, VIDEO = "google/nano-banana", "kwaivgi/kling-v2.1"
@@ -58,3 +59,23 @@ def test_openai_lists_a_name_once(service: Service) -> None:
     assert [(one["id"], one["owned_by"]) for one in listed] == [(IMAGE, "replicate"), (VIDEO, "replicate")]
     service.ctx.providers = {"twin": service.ctx.providers["twin"]}
     assert service.ask("GET", f"/v1/models/{IMAGE}", key=who.key).json()["owned_by"] == "twin"
+
+
+def test_a_start_image_is_asked_for_as_its_own_model_takes_it(service: Service) -> None:
+    """With that model's defaults, which its price counts, and no longer a prompt than it takes."""
+    who, known = service.tenant(), service.ctx.catalog
+    image = known.models["replicate", IMAGE]
+    inputs = {
+        **image.inputs,
+        "prompt": replace(image.inputs["prompt"], max_chars=20),
+        "quality": Input("quality", values={"low": "l", "high": "h"}, default="high"),
+    }
+    prices = (Rule(when={"quality": ("high",)}, per_output=0.5), Rule(per_output=0.1))
+    made = replace(image, inputs=inputs, prices=prices, fallback_prompt="p")
+    service.ctx.catalog = replace(known, models={**known.models, ("replicate", IMAGE): made})
+    video = service.generate(who, "video", prompt="it climbs")
+    start = service.ask("GET", f"/api/v2/generations/{video['source']['image_id']}", key=who.key).json()
+    assert (start["params"], start["cost_usd"]["estimated"]) == ({"quality": "high", "aspect_ratio": "16:9"}, 0.5)
+    body = {"campaign_id": who.campaign_id, "prompt": "it climbs and climbs and climbs"}
+    refused = service.ask("POST", "/api/v2/generate/video", body, key=who.key)
+    assert refused.status == 422 and refused.json()["errors"][0]["field"] == "prompt"

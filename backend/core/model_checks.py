@@ -31,6 +31,8 @@ def mistakes(model: Model) -> Iterator[str]:
         yield "its cancel_after_s is not above 0"
     if why := model.inputs["prompt"].refusal(model.fallback_prompt, model.name):
         yield f"the fallback_prompt does not fit: {why}"
+    if model.inputs["prompt"].default is not None:
+        yield "the input prompt has a default, which is the fallback_prompt's place"
     for role in model.references:
         yield from (f"the reference {role} {why}" for why in _of_role(role, model))
     yield from _of_paths(model)

@@ -87,9 +87,10 @@ def _start_image(
 ) -> Generation:
     image_model = start_image_model(ctx, model)
     shape = wanted.aspect_ratio or model.start_image_aspect_ratio
-    if shape:
-        image_model.check("aspect_ratio", shape)
-    row = _blank(ctx, caller, campaign, image_model, wanted, {}, {"aspect_ratio": shape} if shape else {})
+    said = {"aspect_ratio": shape} if shape else {}
+    for name, value in {**said, "prompt": wanted.prompt or image_model.fallback_prompt}.items():
+        image_model.check(name, value)
+    row = _blank(ctx, caller, campaign, image_model, wanted, {}, image_model.defaults | said)
     return replace(row, webhook_url=None)
 
 
