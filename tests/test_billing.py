@@ -15,7 +15,8 @@ from workshop import Workshop, working
 
 from backend.core.billing import Facts, may_be_billed
 from backend.core.errors import SettingsError
-from backend.core.generation import Event, Outcome
+from backend.core.events import Event
+from backend.core.generation import Outcome
 from backend.core.model_files import parse
 from backend.core.prices import Rule
 from backend.live import shown

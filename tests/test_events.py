@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backend.core import ids
-from backend.core.generation import Event
+from backend.core.events import Event
 from backend.db import events, feed
 from backend.db.connection import Tx
 from backend.db.migrate import migrate

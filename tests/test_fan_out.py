@@ -19,7 +19,8 @@ from receivers import endpoint, receiving, status, tell
 from transactions import MOST_ROWS
 from workshop import Workshop, working
 
-from backend.core.generation import Event, Generation, ProviderWebhook
+from backend.core.events import Event
+from backend.core.generation import Generation, ProviderWebhook
 from backend.core.ids import new_id
 from backend.core.people import Campaign, Client
 from backend.core.webhooks import SHORT_ANSWER, Attempt, Endpoint

@@ -19,13 +19,15 @@ from postgresql import PostgresTx, postgres
 import backend.db
 from backend.core import ids
 from backend.core.errors import BudgetExceeded, WrongStatus
-from backend.core.generation import Event, Failure, Generation, ProviderWebhook
+from backend.core.events import Event
+from backend.core.generation import Failure, Generation, ProviderWebhook
 from backend.core.ids import floor_id
 from backend.core.people import ApiKey, Asset, Caller, Campaign, Client
 from backend.core.webhooks import Attempt, Endpoint
 from backend.db import (
     assets,
     audit,
+    audit_lists,
     balances,
     bills,
     campaigns,
@@ -399,18 +401,18 @@ async def remember(call: Watched) -> None:
         await call(audit.record, caller, action, Subject("key", f"o{now}", "c1"), at, old=old, new=new)
         await call(audit.record, caller, action, Subject("key", f"o{now}", "c1"), at, old=old, new=old)
     for wanted in (
-        audit.AuditFilter(),
-        audit.AuditFilter("key.created"),
-        audit.AuditFilter(client_id="c1", key_id="key", action="restore"),
-        audit.AuditFilter(object_id="o1", created_after=1_000_001, created_before=1_000_002),
-        audit.AuditFilter(created_after=1_000_003),
+        audit_lists.AuditFilter(),
+        audit_lists.AuditFilter("key.created"),
+        audit_lists.AuditFilter(client_id="c1", key_id="key", action="restore"),
+        audit_lists.AuditFilter(object_id="o1", created_after=1_000_001, created_before=1_000_002),
+        audit_lists.AuditFilter(created_after=1_000_003),
     ):
-        await call(audit.page, wanted, None, 2)
-        await call(audit.page, wanted, id_of(0), 2)
+        await call(audit_lists.page, wanted, None, 2)
+        await call(audit_lists.page, wanted, id_of(0), 2)
     await call(keys.admins, 1)
     await call(keys.admins, 9)
     await call(audit.prune, 1_000_001, 5)
-    await call(audit.page, audit.AuditFilter(), None, 9)
+    await call(audit_lists.page, audit_lists.AuditFilter(), None, 9)
 
 
 async def tell(call: Watched) -> None:

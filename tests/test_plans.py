@@ -14,6 +14,7 @@ from backend.core.webhooks import Attempt
 from backend.db import (
     assets,
     audit,
+    audit_lists,
     balances,
     campaigns,
     claims,
@@ -114,13 +115,17 @@ ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "prune webhooks": lambda tx: webhook_retention.prune(tx, 1, 10),
     "forget webhooks of deleted": lambda tx: webhook_retention.forget_of_deleted(tx, 10),
     "forget endpoints": lambda tx: webhook_endpoints.forget_deleted(tx, 10),
-    "who did it, of all": lambda tx: audit.page(tx, audit.AuditFilter(), None, 10),
-    "who did it, by time": lambda tx: audit.page(tx, audit.AuditFilter(created_after=1, created_before=2), "x", 10),
-    "who did this": lambda tx: audit.page(tx, audit.AuditFilter(action="key.created"), None, 10),
-    "who did it to a client": lambda tx: audit.page(tx, audit.AuditFilter(client_id="x"), None, 10),
-    "what a key did": lambda tx: audit.page(tx, audit.AuditFilter(key_id="x"), None, 10),
-    "who did it to a thing": lambda tx: audit.page(tx, audit.AuditFilter(object_id="x"), None, 10),
-    "who did this to a client": lambda tx: audit.page(tx, audit.AuditFilter("key.created", "x", "y"), "z", 10),
+    "who did it, of all": lambda tx: audit_lists.page(tx, audit_lists.AuditFilter(), None, 10),
+    "who did it, by time": lambda tx: audit_lists.page(
+        tx, audit_lists.AuditFilter(created_after=1, created_before=2), "x", 10
+    ),
+    "who did this": lambda tx: audit_lists.page(tx, audit_lists.AuditFilter(action="key.created"), None, 10),
+    "who did it to a client": lambda tx: audit_lists.page(tx, audit_lists.AuditFilter(client_id="x"), None, 10),
+    "what a key did": lambda tx: audit_lists.page(tx, audit_lists.AuditFilter(key_id="x"), None, 10),
+    "who did it to a thing": lambda tx: audit_lists.page(tx, audit_lists.AuditFilter(object_id="x"), None, 10),
+    "who did this to a client": lambda tx: audit_lists.page(
+        tx, audit_lists.AuditFilter("key.created", "x", "y"), "z", 10
+    ),
     "prune the audit log": lambda tx: audit.prune(tx, 1, 10),
     "a client's page": lambda tx: clients.page(tx, None, "x", 10),
     "a client's campaigns": lambda tx: campaigns.page(tx, "x", "x", 10),

@@ -10,7 +10,7 @@ import pytest
 from api_service import Service, Tenant, running
 from receivers import deliveries, endpoint, happen, receiving, status, tell
 
-from backend.core.generation import EVENT_TYPES
+from backend.core.events import EVENT_TYPES
 from backend.manage.webhook_endpoints import MOST_ENDPOINTS
 from backend.web.api.webhook_endpoints import EventType
 

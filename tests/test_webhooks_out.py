@@ -35,7 +35,8 @@ from receivers import (
 from workshop import Clock, working
 
 from backend.core import ids
-from backend.core.generation import Event, Generation
+from backend.core.events import Event
+from backend.core.generation import Generation
 from backend.core.webhooks import SCHEDULE_S, Endpoint, new_secret, retry_after_ms, wait_ms
 from backend.db import events, feed, webhook_deliveries, webhook_lists
 from backend.db.connection import Tx

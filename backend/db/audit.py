@@ -35,14 +35,12 @@ ACTIONS = (
     "webhook_secret.shown",
 )
 SYSTEM = Caller("system", None, admin=True, kind="system")  # the service itself
-SCAN = 2_000  # rows that one page looks at: what is rare is found over several pages
 _PUBLIC = {"prefix"}  # of a key: it only looks like a secret
-_INDEXED = ("object_id", "key_id", "client_id", "action")  # the most telling first
-_COLUMNS = (
+COLUMNS = (
     "id, at, action, actor, actor_name, key_id, key_prefix, address, request_id, object_type, object_id, client_id, "
     "old_values, new_values"
 )
-_NAMES = _COLUMNS.split(", ")
+_NAMES = COLUMNS.split(", ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +72,6 @@ class Subject:
     client_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AuditFilter:
-    """What to list; None means any. Times are milliseconds."""
-
-    action: str | None = None
-    client_id: str | None = None
-    key_id: str | None = None
-    object_id: str | None = None
-    created_after: int | None = None
-    created_before: int | None = None
-
-
 def user() -> Caller:
     """Whoever runs this process, at the command line: the operating system's user."""
     return Caller("cli", None, admin=True, kind="cli", name=user_name())
@@ -110,7 +96,7 @@ async def record(
         if not old:
             return
     await tx.run(
-        f"INSERT INTO audit ({_COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})",  # noqa: S608
+        f"INSERT INTO audit ({COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})",  # noqa: S608
         id=new_id(now),
         at=now,
         action=action,
@@ -128,34 +114,6 @@ async def record(
     )
 
 
-async def page(tx: Tx, wanted: AuditFilter, cursor: str | None, limit: int) -> tuple[list[Entry], str | None]:
-    """Up to `limit` before `cursor`, newest first, and where to go on (None at the end).
-
-    A page of several filters can be short and still have a next one.
-    """
-    given = {name: value for name in _INDEXED if (value := getattr(wanted, name)) is not None}
-    first = next(iter(given), None)
-    bounds, params = _bounds(wanted, cursor)
-    wheres = bounds + ([f"{first} = :{first}"] if first else [])
-    more = [f"{name} = :{name}" for name in given if name != first]
-    if more:
-        end = await tx.one(
-            f"SELECT id FROM audit WHERE {' AND '.join(wheres)} ORDER BY id DESC LIMIT 1 OFFSET :scan",  # noqa: S608
-            **params,
-            **({first: given[first]} if first else {}),
-            scan=SCAN - 1,
-        )
-        params["floor"] = end["id"] if end else params["floor"]
-    rows = await tx.all(
-        f"SELECT {_COLUMNS} FROM audit WHERE {' AND '.join(wheres + more)} ORDER BY id DESC LIMIT :limit",  # noqa: S608
-        **params,
-        **given,
-        limit=limit + 1,
-    )
-    last = end["id"] if more and end else None
-    return [_read(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else last
-
-
 async def prune(tx: Tx, before: int, limit: int) -> int:
     """Forget a bite of what was done before this time; how many."""
     return await tx.run(
@@ -163,13 +121,6 @@ async def prune(tx: Tx, before: int, limit: int) -> int:
         oldest=floor_id(before),  # ids begin with their time
         limit=limit,
     )
-
-
-def _bounds(wanted: AuditFilter, cursor: str | None) -> tuple[list[str], dict[str, Any]]:
-    """By id, which begins with the time: from the one moment on, before the other and the cursor."""
-    floor = floor_id(wanted.created_after or 0)
-    before = floor_id(wanted.created_before) if wanted.created_before is not None else "~"
-    return ["id >= :floor", "id < :before"], {"floor": floor, "before": min(before, cursor or "~")}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -190,7 +141,7 @@ def _clean(value: Any) -> Any:
     return [_clean(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _read(row: Row) -> Entry:
+def read(row: Row) -> Entry:
     fields = {name: row[name] for name in _NAMES}
     for name in ("old_values", "new_values"):
         fields[name] = json.loads(fields[name]) if fields[name] is not None else None

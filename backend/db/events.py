@@ -6,7 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from backend.core.generation import Event, Generation
+from backend.core.events import Event
+from backend.core.generation import Generation
 from backend.core.ids import after, floor_id
 from backend.db import webhook_deliveries
 from backend.db.connection import Tx

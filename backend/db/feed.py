@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from backend.core.generation import Event, Generation
+from backend.core.events import Event
+from backend.core.generation import Generation
 from backend.db.connection import Row, Tx
 from backend.db.generation_rows import COLUMNS, read
 

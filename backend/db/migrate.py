@@ -15,10 +15,12 @@ from pathlib import Path
 
 from backend.core.ids import new_id
 from backend.db.versions import (
+    WAIT_S,
     Migration,
     MigrationError,
     known,
     label,
+    look,
     schema_file,
     statements,
     tables_of,
@@ -29,8 +31,6 @@ from backend.disk import durable
 from backend.disk.owner import make_private, user_name
 
 __all__ = ["WAIT_S", "MigrationError", "Report", "check", "migrate"]
-
-WAIT_S = 20.0  # for somebody else who writes
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def migrate(
     Raises MigrationError: not our database, newer than the program, or a migration was changed or failed.
     """
     every = known() if migrations is None else migrations
-    _look(path, every)  # what is not ours is left exactly as it is
+    look(path, every)  # what is not ours is left exactly as it is
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_private(path)
@@ -78,30 +78,10 @@ def _bring(
 def check(path: Path, *, wait_s: float = WAIT_S) -> Report:
     """What `migrate` would do, changing nothing. Raises MigrationError as it would; `wait_s`: for a locked file."""
     every = known()
-    before = _look(path, every, wait_s)
+    before = look(path, every, wait_s)
     if before is None:
         return Report(0, len(every), ("schema.sql",))
     return Report(before, len(every), tuple(label(one) for one in every[before:]))
-
-
-def _look(path: Path, every: list[Migration], wait_s: float = WAIT_S) -> int | None:
-    """How many migrations the file has, found without changing it; None when there is nothing in it."""
-    try:
-        if not path.exists() or (path.is_file() and not path.stat().st_size):
-            return None
-        if not path.is_file():
-            raise MigrationError(f"{path}: this is not a file")
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=wait_s)) as connection:
-            before = version_of(connection, every)
-            if before == len(every):
-                verify(connection)
-            return before
-    except sqlite3.OperationalError as error:
-        raise MigrationError(f"{path}: {error}") from error
-    except sqlite3.Error as error:
-        raise MigrationError(f"{path}: this is not a SQLite database: {error}") from error
-    except OSError as error:
-        raise MigrationError(f"{path}: {error.strerror}") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

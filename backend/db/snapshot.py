@@ -12,7 +12,7 @@ from typing import Any
 
 from backend.core.errors import ReelhookError, StorageFull
 from backend.core.generation import FINAL
-from backend.db.migrate import WAIT_S
+from backend.db.versions import WAIT_S
 from backend.disk.owner import make_private
 
 

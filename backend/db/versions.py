@@ -6,11 +6,13 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 
+WAIT_S = 20.0  # for somebody else who writes
 CRITICAL_TABLES = frozenset(
     ("clients", "campaigns", "api_keys", "assets", "generations", "deliveries", "events", "idempotency_keys")
 )
@@ -92,3 +94,23 @@ def version_of(connection: sqlite3.Connection, every: list[Migration]) -> int | 
 
 def label(migration: Migration) -> str:
     return f"{migration.version:04d}_{migration.name}"
+
+
+def look(path: Path, every: list[Migration], wait_s: float = WAIT_S) -> int | None:
+    """How many migrations the file has, found without changing it; None when there is nothing in it."""
+    try:
+        if not path.exists() or (path.is_file() and not path.stat().st_size):
+            return None
+        if not path.is_file():
+            raise MigrationError(f"{path}: this is not a file")
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=wait_s)) as connection:
+            before = version_of(connection, every)
+            if before == len(every):
+                verify(connection)
+            return before
+    except sqlite3.OperationalError as error:
+        raise MigrationError(f"{path}: {error}") from error
+    except sqlite3.Error as error:
+        raise MigrationError(f"{path}: this is not a SQLite database: {error}") from error
+    except OSError as error:
+        raise MigrationError(f"{path}: {error.strerror}") from error

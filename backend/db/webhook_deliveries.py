@@ -6,7 +6,7 @@ import json
 import zlib
 from urllib.parse import urlsplit
 
-from backend.core.generation import Event
+from backend.core.events import Event
 from backend.core.ids import new_id
 from backend.core.webhooks import PENDING, Outgoing
 from backend.db import holdings, webhook_endpoints

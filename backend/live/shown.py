@@ -9,8 +9,9 @@ from typing import Any
 
 from backend.context import Context
 from backend.core import filing
+from backend.core.events import Event
 from backend.core.filing import Output
-from backend.core.generation import PROCESSING, Event, Generation
+from backend.core.generation import PROCESSING, Generation
 from backend.live import links
 
 Shown = dict[str, Any]

@@ -23,7 +23,8 @@ import structlog
 
 from backend.context import Context, heard
 from backend.core.errors import Problem
-from backend.core.generation import FINAL, PROCESSING, Event, Generation
+from backend.core.events import Event
+from backend.core.generation import FINAL, PROCESSING, Generation
 from backend.db import events, feed
 from backend.db.connection import Tx
 from backend.db.feed import Topic

@@ -8,7 +8,7 @@ from typing import Any
 
 from backend.context import Context
 from backend.core.errors import Conflict, NotFound
-from backend.core.generation import Event
+from backend.core.events import Event
 from backend.core.people import Caller
 from backend.core.webhooks import PENDING, ROTATION_MS, TEST, ClientSecret, Endpoint, Outgoing, new_secret, retiring
 from backend.db import audit, holdings, webhook_deliveries, webhook_endpoints, webhook_secrets

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 from backend import __version__
 from backend.context import Context
 from backend.core.errors import NetworkError
-from backend.core.generation import Event
+from backend.core.events import Event
 from backend.core.ids import floor_id
 from backend.core.webhooks import (
     DELIVERED,

@@ -16,6 +16,7 @@ from backend.core.webhooks import ANSWER_BYTES, Attempt, Endpoint, Outgoing
 from backend.db import (
     assets,
     audit,
+    audit_lists,
     campaigns,
     clients,
     feed,
@@ -130,11 +131,11 @@ async def key_page(ctx: Context, cursor: str | None, limit: int) -> tuple[list[A
 
 
 async def audit_page(
-    ctx: Context, wanted: audit.AuditFilter, cursor: str | None, limit: int
+    ctx: Context, wanted: audit_lists.AuditFilter, cursor: str | None, limit: int
 ) -> tuple[list[audit.Entry], str | None]:
     """What was changed by whom, newest first; for admins. A page of a rare match may be short."""
     before = read_cursor(cursor)
-    rows, after = await ctx.db.read(lambda tx: audit.page(tx, wanted, before, limit))
+    rows, after = await ctx.db.read(lambda tx: audit_lists.page(tx, wanted, before, limit))
     return rows, write_cursor(after)
 
 

@@ -1,4 +1,4 @@
-"""Whether a container is as long as it says: its outermost sizes are walked, nothing is decoded.
+"""Whether a file reaches the end that its format promises: its outermost structure is walked, nothing is decoded.
 
 Decoders forgive a lost tail. Sizes: ISO/IEC 14496-12 (boxes), RFC 8794 (EBML), the RIFF header.
 """
@@ -12,6 +12,7 @@ from typing import IO, BinaryIO
 from backend.core.errors import InvalidMedia
 
 BOXES = frozenset(b"ftyp moov mdat free skip wide moof mfra udta meta uuid sidx styp emsg prft".split())
+TAIL_BYTES = 64 << 10
 RIFF_STREAMED = frozenset({0, 0xFFFFFFFF})  # written by programs that could not go back and fill it in
 
 
@@ -63,6 +64,57 @@ def _ebml_size(file: IO[bytes]) -> int | None:
 def _wav_end(file: IO[bytes], length: int) -> int:
     size = int.from_bytes(file.read(8)[4:], "little")
     return 0 if size in RIFF_STREAMED else size + 8
+
+
+def check_end(file: BinaryIO, content_type: str) -> None:
+    """Raise `InvalidMedia` when the file ends before its format does: Pillow forgives a PNG or GIF that.
+
+    What follows the end is no concern: some services pad their files.
+    """
+    if content_type == "image/png":
+        whole = _has_png_end(file)
+    elif content_type == "image/jpeg":
+        whole = _has_jpeg_end(file)
+    else:
+        whole = content_type != "image/gif" or _tail(file).rstrip(b"\0").endswith(b";")
+    if not whole:
+        raise InvalidMedia("The file is cut short.")
+
+
+def _has_png_end(file: BinaryIO) -> bool:
+    """Whether the chain of chunks reaches IEND (PNG specification, section 5.3)."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, name = int.from_bytes(head[:4], "big"), head[4:]
+        if name == b"IEND":
+            return len(file.read(4)) == 4
+        file.seek(length + 4, os.SEEK_CUR)
+    return False
+
+
+def _has_jpeg_end(file: BinaryIO) -> bool:
+    """Whether an end marker follows the first scan; before it, a thumbnail may have one of its own."""
+    file.seek(2)
+    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
+        if head[1] == 0xDA:
+            return _has_after(file, b"\xff\xd9")
+        file.seek(int.from_bytes(head[2:], "big") - 2, os.SEEK_CUR)
+    return False
+
+
+def _has_after(file: BinaryIO, mark: bytes) -> bool:
+    """Whether these bytes come later in the file; it is never in memory as a whole."""
+    last = b""
+    while block := file.read(1 << 20):
+        if mark in last + block:
+            return True
+        last = block[-len(mark) + 1 :]
+    return False
+
+
+def _tail(file: BinaryIO) -> bytes:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+    return file.read()
 
 
 ENDINGS: dict[str, Callable[[IO[bytes], int], int]] = {

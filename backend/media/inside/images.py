@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -12,10 +11,10 @@ from PIL import Image, ImageOps
 from backend.core.errors import InvalidMedia
 from backend.media.inside import large
 from backend.media.inside.bounds import DECODE_ERRORS, Budget, check_size, decoding
+from backend.media.inside.endings import check_end
 from backend.media.kinds import Probe
 
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/gif": "GIF"}
-TAIL_BYTES = 64 << 10
 MAX_FRAMES = 1000
 MOST_PIXELS = 400_000_000  # of all frames of an animation: some seconds
 SMALL_PIXELS = large.SMALL_PIXELS
@@ -100,57 +99,6 @@ def _orientation(image: Image.Image) -> int:
     except DECODE_ERRORS:
         return 1
     return found if isinstance(found, int) else 1
-
-
-def check_end(file: BinaryIO, content_type: str) -> None:
-    """Raise `InvalidMedia` when the file ends before its format does: Pillow forgives a PNG or GIF that.
-
-    What follows the end is no concern: some services pad their files.
-    """
-    if content_type == "image/png":
-        whole = _has_png_end(file)
-    elif content_type == "image/jpeg":
-        whole = _has_jpeg_end(file)
-    else:
-        whole = content_type != "image/gif" or _tail(file).rstrip(b"\0").endswith(b";")
-    if not whole:
-        raise InvalidMedia("The file is cut short.")
-
-
-def _has_png_end(file: BinaryIO) -> bool:
-    """Whether the chain of chunks reaches IEND (PNG specification, section 5.3)."""
-    file.seek(8)
-    while len(head := file.read(8)) == 8:
-        length, name = int.from_bytes(head[:4], "big"), head[4:]
-        if name == b"IEND":
-            return len(file.read(4)) == 4
-        file.seek(length + 4, os.SEEK_CUR)
-    return False
-
-
-def _has_jpeg_end(file: BinaryIO) -> bool:
-    """Whether an end marker follows the first scan; before it, a thumbnail may have one of its own."""
-    file.seek(2)
-    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
-        if head[1] == 0xDA:
-            return _has_after(file, b"\xff\xd9")
-        file.seek(int.from_bytes(head[2:], "big") - 2, os.SEEK_CUR)
-    return False
-
-
-def _has_after(file: BinaryIO, mark: bytes) -> bool:
-    """Whether these bytes come later in the file; it is never in memory as a whole."""
-    last = b""
-    while block := file.read(1 << 20):
-        if mark in last + block:
-            return True
-        last = block[-len(mark) + 1 :]
-    return False
-
-
-def _tail(file: BinaryIO) -> bytes:
-    file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-    return file.read()
 
 
 def _reduced(image: Image.Image, step: int) -> Image.Image:

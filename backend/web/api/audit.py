@@ -9,7 +9,8 @@ from pydantic import Field
 from starlette.responses import Response
 
 from backend.core.requests import Moment
-from backend.db.audit import ACTIONS, AuditFilter, Entry
+from backend.db.audit import ACTIONS, Entry
+from backend.db.audit_lists import AuditFilter
 from backend.live.shown import Shown, time
 from backend.steps import browse
 from backend.web.api import views

@@ -10,7 +10,8 @@ from pydantic import Field
 from starlette.responses import Response
 
 from backend.core.errors import InvalidInput
-from backend.core.generation import EVENT_TYPES, FINAL
+from backend.core.events import EVENT_TYPES
+from backend.core.generation import FINAL
 from backend.core.ids import floor_id, is_id
 from backend.core.people import Caller
 from backend.db.feed import Topic
