@@ -15,7 +15,7 @@ def _read(row: Row) -> Asset:
 
 
 async def insert(tx: Tx, asset: Asset) -> None:
-    """A new asset, whose bytes are stored already."""
+    """Write a new asset. Its bytes are stored before: a row without bytes would be a broken promise after a crash."""
     names = _COLUMNS.split(", ")
     await tx.run(
         f"INSERT INTO assets ({_COLUMNS}) VALUES ({', '.join(':' + name for name in names)})",  # noqa: S608
@@ -25,13 +25,13 @@ async def insert(tx: Tx, asset: Asset) -> None:
 
 
 async def get(tx: Tx, id: str) -> Asset | None:
-    """One asset, or None."""
+    """Return one asset, or None."""
     row = await tx.one(f"SELECT {_COLUMNS} FROM assets WHERE id = :id", id=id)  # noqa: S608
     return _read(row) if row else None
 
 
 async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) -> list[Asset]:
-    """Newest first, of one client or of all that are not deleted."""
+    """Return assets, newest first, of one client or of all clients that are not deleted."""
     of_client = (
         "client_id = :client_id"
         if client_id
@@ -47,7 +47,7 @@ async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) ->
 
 
 async def of_deleted_clients(tx: Tx, limit: int) -> list[Asset]:
-    """The next bite for the sweeper."""
+    """Return some assets of deleted clients: what the sweep removes next."""
     columns = ", ".join(f"assets.{name} AS {name}" for name in _COLUMNS.split(", "))
     rows = await tx.all(
         f"""
@@ -60,7 +60,7 @@ async def of_deleted_clients(tx: Tx, limit: int) -> list[Asset]:
 
 
 async def delete(tx: Tx, id: str) -> None:
-    """The row; its bytes go by the trash."""
+    """Delete the row. Its file is noted in the trash and removed after the commit."""
     row = await tx.one("DELETE FROM assets WHERE id = :id RETURNING client_id, bytes", id=id)
     if row:
         await holdings.add(tx, row["client_id"], Held(file_bytes=-row["bytes"], assets=-1))

@@ -1,4 +1,4 @@
-"""Who changed what: written in the transaction of the change, never updated, forgotten by age alone."""
+"""Who changed what: written in the transaction of the change, never updated, and removed by age alone."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Subject:
 
 
 def user() -> Caller:
-    """Whoever runs this process, at the command line: the operating system's user."""
+    """Return the caller at the command line: the operating system's user who runs this process."""
     return Caller("cli", None, admin=True, kind="cli", name=user_name())
 
 
@@ -87,9 +87,9 @@ async def record(
     old: Mapping[str, Any] | None = None,
     new: Mapping[str, Any] | None = None,
 ) -> None:
-    """Keep that the caller did this. Of `old` and `new` only what differs is kept; nothing when they are equal.
+    """Keep that the caller did this. Of `old` and `new` only the differing fields are kept; nothing when none differ.
 
-    No text is kept with a secret in it: people name keys after what they put there by mistake.
+    All texts are redacted: people paste a secret where a name belongs.
     """
     if old is not None and new is not None:
         old, new = _differing(old, new)
@@ -115,7 +115,7 @@ async def record(
 
 
 async def prune(tx: Tx, before: int, limit: int) -> int:
-    """Forget a bite of what was done before this time; how many."""
+    """Remove a bite of the entries before this time; return how many."""
     return await tx.run(
         "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < :oldest ORDER BY id LIMIT :limit)",
         oldest=floor_id(before),  # ids begin with their time
@@ -133,7 +133,7 @@ def _written(values: Mapping[str, Any] | None) -> str | None:
 
 
 def _clean(value: Any) -> Any:
-    """The value with all its texts redacted: each by itself, so that it stays JSON."""
+    """Return the value with each of its texts redacted by itself, so that it stays JSON."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):

@@ -27,9 +27,9 @@ class AuditFilter:
 
 
 async def page(tx: Tx, wanted: AuditFilter, cursor: str | None, limit: int) -> tuple[list[Entry], str | None]:
-    """Up to `limit` before `cursor`, newest first, and where to go on (None at the end).
+    """Return up to `limit` entries before `cursor`, and the cursor of the next page (None at the end).
 
-    A page of several filters can be short and still have a next one.
+    A page with several filters can be short and still have a next one: at most SCAN rows are looked at.
     """
     given = {name: value for name in _INDEXED if (value := getattr(wanted, name)) is not None}
     first = next(iter(given), None)
@@ -55,7 +55,7 @@ async def page(tx: Tx, wanted: AuditFilter, cursor: str | None, limit: int) -> t
 
 
 def _bounds(wanted: AuditFilter, cursor: str | None) -> tuple[list[str], dict[str, Any]]:
-    """By id, which begins with the time: from the one moment on, before the other and the cursor."""
+    """Return the bounds of the ids, which begin with their time."""
     floor = floor_id(wanted.created_after or 0)
     before = floor_id(wanted.created_before) if wanted.created_before is not None else "~"
     return ["id >= :floor", "id < :before"], {"floor": floor, "before": min(before, cursor or "~")}

@@ -37,10 +37,10 @@ class _Owner:
 
 
 async def admit(tx: Tx, client_id: str, campaign_id: str, micros: int, *, of_client: int | None = None) -> None:
-    """Raise BudgetExceeded when so much more does not fit, before anything is written.
+    """Raise BudgetExceeded when so many millionths of a dollar more do not fit, before anything is written.
 
-    `of_client`: how much it is for the client, when what is wanted is of several campaigns.
-    A refusal after a write would be as right, and would have the writes that share its commit done twice.
+    `of_client` is the sum for the client when the request is for several campaigns. `reserve` would refuse as well,
+    but after a write: then all works that share its commit would be run again.
     """
     row = await tx.one(
         """
@@ -63,13 +63,17 @@ async def admit(tx: Tx, client_id: str, campaign_id: str, micros: int, *, of_cli
 
 
 async def unfinished(tx: Tx, client_id: str) -> int:
-    """How many generations of the client have not ended."""
+    """Return how many generations of the client have not ended. A COUNT took 2 to 6 ms for 10,000 queued rows."""
     row = await tx.one("SELECT unfinished FROM balances WHERE owner_id = :client_id", client_id=client_id)
     return int(row["unfinished"]) if row else 0
 
 
 async def reserve(tx: Tx, row: Generation) -> None:
-    """Keep the estimate of a new generation for it. Raises BudgetExceeded: then the transaction has to be undone."""
+    """Reserve the estimate of a new generation. Raises BudgetExceeded: then the transaction has to be undone.
+
+    The budget is compared after the sum is written, with the row locked. Compared before, two requests at the same time
+    would both fit into the room for one.
+    """
     for owner, found in await _change(tx, row, row.reserved_micros, 0, 1):
         if found["budget"] is not None and found["used"] > found["budget"]:
             used = found["used"] - row.reserved_micros
@@ -78,24 +82,24 @@ async def reserve(tx: Tx, row: Generation) -> None:
 
 
 async def settle(tx: Tx, row: Generation, now: int) -> None:
-    """It has ended: what was reserved is free, what it cost is spent."""
+    """Settle a generation that has ended: what was reserved is free, and what it cost is spent."""
     for owner, found in await _change(tx, row, -row.reserved_micros, row.spent_micros, -1):
         await _warn(tx, owner, found, now)
 
 
 async def correct(tx: Tx, old: Generation, new: Generation, now: int) -> None:
-    """What it cost is known better than when it ended."""
+    """Replace what a generation was counted with: its cost is known better than when it ended."""
     for owner, found in await _change(tx, new, 0, new.spent_micros - old.spent_micros, 0):
         await _warn(tx, owner, found, now)
 
 
 async def release(tx: Tx, row: Generation) -> None:
-    """An unfinished one is gone: what was reserved is free."""
+    """Free what was reserved for an unfinished generation that is deleted."""
     await _change(tx, row, -row.reserved_micros, 0, -1)
 
 
 async def begin_anew(tx: Tx, client_id: str, campaign_id: str | None, now: int) -> None:
-    """The budget of this client, or of this campaign of it, is another: warn of it in its turn, now if it is due."""
+    """Forget the warning about the old budget of a client or campaign, and warn about the new one if it is due."""
     owner = _Owner("campaign" if campaign_id else "client", client_id, campaign_id)
     table = "campaigns" if campaign_id else "clients"
     await tx.run("UPDATE balances SET warned_micros = NULL WHERE owner_id = :id", id=owner.id)
@@ -111,9 +115,10 @@ async def begin_anew(tx: Tx, client_id: str, campaign_id: str | None, now: int) 
 
 
 async def _change(tx: Tx, row: Generation, reserved: int, settled: int, unfinished: int) -> list[tuple[_Owner, Row]]:
-    """Add to the client's and the campaign's: what is used now, the budget, and the budget that was warned of.
+    """Add to the balances of the client and the campaign; return for each what is used now, its budget, and the budget
+    that was warned of.
 
-    A warning is forgotten when there is room again. One statement, since every accepted request waits for it.
+    A warning is forgotten when there is room again. It is one statement, since every accepted request waits for it.
     """
     found = await tx.all(
         """
@@ -143,7 +148,7 @@ async def _change(tx: Tx, row: Generation, reserved: int, settled: int, unfinish
 
 
 async def _warn(tx: Tx, owner: _Owner, found: Row, now: int) -> None:
-    """One event for each budget, when most of it is used for the first time; a budget of nothing needs none."""
+    """Write one event for a budget when WARN_PERCENT of it are used for the first time; none for a budget of 0."""
     budget, used = found["budget"], found["used"]
     if not budget or found["warned"] == budget or used * 100 < budget * WARN_PERCENT:
         return
@@ -168,6 +173,6 @@ def _refusal(scope: str, budget: int, used: int, micros: int) -> BudgetExceeded:
 
 
 def _usd(micros: int) -> str:
-    """Dollars with cents, and with more only where there is more."""
+    """Write millionths of a dollar as dollars with cents, and with more digits only where there are more."""
     whole, rest = divmod(micros, 1_000_000)
     return f"${whole:,}.{f'{rest:06}'.rstrip('0').ljust(2, '0')}"

@@ -12,9 +12,10 @@ from backend.db.generation_rows import COLUMNS, read, written
 
 
 async def correct(tx: Tx, old: Generation, now: int, bill: Mapping[str, Any], **facts: Any) -> bool:
-    """Write another bill for one that ended without a result, as long as it has the old one; whether it had.
+    """Write another bill for a generation that ended without a result; return False when its bill has changed.
 
-    Its balances and its day follow. What clients are told of its end stays as it was.
+    Its balances and its day of usage follow. What clients are told of its end stays as it was: the event is out, and a
+    receiver that is told it again must read the same.
     """
     told = {name: getattr(old, name) for name in bill}
     row = await tx.one(

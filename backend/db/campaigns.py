@@ -15,7 +15,7 @@ def _campaign(row: Row) -> Campaign:
 
 
 async def mark_deleted_of_clients(tx: Tx, now: int, limit: int) -> int:
-    """A bite of the campaigns of deleted clients is gone for everybody from this commit on; how many."""
+    """Delete a bite of the campaigns of deleted clients for everybody from this commit on; return how many."""
     return await tx.run(
         """
         UPDATE campaigns SET deleted_at = :now WHERE id IN (
@@ -29,7 +29,7 @@ async def mark_deleted_of_clients(tx: Tx, now: int, limit: int) -> int:
 
 
 async def insert(tx: Tx, campaign: Campaign) -> None:
-    """A new campaign."""
+    """Write a new campaign, and count it as held."""
     await tx.run(
         """
         INSERT INTO campaigns (id, client_id, name, created_at, budget_micros)
@@ -45,7 +45,7 @@ async def insert(tx: Tx, campaign: Campaign) -> None:
 
 
 async def get(tx: Tx, id: str) -> Campaign | None:
-    """One campaign, or None."""
+    """Return one campaign, or None."""
     row = await tx.one(
         f"""
         SELECT client_id, {OWNER_COLUMNS} FROM campaigns LEFT JOIN balances ON owner_id = id
@@ -57,7 +57,7 @@ async def get(tx: Tx, id: str) -> Campaign | None:
 
 
 async def first_named(tx: Tx, client_id: str, name: str) -> Campaign | None:
-    """The oldest campaign of the client with this name, or None."""
+    """Return the oldest campaign of the client with this name, or None."""
     row = await tx.one(
         """
         SELECT id FROM campaigns
@@ -70,7 +70,7 @@ async def first_named(tx: Tx, client_id: str, name: str) -> Campaign | None:
 
 
 async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) -> list[Campaign]:
-    """Newest first, of one client or of all."""
+    """Return campaigns, newest first, of one client or of all."""
     of_client = "client_id = :client_id AND" if client_id else ""
     rows = await tx.all(
         f"""
@@ -85,22 +85,22 @@ async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) ->
 
 
 async def rename(tx: Tx, id: str, name: str) -> None:
-    """A new name."""
+    """Give the campaign a new name."""
     await tx.run("UPDATE campaigns SET name = :name WHERE id = :id", id=id, name=name)
 
 
 async def set_budget(tx: Tx, id: str, micros: int | None) -> None:
-    """What the campaign's work may cost in all; None: no limit."""
+    """Set what the campaign's work may cost in all, in millionths of a dollar; None: no limit."""
     await tx.run("UPDATE campaigns SET budget_micros = :micros WHERE id = :id", id=id, micros=micros)
 
 
 async def mark_deleted(tx: Tx, id: str, now: int) -> None:
-    """Gone for everybody from this commit on."""
+    """Delete the campaign for everybody from this commit on; its rows go later in small bites."""
     await tx.run("UPDATE campaigns SET deleted_at = :now WHERE id = :id", id=id, now=now)
 
 
 async def deleted_with_rows(tx: Tx, limit: int) -> list[str]:
-    """Ids of finished generations whose campaign is deleted: the next bite for the sweeper."""
+    """Return ids of finished generations whose campaign is deleted: what the sweep removes next."""
     rows = await tx.all(
         """
         SELECT generations.id AS id FROM campaigns CROSS JOIN generations
@@ -113,7 +113,7 @@ async def deleted_with_rows(tx: Tx, limit: int) -> list[str]:
 
 
 async def forget_deleted(tx: Tx, limit: int) -> int:
-    """Remove the rows of deleted campaigns that nothing belongs to any more; how many. No key names one after that."""
+    """Remove the rows of deleted campaigns that nothing belongs to any more, also from keys; return how many."""
     await tx.run(
         """
         UPDATE api_keys SET campaign_id = NULL WHERE campaign_id IN (

@@ -15,7 +15,7 @@ def _client(row: Row) -> Client:
 
 
 async def insert(tx: Tx, client: Client) -> None:
-    """A new client."""
+    """Write a new client."""
     await tx.run(
         "INSERT INTO clients (id, name, created_at, budget_micros) VALUES (:id, :name, :created_at, :budget_micros)",
         id=client.id,
@@ -26,7 +26,7 @@ async def insert(tx: Tx, client: Client) -> None:
 
 
 async def get(tx: Tx, id: str) -> Client | None:
-    """One client, or None."""
+    """Return one client, or None."""
     row = await tx.one(
         f"""
         SELECT {OWNER_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
@@ -38,7 +38,7 @@ async def get(tx: Tx, id: str) -> Client | None:
 
 
 async def first_named(tx: Tx, name: str) -> Client | None:
-    """The oldest client of this name, or None."""
+    """Return the oldest client of this name, or None."""
     row = await tx.one(
         f"""
         SELECT {OWNER_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
@@ -50,7 +50,7 @@ async def first_named(tx: Tx, name: str) -> Client | None:
 
 
 async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) -> list[Client]:
-    """Newest first; with `client_id` that one alone."""
+    """Return clients, newest first; with `client_id` that one alone."""
     rows = await tx.all(
         f"""
         SELECT {OWNER_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
@@ -65,17 +65,20 @@ async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) ->
 
 
 async def rename(tx: Tx, id: str, name: str) -> None:
-    """A new name."""
+    """Give the client a new name."""
     await tx.run("UPDATE clients SET name = :name WHERE id = :id", id=id, name=name)
 
 
 async def set_budget(tx: Tx, id: str, micros: int | None) -> None:
-    """What the client's work may cost in all; None: no limit."""
+    """Set what the client's work may cost in all, in millionths of a dollar; None: no limit."""
     await tx.run("UPDATE clients SET budget_micros = :micros WHERE id = :id", id=id, micros=micros)
 
 
 async def mark_deleted(tx: Tx, id: str, now: int) -> None:
-    """The client and its keys are gone for everybody from this commit on, and so is a bite of its campaigns."""
+    """Delete the client for everybody from this commit on, with its keys and a bite of its campaigns.
+
+    Its rows and files go later in small bites: in one transaction they would hold up everybody else.
+    """
     await tx.run("UPDATE clients SET deleted_at = :now WHERE id = :id", id=id, now=now)
     await campaigns.mark_deleted_of_clients(tx, now, BITE)
     await tx.run("UPDATE api_keys SET revoked_at = :now WHERE client_id = :id AND revoked_at IS NULL", id=id, now=now)
@@ -83,7 +86,7 @@ async def mark_deleted(tx: Tx, id: str, now: int) -> None:
 
 
 async def has_unfinished(tx: Tx, client_id: str, campaign_id: str | None = None) -> bool:
-    """Whether something of the client, or of this campaign of it, is still being made."""
+    """Whether a generation of the client, or of this campaign of it, is unfinished."""
     of_campaign = "AND campaign_id = :campaign_id" if campaign_id else ""
     row = await tx.one(
         f"""
@@ -97,7 +100,7 @@ async def has_unfinished(tx: Tx, client_id: str, campaign_id: str | None = None)
 
 
 async def forget_deleted(tx: Tx, limit: int) -> int:
-    """Remove the rows of deleted clients that nothing belongs to any more, with their keys; how many."""
+    """Remove the rows of deleted clients that nothing belongs to any more, with their keys; return how many."""
     rows = await tx.all(
         """
         SELECT id FROM clients WHERE deleted_at IS NOT NULL

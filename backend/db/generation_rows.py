@@ -25,7 +25,7 @@ _EMPTY: dict[str, type[dict[str, Any]] | type[list[Any]]] = {"{}": dict, "[]": l
 
 
 def read(row: Row) -> Generation:
-    """A row as the object everybody else knows."""
+    """Return a row as the object that everybody else knows."""
     fields = dict(zip(NAMES, row, strict=True))  # every query here selects COLUMNS, in this order
     code, message, retryable = (fields.pop(f"error_{name}") for name in ("code", "message", "retryable"))
     for name in _JSON:
@@ -37,7 +37,7 @@ def read(row: Row) -> Generation:
 
 
 def written(value: Any) -> Any:
-    """A value as its column holds it: JSON as text, flags as numbers."""
+    """Return a value as its column holds it: JSON as text, flags as numbers."""
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return int(value) if isinstance(value, bool) else value

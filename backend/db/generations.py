@@ -1,4 +1,8 @@
-"""The generations table: one row a generation, and the only UPDATEs of its status: `move` and `begin`."""
+"""The table of generations, one row for each. Its status is changed here alone, by `move` and `begin`.
+
+Every UPDATE of a status names in its WHERE where the row may come from. So a late word cannot overwrite a later state,
+and of two who move a row at the same time one gets WrongStatus.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,13 @@ _TEXTS = ("prompt", "source", "params", "metadata", "webhook_url")  # what a cli
 _INSERT = f"""
   INSERT INTO generations ({COLUMNS}, text_bytes) VALUES ({", ".join(":" + name for name in NAMES)}, :text_bytes)
 """  # noqa: S608
-RELEASED_AT_ONCE = 2  # of those that wait for one: each may have to be told to 50 endpoints. The rest follow in bites
+RELEASED_AT_ONCE = (
+    2  # of the rows that wait for one: each may have to be told to 50 endpoints. The rest follow in bites
+)
 
 
 async def insert(tx: Tx, generation: Generation) -> None:
-    """A new row, as it is; what it starts from is in use from now on, and its estimate is reserved.
+    """Write a new row as it is. What it starts from is in use from now on, and its estimate is reserved.
 
     Raises BudgetExceeded.
     """
@@ -34,13 +40,13 @@ async def insert(tx: Tx, generation: Generation) -> None:
 
 
 async def get(tx: Tx, id: str) -> Generation | None:
-    """One row, or None."""
+    """Return one row, or None."""
     row = await tx.one(f"SELECT {COLUMNS} FROM generations WHERE id = :id", id=id)  # noqa: S608
     return read(row) if row else None
 
 
 async def nonce_of(tx: Tx, account: str, id: str) -> str | None:
-    """What only the account that has this generation knows; None when it has no such row."""
+    """Return the nonce of a generation, which only its account knows from the webhook's URL; None without a row."""
     row = await tx.one(
         "SELECT nonce FROM generations WHERE id = :id AND COALESCE(account, provider) = :account",
         id=id,
@@ -52,11 +58,11 @@ async def nonce_of(tx: Tx, account: str, id: str) -> str | None:
 async def move(
     tx: Tx, id: str, to: str, *, now: int, owner: str | None = None, told: bool = False, **fields: Any
 ) -> Generation:
-    """Change the status, with its event and a few of those that wait for it; `fields` are columns that change with it.
+    """Change the status together with its event, its money, and a few of the rows that wait for it.
 
-    With `owner` only while that worker still has the lease. `told`: clients see no other status than before,
-    so there is no event to write. `file_bytes` of a completed one are those of all its files, `bytes` unless they are
-    given. Raises WrongStatus when the row is elsewhere by now: then nothing is changed.
+    `fields` are columns that change with it. With `owner`, only while that worker still has the lease. `told`: clients
+    see no other status than before, so there is no event to write. `file_bytes` are those of all files of a completed
+    row; without them, its `bytes`. Raises WrongStatus when the row is elsewhere by now: then nothing is changed.
     """
     moved = await _shift(tx, id, to, now, owner, told, **fields)
     if moved is None:
@@ -67,12 +73,14 @@ async def move(
 
 
 async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bool, **fields: Any) -> Generation | None:
-    """The status and its event; None when the row is elsewhere by now."""
+    """Change the status and write its event; None when the row is elsewhere by now."""
     failure: Failure | None = fields.pop("failure", None)
     fields = {"due_at": now, "lease_owner": None, "attempts": 0, "held_at": None, **fields, "status": to}
     if failure:
         fields |= {
             "error_code": failure.code,
+            # A provider may quote the request, with our key in it. The text is redacted before it is cut to its length:
+            # a secret that is cut in two is not recognised.
             "error_message": redact(failure.message[:4000])[:2000],
             "error_retryable": failure.retryable,
         }
@@ -98,7 +106,7 @@ async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bo
 
 
 async def begin(tx: Tx, ids: list[str], *, account: str, owner: str, now: int) -> list[Generation]:
-    """Move rows this worker has to `submitting` by an account, all at once; the lease stays. No client is told."""
+    """Move rows that this worker has to `submitting` by an account, all at once; the lease stays. No client is told."""
     if not ids:
         return []
     names = {f"id{number}": id for number, id in enumerate(ids)}
@@ -117,12 +125,12 @@ async def begin(tx: Tx, ids: list[str], *, account: str, owner: str, now: int) -
 
 
 async def note(tx: Tx, id: str, *, status: str, owner: str | None = None, **fields: Any) -> bool:
-    """Change columns other than the status while the row is in this status; whether it was."""
+    """Change columns other than the status while the row has this status; return whether it had."""
     return await _update(tx, id, fields, f"status = '{status}'", owner) is not None
 
 
 async def delete(tx: Tx, id: str) -> None:
-    """The row and all that hangs on it, except its bytes and what it cost."""
+    """Delete the row and all that belongs to it, except its files and what it cost."""
     held = await tx.one("SELECT client_id, text_bytes, file_bytes FROM generations WHERE id = :id", id=id)
     if held is None:
         return
@@ -140,9 +148,10 @@ async def delete(tx: Tx, id: str) -> None:
 
 
 async def release(tx: Tx, source_id: str, now: int) -> None:
-    """Queue, or fail, a bite of those that waited for this one, which has ended; what is left is noted for the next.
+    """Queue or fail a few of the rows that waited for this one, which has ended. What is left is noted for later.
 
-    One that fails here has an end as well, which is noted too: so a chain of any length comes to its end, bite by bite.
+    A row that fails here has ended too, and that is noted as well. So a chain of any length comes to its end in small
+    transactions, and one cancel does not hold the database for thousands of rows.
     """
     source = await tx.one("SELECT status FROM generations WHERE id = :id", id=source_id)
     if source:

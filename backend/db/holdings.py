@@ -1,4 +1,4 @@
-"""What is kept for each client, counted in the transaction that changes it: so a question is one row.
+"""What is kept for each client, counted in the transaction that changes it, so that one row answers how much it is.
 
 A client may fill a disk and a database without paying anything. Files count by their bytes; each row counts
 ROW_BYTES for itself and its indexes, and the texts in it that a client, a receiver or a provider chose the length of.
@@ -12,16 +12,16 @@ from functools import cache
 
 from backend.db.connection import Tx
 
-ROW_BYTES = 1_000
+ROW_BYTES = 1_000  # roughly a row with its indexes: else rows without text would count as nothing
 OF_CLIENT = "client:"  # how the scope of a client's Idempotency-Keys begins
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is kept, or how much more of it: bytes of files and of texts, and rows by their sort.
+    """What is kept, or how much more of it: bytes of files, bytes of texts, and numbers of rows.
 
-    `told` are webhooks to the client, `heard` those of providers about its generations, `answers` those kept for an
-    Idempotency-Key.
+    `told` are webhooks to the client, `heard` are webhooks of providers about its generations, and `answers` are those
+    kept for an Idempotency-Key.
     """
 
     file_bytes: int = 0
@@ -37,12 +37,12 @@ class Held:
 
     @property
     def rows(self) -> dict[str, int]:
-        """The rows by their sort."""
+        """The numbers of rows by their kind."""
         return {name: getattr(self, name) for name in _ROWS}
 
     @property
     def bytes(self) -> int:
-        """All of it together."""
+        """The bytes of all of it together."""
         return self.file_bytes + self.text_bytes + ROW_BYTES * sum(self.rows.values())
 
     def __sub__(self, other: Held) -> Held:
@@ -55,13 +55,13 @@ _COLUMNS = ", ".join(_NAMES)
 
 
 async def get(tx: Tx, client_id: str) -> Held:
-    """What is kept for this client."""
+    """Return what is kept for this client."""
     row = await tx.one(f"SELECT {_COLUMNS} FROM holdings WHERE client_id = :id", id=client_id)  # noqa: S608
     return Held(*(row[name] for name in _NAMES)) if row else Held()
 
 
 async def add(tx: Tx, client_id: str, more: Held) -> None:
-    """So much more is kept from now on; less, where it is negative."""
+    """Count so much more as kept for the client; less, where it is negative."""
     values = {name: value for name in _NAMES if (value := getattr(more, name))}
     if not values:
         return
@@ -78,7 +78,7 @@ def _adding(names: tuple[str, ...]) -> str:
 
 
 async def _begin(tx: Tx, client_id: str, first: Held) -> int:
-    """The first that is kept for a client; 0 when another transaction was faster."""
+    """Begin with the first that is kept for a client; return 0 when another transaction was faster."""
     return await tx.run(
         f"""
         INSERT INTO holdings (client_id, {_COLUMNS}) VALUES (:client_id, {", ".join(":" + name for name in _NAMES)})
@@ -90,7 +90,11 @@ async def _begin(tx: Tx, client_id: str, first: Held) -> int:
 
 
 async def give_back(tx: Tx, gone: Iterable[tuple[str, Held]]) -> None:
-    """These rows are gone, each with its client: one change for each client, in one order for everybody."""
+    """Count these rows as gone, each given with its client.
+
+    There is one change for each client, in the order of ids: two transactions on PostgreSQL that take the same clients
+    in different orders would deadlock.
+    """
     changes: dict[str, Held] = {}
     for client_id, held in gone:
         changes[client_id] = changes.get(client_id, Held()) - held
@@ -99,7 +103,7 @@ async def give_back(tx: Tx, gone: Iterable[tuple[str, Held]]) -> None:
 
 
 async def add_heard(tx: Tx, generation_id: str, text_bytes: int) -> None:
-    """One webhook of a provider more is kept about this generation."""
+    """Count one more webhook of a provider about this generation."""
     await tx.run(
         """
         UPDATE holdings SET heard = heard + 1, text_bytes = text_bytes + :text_bytes
@@ -111,10 +115,10 @@ async def add_heard(tx: Tx, generation_id: str, text_bytes: int) -> None:
 
 
 async def forget(tx: Tx, client_id: str) -> None:
-    """The client is gone, and nothing is kept for it any more."""
+    """Remove the count of a client that is gone."""
     await tx.run("DELETE FROM holdings WHERE client_id = :id", id=client_id)
 
 
 def size(*texts: str | None) -> int:
-    """How many bytes these texts take."""
+    """Return how many bytes these texts take in UTF-8."""
     return sum(len(text) if text.isascii() else len(text.encode()) for text in texts if text)

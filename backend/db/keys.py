@@ -18,7 +18,7 @@ def _read(row: Row) -> ApiKey:
 
 
 async def insert(tx: Tx, key: ApiKey) -> None:
-    """A new key; only its hash is kept."""
+    """Write a new key; of its text only the hash is kept."""
     await tx.run(
         f"INSERT INTO api_keys ({_COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})",  # noqa: S608
         **{name: getattr(key, name) for name in _NAMES if name != "admin"},
@@ -29,13 +29,16 @@ async def insert(tx: Tx, key: ApiKey) -> None:
 
 
 async def by_prefix(tx: Tx, prefix: str) -> ApiKey | None:
-    """The key with this public prefix, revoked and expired ones too."""
+    """Return the key with this public prefix, also a revoked or expired one."""
     row = await tx.one(f"SELECT {_COLUMNS} FROM api_keys WHERE prefix = :prefix", prefix=prefix)  # noqa: S608
     return _read(row) if row else None
 
 
 async def set_fingerprint(tx: Tx, id: str, fingerprint: int) -> None:
-    """Keep what a key's text told when it was shown."""
+    """Keep 16 bits of the SHA-256 of a key that was made before fingerprints were, once its text was seen.
+
+    Most wrong keys are told by it without a bcrypt check, which takes a core for 60 ms and more.
+    """
     await tx.run(
         "UPDATE api_keys SET fingerprint = :fingerprint WHERE id = :id AND fingerprint IS NULL",
         id=id,
@@ -44,13 +47,13 @@ async def set_fingerprint(tx: Tx, id: str, fingerprint: int) -> None:
 
 
 async def get(tx: Tx, id: str) -> ApiKey | None:
-    """One key, or None."""
+    """Return one key, or None."""
     row = await tx.one(f"SELECT {_COLUMNS} FROM api_keys WHERE id = :id", id=id)  # noqa: S608
     return _read(row) if row else None
 
 
 async def page(tx: Tx, cursor: str | None, limit: int) -> list[ApiKey]:
-    """Newest first."""
+    """Return keys, newest first."""
     rows = await tx.all(
         f"SELECT {_COLUMNS} FROM api_keys WHERE id < :cursor ORDER BY id DESC LIMIT :limit",  # noqa: S608
         cursor=cursor or "~",
@@ -60,7 +63,7 @@ async def page(tx: Tx, cursor: str | None, limit: int) -> list[ApiKey]:
 
 
 async def admins(tx: Tx, now: int) -> list[ApiKey]:
-    """Every admin key that is accepted now, oldest first."""
+    """Return every admin key that is accepted now, oldest first."""
     rows = await tx.all(
         f"""
         SELECT {_COLUMNS} FROM api_keys
@@ -72,7 +75,7 @@ async def admins(tx: Tx, now: int) -> list[ApiKey]:
 
 
 async def revoke(tx: Tx, id: str, now: int) -> bool:
-    """Not accepted from this commit on; whether it was still good."""
+    """Revoke a key from this commit on; return whether it was not revoked before."""
     changed = await tx.run(
         "UPDATE api_keys SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL", id=id, now=now
     )

@@ -1,4 +1,4 @@
-"""The leases of generations: kept while a worker lives, given up when it has ended or the clock was set back."""
+"""The leases of generations: kept while a worker lives, and given up when it has ended or a clock was set back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from backend.db.connection import Tx
 
 BITE = 200
 
-SUSPECT = 2  # in hand at so many ends of a process in a row: perhaps what ended it
+SUSPECT = 2  # a row that was in hand at so many ends of a process in a row is perhaps what ended it
 
 GAP_MS = 3_000
 
@@ -14,7 +14,7 @@ LONGEST_MS = 60_000
 
 
 async def extend(tx: Tx, id: str, owner: str, until: int) -> None:
-    """The worker is alive and still has it."""
+    """Keep the lease of a worker that is alive. One that has lost its lease meanwhile gets none."""
     await tx.run(
         "UPDATE generations SET due_at = :until WHERE id = :id AND lease_owner = :owner",
         id=id,
@@ -24,10 +24,10 @@ async def extend(tx: Tx, id: str, owner: str, until: int) -> None:
 
 
 async def release_all(tx: Tx, now: int) -> int:
-    """Make every leased row due: right only when no other worker can be alive. How many there were.
+    """Make every leased row due, and return how many there were. Right only when no other worker can be alive.
 
-    Those that were in hand at several ends in a row come one after the other, the likeliest first: so one that
-    kills whoever works on it takes no others with it.
+    Rows that were in hand at several ends in a row come one after the other, the likeliest first. So a row that kills
+    whoever works on it takes no others with it.
     """
     suspects = await tx.all(
         "SELECT id FROM generations WHERE lease_owner IS NOT NULL AND attempts >= :suspect ORDER BY attempts DESC, id",
@@ -43,9 +43,10 @@ async def release_all(tx: Tx, now: int) -> int:
 
 
 async def pull_in(tx: Tx, beyond: int, now: int, limit: int = BITE) -> int:
-    """Up to `limit` queued rows, and as many others, that are due later than `beyond` and nobody has are due now.
+    """Make rows due now that nobody has and that are due later than `beyond`; return how many there were.
 
-    Returns how many there were.
+    No schedule plans so far ahead: the clock was put back since they were planned. Up to `limit` queued rows are taken,
+    and as many others.
     """
     pulled = 0
     for those in ("status = 'queued'", "status IN ('submitting', 'unclear', 'processing', 'storing')"):

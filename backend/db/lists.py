@@ -1,4 +1,8 @@
-"""Lists of generations: newest first, by key and not by offset, at the same cost however many rows there are."""
+"""Lists of generations, newest first.
+
+Pages go on by the last id and not by an offset: an offset reads all rows before it, so late pages would cost more and
+more, and a row that comes meanwhile would shift every page.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +36,9 @@ class Filters:
 
 
 async def page(tx: Tx, filters: Filters, cursor: str | None, limit: int) -> tuple[list[Generation], str | None]:
-    """Up to `limit` rows before `cursor`, and where to go on (None at the end).
+    """Return up to `limit` rows before `cursor`, and the cursor of the next page (None at the end).
 
-    A page of a rare filter can be short and still have a next one.
+    A page of a rare filter can be short and still have a next one: at most SCAN rows are looked at for a page.
     """
     wheres, params = _indexed(filters, cursor)
     last = await _end_of_scan(tx, wheres, params)
@@ -51,7 +55,7 @@ async def page(tx: Tx, filters: Filters, cursor: str | None, limit: int) -> tupl
 
 
 async def page_up(tx: Tx, filters: Filters, after: str | None, limit: int) -> tuple[list[Generation], str | None]:
-    """As `page`, oldest first: up to `limit` rows after the id `after`."""
+    """Return as `page` does, but oldest first: up to `limit` rows after the id `after`."""
     wheres, params = _indexed(filters, None)
     if after:
         params["floor"] = max(str(params["floor"]), f"{after}0")  # ids are of one length: the next there can be
@@ -74,7 +78,7 @@ async def page_up(tx: Tx, filters: Filters, after: str | None, limit: int) -> tu
 
 
 async def _end_of_scan(tx: Tx, wheres: list[str], params: dict[str, object]) -> str | None:
-    """The last id that may be looked at, if there are so many; found in the index alone."""
+    """Return the last id that may be looked at, when there are so many rows; the index alone is read for it."""
     row = await tx.one(
         f"SELECT id FROM generations WHERE {' AND '.join(wheres)} ORDER BY id DESC LIMIT 1 OFFSET :scan",  # noqa: S608
         **params,
@@ -84,7 +88,10 @@ async def _end_of_scan(tx: Tx, wheres: list[str], params: dict[str, object]) -> 
 
 
 def _indexed(filters: Filters, cursor: str | None) -> tuple[list[str], dict[str, object]]:
-    """One lower and one upper bound at most: of two, SQLite would walk from the wrong one."""
+    """Return the conditions that an index serves.
+
+    There is one lower and one upper bound at most: of two, SQLite would begin to walk at the wrong one.
+    """
     wheres = ["id >= :floor"]
     params: dict[str, object] = {"floor": floor_id(filters.created_after or 0)}
     ceiling = floor_id(filters.created_before) if filters.created_before is not None else None

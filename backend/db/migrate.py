@@ -1,7 +1,7 @@
-"""Bring a SQLite file to the current schema. Standard library only, safe to run at every start.
+"""Bring a SQLite file to the current schema. Needs the standard library alone, and is safe to run at every start.
 
-An empty database is made from `schema.sql`; an older one gets the numbered migrations it lacks, each in
-one transaction with its record. A file that will be changed is copied first.
+An empty database is made from `schema.sql`. An older one gets the numbered migrations that it lacks, each in one
+transaction with its record. A file that will be changed is copied first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["WAIT_S", "MigrationError", "Report", "check", "migrate"]
 
 @dataclass(frozen=True)
 class Report:
-    """What was done, or with `check` what would be: the versions run and where the old file was copied."""
+    """What was done, or what `check` would do: the versions that were run, and where the old file was copied to."""
 
     before: int
     after: int
@@ -46,11 +46,10 @@ class Report:
 def migrate(
     path: Path, *, migrations: list[Migration] | None = None, schema: str | None = None, actor: str = "system"
 ) -> Report:
-    """Bring the file to the current schema, or make it. Doing it twice changes nothing the second time.
+    """Bring the file to the current schema, or make it. The second time nothing is changed.
 
-    `actor` is who the audit log says did it: `cli` for somebody at the command line.
-
-    Raises MigrationError: not our database, newer than the program, or a migration was changed or failed.
+    `actor` is who the audit log says did it: `cli` for somebody at the command line. Raises MigrationError when it is
+    not our database or newer than the program, and when a migration was changed after it was run, or failed.
     """
     every = known() if migrations is None else migrations
     look(path, every)  # what is not ours is left exactly as it is
@@ -76,7 +75,10 @@ def _bring(
 
 
 def check(path: Path, *, wait_s: float = WAIT_S) -> Report:
-    """What `migrate` would do, changing nothing. Raises MigrationError as it would; `wait_s`: for a locked file."""
+    """Return what `migrate` would do, and change nothing. Raises MigrationError as `migrate` would.
+
+    `wait_s` is how long a locked file is waited for.
+    """
     every = known()
     before = look(path, every, wait_s)
     if before is None:
@@ -94,7 +96,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _build(connection: sqlite3.Connection, schema: str, every: list[Migration]) -> None:
-    """The whole schema and the record of every migration in it, or nothing."""
+    """Make the whole schema with the record of every migration, or nothing."""
     with _transaction(connection):
         if tables_of(connection):  # another process was faster
             return
@@ -111,6 +113,7 @@ def _upgrade(connection: sqlite3.Connection, path: Path, before: int, every: lis
     backup = _copy(connection, path, before)
     for migration in missing:
         with _transaction(connection):
+            # Asked again under the write lock: two processes that start together both found the old version.
             if (version_of(connection, every) or 0) >= migration.version:
                 continue
             _run(connection, migration)
@@ -158,7 +161,7 @@ def _tell(connection: sqlite3.Connection, migration: Migration, actor: str) -> N
 
 
 class _transaction:
-    """BEGIN IMMEDIATE to COMMIT, or everything undone."""
+    """A block from BEGIN IMMEDIATE to COMMIT; an exception undoes all of it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -171,7 +174,10 @@ class _transaction:
 
 
 def _copy(connection: sqlite3.Connection, path: Path, version: int) -> Path:
-    """A consistent copy beside the file. VACUUM INTO does not sync its output, so it is renamed only after that."""
+    """Make a consistent copy beside the file, and return its path.
+
+    VACUUM INTO does not sync its output, and an interruption leaves a broken file. So it gets its name after the sync.
+    """
     target = path.with_name(f"{path.name}.before-{version + 1:04d}.{int(time.time())}")
     rough = target.with_name(target.name + ".part")
     rough.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What keeps the service itself going: paused providers, living workers, files to remove."""
+"""What the service notes about itself: paused providers, living workers, overdue rows, files to remove."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from backend.db.connection import Tx
 
 
 async def pause(tx: Tx, provider: str, until: int, reason: str) -> None:
-    """Send this provider nothing new until then; a longer pause stays."""
+    """Pause new requests to this provider until then; a longer pause stays. Each worker reads it, as each would pay."""
     await tx.run(
         """
         INSERT INTO providers (name, paused_until, reason) VALUES (:name, :until, :reason)
@@ -21,19 +21,19 @@ async def pause(tx: Tx, provider: str, until: int, reason: str) -> None:
 
 
 async def paused(tx: Tx, provider: str, now: int) -> bool:
-    """Whether this provider gets nothing new now."""
+    """Whether new requests to this provider are paused now."""
     row = await tx.one("SELECT name FROM providers WHERE name = :name AND paused_until > :now", name=provider, now=now)
     return row is not None
 
 
 async def pauses(tx: Tx, now: int) -> dict[str, str]:
-    """Why each paused provider is paused."""
+    """Return why each paused provider is paused, by its name."""
     rows = await tx.all("SELECT name, reason FROM providers WHERE paused_until > :now", now=now)
     return {row["name"]: row["reason"] for row in rows}
 
 
 async def beat(tx: Tx, id: str, kind: str, now: int) -> None:
-    """This worker is alive."""
+    """Note that this worker is alive."""
     await tx.run(
         """
         INSERT INTO workers (id, kind, started_at, seen_at) VALUES (:id, :kind, :now, :now)
@@ -46,29 +46,29 @@ async def beat(tx: Tx, id: str, kind: str, now: int) -> None:
 
 
 async def retire(tx: Tx, id: str) -> None:
-    """This worker has stopped."""
+    """Remove a worker that has stopped."""
     await tx.run("DELETE FROM workers WHERE id = :id", id=id)
 
 
 async def prune_workers(tx: Tx, before: int) -> int:
-    """Forget workers that were not seen since; how many."""
+    """Remove workers that were not seen since then; return how many."""
     return await tx.run("DELETE FROM workers WHERE seen_at < :before", before=before)
 
 
 async def last_beat(tx: Tx) -> int | None:
-    """When a worker was last seen alive."""
+    """Return when a worker was last seen alive, in milliseconds; None when there is none."""
     row = await tx.one("SELECT MAX(seen_at) AS at FROM workers")
     return row["at"] if row else None
 
 
 async def oldest_queued(tx: Tx) -> int | None:
-    """When the most overdue row of the queue was due."""
+    """Return when the most overdue row of the queue was due."""
     row = await tx.one("SELECT MIN(due_at) AS at FROM generations WHERE status = 'queued'")
     return row["at"] if row else None
 
 
 async def oldest_begun(tx: Tx) -> int | None:
-    """When the most overdue row beyond the queue was due."""
+    """Return when the most overdue row beyond the queue was due."""
     row = await tx.one(
         """
         SELECT MIN(due_at) AS at FROM generations
@@ -79,7 +79,7 @@ async def oldest_begun(tx: Tx) -> int | None:
 
 
 async def counts(tx: Tx) -> dict[str, int]:
-    """How many unfinished rows there are by status."""
+    """Return how many unfinished rows there are, by status."""
     rows = await tx.all(
         """
         SELECT status, COUNT(*) AS n FROM generations
@@ -92,19 +92,22 @@ async def counts(tx: Tx) -> dict[str, int]:
 
 
 async def possibly_charged(tx: Tx) -> int:
-    """How many generations failed though they may have been paid."""
+    """Return how many generations failed though they may have been paid for."""
     row = await tx.one("SELECT COUNT(*) AS n FROM generations WHERE possibly_charged = 1")
     return int(row["n"]) if row else 0
 
 
 async def set_aside(tx: Tx) -> int:
-    """How many generations failed because nobody could work on them: their attempts are kept."""
+    """Return how many generations failed because nobody could work on them: only those keep their attempts."""
     row = await tx.one("SELECT COUNT(*) AS n FROM generations WHERE status = 'failed' AND attempts > 0")
     return int(row["n"]) if row else 0
 
 
 async def throw_away(tx: Tx, file_names: list[str], now: int) -> None:
-    """These files belong to no row any more."""
+    """Note files that belong to no row any more.
+
+    They are removed after the commit. Removed before it, a crash would leave rows without their bytes.
+    """
     for name in file_names:
         await tx.run(
             "INSERT INTO trash (file_name, created_at) VALUES (:name, :now) ON CONFLICT DO NOTHING",
@@ -114,20 +117,21 @@ async def throw_away(tx: Tx, file_names: list[str], now: int) -> None:
 
 
 async def rubbish(tx: Tx, limit: int) -> list[str]:
-    """Files to remove."""
+    """Return names of files to remove."""
     rows = await tx.all("SELECT file_name FROM trash ORDER BY file_name LIMIT :limit", limit=limit)
     return [row["file_name"] for row in rows]
 
 
 async def forget_rubbish(tx: Tx, file_names: list[str]) -> None:
-    """These are removed."""
+    """Forget files that are removed."""
     for name in file_names:
         await tx.run("DELETE FROM trash WHERE file_name = :name", name=name)
 
 
 async def without_row(tx: Tx, file_names: list[str]) -> list[str]:
-    """Which of these files belong to no generation that has or may yet get them, to no asset, and are not about to be
-    removed. They begin with the row's id.
+    """Return those of these files that belong to no row and are not noted for removal.
+
+    A file begins with the id of its row. An unfinished generation may still get the file that a crash left behind.
     """
     found = []
     for name in file_names:

@@ -1,4 +1,8 @@
-"""What providers told us by webhook, in the order it came."""
+"""Webhooks that providers sent, kept as they came before anything is done with them.
+
+The provider stops trying a minute after the prediction ended, so a webhook that was answered and then lost never comes
+again.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ def _read(row: Row) -> ProviderWebhook:
 
 
 async def insert(tx: Tx, delivery: ProviderWebhook) -> bool:
-    """Keep it; False when this one came before. It counts as what stays of it."""
+    """Keep a webhook; return False when it came before. It is counted with the bytes that stay of it in the end."""
     text_bytes = min(len(delivery.body), KEPT_CHARACTERS)
     kept = await tx.run(
         """
@@ -46,7 +50,7 @@ async def insert(tx: Tx, delivery: ProviderWebhook) -> bool:
 
 
 async def unhandled(tx: Tx, limit: int) -> list[ProviderWebhook]:
-    """The oldest that nobody has acted on."""
+    """Return the oldest webhooks that nobody has acted on."""
     rows = await tx.all(
         """
         SELECT id, provider, generation_id, webhook_id, body, received_at, attempts FROM deliveries
@@ -58,17 +62,17 @@ async def unhandled(tx: Tx, limit: int) -> list[ProviderWebhook]:
 
 
 async def count_attempts(tx: Tx, last_id: str) -> None:
-    """The same for all that are unhandled, up to this one."""
+    """Count an attempt for all that are unhandled, up to this one."""
     await tx.run("UPDATE deliveries SET attempts = attempts + 1 WHERE handled_at IS NULL AND id <= :id", id=last_id)
 
 
 async def count_attempt(tx: Tx, id: str) -> None:
-    """Counted before the work, so that one nobody survives is noticed."""
+    """Count an attempt, before the work: else a webhook that kills its worker would be tried for ever."""
     await tx.run("UPDATE deliveries SET attempts = attempts + 1 WHERE id = :id", id=id)
 
 
 async def mark_handled(tx: Tx, id: str, now: int, note: str) -> bool:
-    """What became of it; False when another worker was faster. Nobody needs all of a long one any more."""
+    """Note what became of it, and cut a long body; return False when another worker was faster."""
     changed = await tx.run(
         """
         UPDATE deliveries SET handled_at = :now, note = :note, body = SUBSTR(body, 1, :most)
@@ -83,7 +87,7 @@ async def mark_handled(tx: Tx, id: str, now: int, note: str) -> bool:
 
 
 async def prune(tx: Tx, before: int, limit: int) -> int:
-    """Forget a bite of what providers told before this time; how many. What concerns an unfinished generation stays."""
+    """Remove a bite of the webhooks before this time, except those of unfinished generations; return how many."""
     rows = await tx.all(
         """
         SELECT deliveries.id AS id, client_id, deliveries.text_bytes AS text_bytes
@@ -103,7 +107,7 @@ async def prune(tx: Tx, before: int, limit: int) -> int:
 
 
 async def held(tx: Tx, generation_id: str) -> Held:
-    """What is kept of those about one generation."""
+    """Return what the webhooks about one generation take."""
     row = await tx.one(
         """
         SELECT COUNT(*) AS n, CAST(COALESCE(SUM(text_bytes), 0) AS BIGINT) AS text_bytes

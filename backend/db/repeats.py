@@ -1,4 +1,4 @@
-"""Answers kept by Idempotency-Key."""
+"""Answers that are kept by Idempotency-Key, so that a request that is sent again is not paid again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from backend.db.holdings import OF_CLIENT, Held
 
 @dataclass(frozen=True)
 class Repeat:
-    """A request that was made before; `status` is None while the first one still runs."""
+    """A request that was made before.
+
+    `status` is the HTTP status of its answer, or None while it runs; `running_until` is when it is given up, in
+    milliseconds. `request_hash` tells the same request from another one under the same key.
+    """
 
     request_hash: str
     status: int | None
@@ -22,7 +26,7 @@ class Repeat:
 
 
 async def get(tx: Tx, scope: str, key: str) -> Repeat | None:
-    """What is known of this key in this scope."""
+    """Return what is known of this key, or None. The scope is a client or an admin key: nobody meets another's keys."""
     row = await tx.one(
         """
         SELECT request_hash, status, body, location, running_until, created_at FROM idempotency_keys
@@ -46,7 +50,7 @@ async def put(
     location: str | None = None,
     running_until: int | None = None,
 ) -> None:
-    """Keep the answer, or that it is being worked on."""
+    """Keep the answer; without a status, keep that the request is being worked on up to `running_until`."""
     old = await tx.one(
         "SELECT text_bytes FROM idempotency_keys WHERE scope = :scope AND key = :key", scope=scope, key=key
     )
@@ -75,7 +79,7 @@ async def put(
 
 
 async def renew(tx: Tx, scope: str, key: str, now: int, old: str, body: str) -> None:
-    """The answer is kept as if it had been given now, with this body; unless another one took its place."""
+    """Keep the answer as if it were given now, with another body, unless another answer took the place of `old`."""
     changed = await tx.run(
         """
         UPDATE idempotency_keys SET created_at = :now, body = :body, text_bytes = text_bytes + :more
@@ -93,7 +97,7 @@ async def renew(tx: Tx, scope: str, key: str, now: int, old: str, body: str) -> 
 
 
 async def forget(tx: Tx, scope: str, key: str) -> None:
-    """The request failed: the key is free again."""
+    """Free a key whose request failed: it may be sent again."""
     rows = await tx.all(
         """
         SELECT scope, key, text_bytes FROM idempotency_keys WHERE scope = :scope AND key = :key AND status IS NULL
@@ -105,7 +109,7 @@ async def forget(tx: Tx, scope: str, key: str) -> None:
 
 
 async def prune(tx: Tx, before: int, now: int, limit: int) -> int:
-    """Forget a bite of the answers older than `before`; how many. What is still running stays."""
+    """Remove a bite of the answers older than `before`, except those still running; return how many."""
     rows = await tx.all(
         """
         SELECT scope, key, text_bytes FROM idempotency_keys
@@ -119,7 +123,7 @@ async def prune(tx: Tx, before: int, now: int, limit: int) -> int:
 
 
 async def forget_of_deleted(tx: Tx, limit: int) -> int:
-    """Forget a bite of the answers given to clients that were deleted since; how many."""
+    """Remove a bite of the answers to clients that are deleted; return how many."""
     rows = await tx.all(
         """
         SELECT idempotency_keys.scope AS scope, idempotency_keys.key AS key, text_bytes
@@ -132,7 +136,7 @@ async def forget_of_deleted(tx: Tx, limit: int) -> int:
 
 
 async def _remove(tx: Tx, rows: list[Row]) -> int:
-    """Remove these, which are given with what they take; how many."""
+    """Remove these rows, and count them as gone; return how many."""
     of_clients = [row for row in rows if row["scope"].startswith(OF_CLIENT)]
     gone = ((row["scope"].removeprefix(OF_CLIENT), Held(text_bytes=row["text_bytes"], answers=1)) for row in of_clients)
     await holdings.give_back(tx, gone)
@@ -145,6 +149,6 @@ async def _remove(tx: Tx, rows: list[Row]) -> int:
 
 
 async def _count(tx: Tx, scope: str, text_bytes: int, answers: int) -> None:
-    """What is kept of a client's answers; those of admins belong to no client."""
+    """Count what a client's answers take. Answers to admins belong to no client."""
     if scope.startswith(OF_CLIENT):
         await holdings.add(tx, scope.removeprefix(OF_CLIENT), Held(text_bytes=text_bytes, answers=answers))

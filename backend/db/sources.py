@@ -1,4 +1,4 @@
-"""What unfinished generations start from: it must stay until their providers are done with it."""
+"""What unfinished generations start from. It must stay until their providers have fetched it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from backend.db.connection import Tx
 
 
 async def insert(tx: Tx, generation_id: str, source_ids: Iterable[str]) -> None:
-    """This generation starts from these assets and generations."""
+    """Note that this generation starts from these assets and generations: they are not deleted while it needs them."""
     for id in source_ids:
         await tx.run(
             """
@@ -21,12 +21,12 @@ async def insert(tx: Tx, generation_id: str, source_ids: Iterable[str]) -> None:
 
 
 async def release(tx: Tx, generation_id: str) -> None:
-    """It needs them no more."""
+    """Note that this generation needs its sources no more."""
     await tx.run("DELETE FROM sources WHERE generation_id = :id", id=generation_id)
 
 
 async def are_needed(tx: Tx, *, id: str | None = None, campaign_id: str | None = None) -> bool:
-    """Whether a provider may yet ask for this asset or generation, or for any generation of this campaign."""
+    """Whether a provider may still ask for this asset or generation, or for any generation of this campaign."""
     column = "campaign_id" if campaign_id else "source_id"
     row = await tx.one(
         f"SELECT source_id FROM sources WHERE {column} = :id LIMIT 1",  # noqa: S608

@@ -16,7 +16,7 @@ from backend.db.connection import T, Work
 from backend.db.threads import Connections
 from backend.disk import faults
 
-READERS = 3
+READERS = 3  # a report may read for seconds: the others still serve everybody else
 
 SHARED_COMMIT = 16  # transactions that may share one commit: it bounds how long the next ones wait
 
@@ -29,9 +29,9 @@ _SETTINGS = (
     *_EVERY,
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # a 202 must survive power loss; measured at 5,000 commits/s
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA trusted_schema = OFF",
-    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA foreign_keys = ON",  # off by default, for each connection anew
+    "PRAGMA trusted_schema = OFF",  # a restored file is somebody else's: its schema runs no function
+    "PRAGMA journal_size_limit = 67108864",  # 64 MB: a long read lets the log grow, and it would stay so large
 )
 
 Waiting = tuple[bool, int, Work[Any], asyncio.Future[Any]]  # sorted by the first two: not urgent, number
@@ -49,10 +49,10 @@ class SqliteDb:
 
     @classmethod
     async def open(cls, path: Path, *, checkpoints: bool = True) -> SqliteDb:
-        """Open an existing, migrated file.
+        """Open a file that exists and is migrated.
 
-        Without `checkpoints` the write-ahead log is left to another process: before SQLite 3.51.3 two that
-        write it back could damage the file.
+        Without `checkpoints` this process leaves the write-ahead log to another one. Before SQLite 3.51.3, two
+        processes that write the log back at the same time can damage the file.
         """
         settings = _SETTINGS if checkpoints else (*_SETTINGS, "PRAGMA wal_autocheckpoint = 0")
         writer = await Connections.open(partial(_connect, path, settings), 1)
@@ -67,7 +67,8 @@ class SqliteDb:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         heappush(self._waiting, (not urgent, next(self._numbers), work, done))
         if self._flushing is None:
-            # A task of its own: a caller that is cancelled leaves the transaction to its end.
+            # A task of its own: when the caller is cancelled, the transaction still comes to its end. Awaited in the
+            # caller, a cancelled BEGIN would still be executed, and nobody would be left to end the transaction.
             self._flushing = asyncio.create_task(self._flush())
         return await done
 
@@ -88,7 +89,7 @@ class SqliteDb:
         for too_many in batch[len(answers) :]:
             heappush(self._waiting, too_many)
         for (*_, done), (result, failed) in zip(batch, answers, strict=False):
-            if done.cancelled():
+            if done.cancelled():  # what the work changed stays: its request was cancelled after it was handed over
                 continue
             if failed is None:
                 done.set_result(result)
@@ -106,7 +107,7 @@ class SqliteDb:
 
 
 def sqlite_path(url: str) -> Path:
-    """The file of a `sqlite:///relative` or `sqlite:////absolute` URL. Raises SettingsError."""
+    """Return the file that a `sqlite:///relative` or `sqlite:////absolute` URL names. Raises SettingsError."""
     scheme, _, rest = url.partition("://")
     if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
         raise SettingsError(f"DATABASE_URL: {scheme}: is not supported here; use sqlite:///data/reelhook.db")
@@ -114,6 +115,8 @@ def sqlite_path(url: str) -> Path:
 
 
 def _connect(path: Path, settings: tuple[str, ...]) -> sqlite3.Connection:
+    # No isolation level: Python would begin transactions by itself, as deferred ones. A deferred transaction that goes
+    # from reading to writing fails at once after somebody else's commit, whatever busy_timeout says.
     connection = sqlite3.connect(path, isolation_level=None, cached_statements=256)
     connection.row_factory = sqlite3.Row
     for setting in settings:

@@ -10,7 +10,10 @@ from backend.db.generation_rows import COLUMNS, read, written
 
 
 async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[str, Any]) -> bool:
-    """Whether the same request is being sent right now: its prediction must not be taken for another's."""
+    """Whether a request with the same content is being sent right now.
+
+    A prediction that is found in the provider's list could be that one's, so it must not be adopted by another row.
+    """
     row = await tx.one(
         """
         SELECT id FROM generations WHERE status = 'submitting' AND model = :model
@@ -38,9 +41,10 @@ async def known_provider_id(tx: Tx, account: str, provider_id: str) -> bool:
 
 
 async def hopeless(tx: Tx, before: int, offered: tuple[str, ...], now: int, limit: int) -> list[str]:
-    """Rows older than this that were tried and put off, or whose provider is not offered, or that wait for nothing.
+    """Return ids of rows older than this that were tried and put off, have a provider that is not offered, or wait for
+    nothing.
 
-    What is due is none of them: it has not been tried again yet.
+    Rows that are due are none of them: they have not been tried again yet.
     """
     names = {f"name{number}": name for number, name in enumerate(offered or ("",))}
     rows = await tx.all(
@@ -63,7 +67,7 @@ async def hopeless(tx: Tx, before: int, offered: tuple[str, ...], now: int, limi
 
 
 async def unsent(tx: Tx, limit: int) -> list[Generation]:
-    """Rows of which no answer of a provider is known: those not sent yet, and those just being sent."""
+    """Return rows to which no provider has answered: those not sent yet, and those just being sent."""
     rows = await tx.all(
         f"""
         SELECT {COLUMNS} FROM generations WHERE id IN (

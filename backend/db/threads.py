@@ -1,7 +1,7 @@
 """SQLite connections, each with a thread of its own: whichever is free does the next job.
 
-A job is a whole transaction, so a transaction costs one hop to a thread and back (measured: a hop for each statement
-takes three times as long, and that is all that aiosqlite's public API offers).
+A job is a whole transaction, so a transaction costs one hop to a thread and back. A hop for each statement takes three
+times as long (measured), and aiosqlite's public API offers nothing else.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _Job = tuple[asyncio.Future[Any], Callable[[sqlite3.Connection], Any]]
 
 
 class Connections:
-    """Some connections to the same file, behind one queue: so a slow job delays no other while a connection is idle.
+    """Some connections to the same file behind one queue.
 
-    A job that has begun comes to its end, also when nobody waits for it any more; one that has not is left out then.
+    A slow job delays no other one while a connection is idle. When nobody waits for a job any more,
+    it is left out if it has not begun, and comes to its end if it has.
     """
 
     def __init__(self) -> None:
@@ -31,12 +32,13 @@ class Connections:
 
     @classmethod
     async def open(cls, connect: Callable[[], sqlite3.Connection], count: int) -> Connections:
-        """Open so many, each in the thread that alone will use it. Raises what `connect` raises."""
+        """Open so many connections, each in the one thread that will use it. Raises what `connect` raises."""
         loop, opened = asyncio.get_running_loop(), cls()
         opened._ended = [loop.create_future() for _ in range(count)]
         ready: list[asyncio.Future[None]] = [loop.create_future() for _ in range(count)]
         for begun, ended in zip(ready, opened._ended, strict=True):
-            # A daemon, as a process that ends without closing must not hang: what is committed is durable anyway.
+            # A daemon: a process that ends without closing must not hang (aiosqlite's thread is none, and it hung).
+            # What is committed is durable anyway.
             Thread(target=_serve, args=(connect, opened._jobs, begun, ended), name="sqlite", daemon=True).start()
         failed = [error for error in await asyncio.gather(*ready, return_exceptions=True) if error is not None]
         if failed:
@@ -45,7 +47,7 @@ class Connections:
         return opened
 
     async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """What the job returns or raises, when a connection was free for it."""
+        """Do a job on the next free connection, and return its result. Raises what the job raises."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((done, job))
         return await done
@@ -88,7 +90,7 @@ def _do(connection: sqlite3.Connection, done: asyncio.Future[Any], job: Callable
 
 
 def _tell(done: asyncio.Future[Any], result: Any, error: BaseException | None = None) -> None:
-    """Settle a future of the event loop from here; nobody is left to be told once that loop is closed."""
+    """Settle a future of the event loop from this thread. Once that loop is closed nobody is left to be told."""
     with suppress(RuntimeError):
         done.get_loop().call_soon_threadsafe(_settle, done, result, error)
 

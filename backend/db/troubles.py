@@ -1,4 +1,4 @@
-"""What SQLite cannot do, as decisions: wait, make room, or believe the file no more."""
+"""What SQLite reports, as a decision: wait, make room, or believe the file no more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PROBE_BYTES = 1 << 18
 
 @contextmanager
 def mapped(connection: sqlite3.Connection) -> Iterator[None]:
-    """Around a transaction: raises OutOfSpace or Unavailable; whatever happened, none stays open."""
+    """Wrap a transaction: raise OutOfSpace or Unavailable, and leave no transaction open whatever happened."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -40,7 +40,7 @@ def mapped(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def is_fault(error: Exception) -> bool:
-    """Whether the file could not be read or written as it must be."""
+    """Whether the file could not be read or written: what it holds from now on cannot be believed."""
     code = _code(error)
     return code & 0xFF in _FAULTS and code != sqlite3.SQLITE_IOERR_NOMEM
 
@@ -51,7 +51,7 @@ def _code(error: Exception) -> int:
 
 
 def _judged(connection: sqlite3.Connection, error: sqlite3.DatabaseError) -> OutOfSpace | Unavailable:
-    """A quota or limit that is reached is an "I/O error" to SQLite too, so the disk is asked whether it has room."""
+    """Return the error to raise. SQLite also reports a quota as an "I/O error", so the disk is asked for room."""
     file = Path(connection.execute("PRAGMA database_list").fetchone()[2])
     if _code(error) & 0xFF == sqlite3.SQLITE_IOERR and _is_full(file):
         return OutOfSpace(retry_after=60)
@@ -59,7 +59,7 @@ def _judged(connection: sqlite3.Connection, error: sqlite3.DatabaseError) -> Out
 
 
 def _is_full(file: Path) -> bool:
-    """Tried with a file that is as long as the longer of the two that SQLite writes, and mostly a hole."""
+    """Whether the disk takes no more: tried with a file as long as the longer one that SQLite writes, mostly a hole."""
     try:
         with tempfile.TemporaryFile(dir=file.parent) as probe:
             probe.seek(max(each.stat().st_size for each in (file, Path(f"{file}-wal")) if each.exists()))

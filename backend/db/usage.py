@@ -1,6 +1,7 @@
-"""What was asked for and what it cost, by the day it was asked for: questions never read what is finished.
+"""What was asked for and what it cost, by the day on which it was asked for.
 
-The table has the finished ones, added in the transaction that ends them; the unfinished are counted from their rows.
+Finished generations are summed in a table of their own, in the transaction that ends them. So a report never reads the
+rows of what is finished, which may be millions. Unfinished ones are counted from their rows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What is counted: days since 1970, `first` included and `end` not; None means no bound, every one."""
+    """What is counted: days since 1970 (UTC), from `first` up to but not including `end`; None means no bound."""
 
     first: int | None = None
     end: int | None = None
@@ -27,7 +28,11 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """What one model did for one group: the group's id (a day's number, empty for no key), its name, the sums."""
+    """What one model did for one group.
+
+    `part` is the id of the group: a day's number when it is by day, empty for generations without a key. Money is in
+    millionths of a dollar, `media_ms` in milliseconds.
+    """
 
     part: str | int | None
     name: str | None
@@ -65,24 +70,24 @@ _NAMES = {  # the column of a name, and what has it; an admin's keys have none f
 
 
 async def add(tx: Tx, row: Generation) -> None:
-    """Count one that has just ended."""
+    """Count a generation that has just ended."""
     await _count(tx, row, deleted=0, times=1)
 
 
 async def correct(tx: Tx, old: Generation, new: Generation) -> None:
-    """What a finished one cost is known better than when it ended."""
+    """Count a finished one anew: its cost is known better than when it ended."""
     await _count(tx, old, deleted=0, times=-1)
     await _count(tx, new, deleted=0, times=1)
 
 
 async def mark_deleted(tx: Tx, row: Generation) -> None:
-    """The row of a finished one is gone, what it cost is not."""
+    """Count a finished one as deleted: its row is gone, but its cost is not."""
     await _count(tx, row, deleted=0, times=-1)
     await _count(tx, row, deleted=1, times=1)
 
 
 async def totals(tx: Tx, group: str, scope: Scope, limit: int) -> list[Sum]:
-    """The sums by group and model, up to so many; with a client's scope an admin's key has no name."""
+    """Return up to `limit` sums by group and model. For a client, an admin's key has no name."""
     column = GROUPS[group]
     columns, those = _NAMES.get("their key" if group == "key" and scope.client_id else group, ("NULL", ""))
     wheres, params = _wheres(scope)
@@ -103,7 +108,7 @@ async def totals(tx: Tx, group: str, scope: Scope, limit: int) -> list[Sum]:
               CASE WHEN status IN ('unclear', 'processing', 'storing') THEN 1 ELSE 0 END,
               0, 0, 0, 0, 0, cost, 0, cost
             FROM (
-              SELECT client_id, campaign_id || '' AS campaign_id,  -- by the unfinished, not by all of a campaign
+              SELECT client_id, campaign_id || '' AS campaign_id,  -- so that the index of the unfinished is taken
                 provider, model, COALESCE(key_id, '') AS key_id, status,
                 created_at / 86400000 AS day, COALESCE(cost_estimated_micros, 0) AS cost FROM generations
               WHERE status IN ('waiting', 'queued', 'submitting', 'unclear', 'processing', 'storing')

@@ -1,4 +1,4 @@
-"""Which migrations this program has, and how many of them a SQLite file has."""
+"""Which migrations this program has, and how many of them a SQLite file has. Nothing here changes a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-WAIT_S = 20.0  # for somebody else who writes
+WAIT_S = 20.0  # for somebody else who writes; a command that waits longer looks as if it hung
 CRITICAL_TABLES = frozenset(
     ("clients", "campaigns", "api_keys", "assets", "generations", "deliveries", "events", "idempotency_keys")
 )
@@ -33,7 +33,7 @@ class Migration:
 
 
 def known(folder: Path = HERE / "migrations") -> list[Migration]:
-    """Every migration of this program, in order. Raises MigrationError when a number is missing or doubled."""
+    """Return every migration of this program, in order. Raises MigrationError for a missing or doubled number."""
     found = []
     for file in sorted(folder.glob("*.sql")):
         number, _, name = file.stem.partition("_")
@@ -45,13 +45,16 @@ def known(folder: Path = HERE / "migrations") -> list[Migration]:
 
 
 def schema_file() -> Path:
-    """`schema.sql`: inside the package when installed, beside it in a checkout."""
+    """Return the path of `schema.sql`: inside the package when installed, beside it in a checkout."""
     inside = HERE.parent / "schema.sql"
     return inside if inside.exists() else HERE.parent.parent / "schema.sql"
 
 
 def statements(text: str) -> Iterator[str]:
-    """The statements of a script, one at a time."""
+    """Yield the statements of a script. Raises MigrationError when it ends within one.
+
+    `executescript` would commit before it begins, so a script could not be undone as a whole.
+    """
     part = ""
     for line in text.splitlines(keepends=True):
         part += line
@@ -75,7 +78,7 @@ def tables_of(connection: sqlite3.Connection) -> set[str]:
 
 
 def version_of(connection: sqlite3.Connection, every: list[Migration]) -> int | None:
-    """How many migrations the database has; None when it is empty."""
+    """Return how many migrations the database has; None when it is empty. Raises MigrationError."""
     tables = tables_of(connection)
     if not tables:
         return None
@@ -97,7 +100,10 @@ def label(migration: Migration) -> str:
 
 
 def look(path: Path, every: list[Migration], wait_s: float = WAIT_S) -> int | None:
-    """How many migrations the file has, found without changing it; None when there is nothing in it."""
+    """Return how many migrations the file has; None when there is nothing in it. Raises MigrationError.
+
+    The file is opened to be read alone, so that another program's database stays as it is to the last byte.
+    """
     try:
         if not path.exists() or (path.is_file() and not path.stat().st_size):
             return None

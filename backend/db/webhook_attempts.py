@@ -1,4 +1,7 @@
-"""Every attempt to tell a client something, and what the receiver answered: its beginning, and lately all of it."""
+"""Attempts to send webhooks to clients, and what the receivers answered.
+
+The beginning of each answer is kept, and all of the latest ones: a receiver may answer 64 kB to every webhook.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ LONG_ANSWERS = 4  # of one receiver, kept in full: the latest, to see what is wr
 
 
 async def of(tx: Tx, ids: list[str], answer_characters: int) -> dict[str, list[Attempt]]:
-    """The attempts of these deliveries, oldest first, with the beginning of each answer."""
+    """Return the attempts of these deliveries by their ids, oldest first, with the beginning of each answer."""
     if not ids:
         return {}
     names = {f"id{number}": id for number, id in enumerate(ids)}
@@ -31,13 +34,13 @@ async def of(tx: Tx, ids: list[str], answer_characters: int) -> dict[str, list[A
 
 
 async def count(tx: Tx, id: str) -> int:
-    """How many attempts came to an end."""
+    """Return how many attempts came to an end."""
     row = await tx.one("SELECT COUNT(*) AS n FROM webhook_attempts WHERE delivery_id = :id", id=id)
     return int(row["n"]) if row else 0
 
 
 async def was_tried(tx: Tx, endpoint_id: str, since: int, floor: str) -> bool:
-    """Whether an attempt to tell this endpoint was made since then, of a delivery made after `floor`."""
+    """Whether an attempt was made at this endpoint since then, for a delivery whose id is after `floor`."""
     row = await tx.one(
         """
         SELECT webhook_deliveries.id AS id FROM webhook_deliveries
@@ -53,7 +56,7 @@ async def was_tried(tx: Tx, endpoint_id: str, since: int, floor: str) -> bool:
 
 
 async def keep(tx: Tx, attempt: Attempt) -> None:
-    """What one try came to. Of an earlier one the beginning of its answer stays; so it does when others were later."""
+    """Keep the result of one attempt, and cut the answer to the attempt before it to its beginning."""
     await _shorten(tx, attempt.delivery_id)
     await tx.run(
         """
@@ -70,7 +73,7 @@ async def keep(tx: Tx, attempt: Attempt) -> None:
 
 
 async def _count_answer(tx: Tx, id: str, text_bytes: int, is_long: bool) -> str | None:
-    """So much of an answer is kept from now on; whose it is: the target. None when the delivery is gone."""
+    """Count so many bytes of an answer; return the target of the delivery, or None when that is gone."""
     row = await tx.one(
         """
         UPDATE webhook_deliveries SET text_bytes = text_bytes + :text_bytes, long_answer = :is_long WHERE id = :id
@@ -86,7 +89,7 @@ async def _count_answer(tx: Tx, id: str, text_bytes: int, is_long: bool) -> str 
 
 
 async def _shorten_older(tx: Tx, target: str) -> None:
-    """Of what one receiver answered, only the latest long answers stay long."""
+    """Cut the long answers of one receiver except the latest LONG_ANSWERS."""
     rows = await tx.all(
         """
         SELECT id FROM webhook_deliveries WHERE target = :target AND long_answer = 1
@@ -101,7 +104,7 @@ async def _shorten_older(tx: Tx, target: str) -> None:
 
 
 async def _shorten(tx: Tx, id: str) -> None:
-    """Keep the beginnings of the answers to one delivery."""
+    """Cut the answers to one delivery to their beginnings."""
     if await tx.one("SELECT id FROM webhook_deliveries WHERE id = :id AND long_answer = 1", id=id) is None:
         return
     await tx.run(

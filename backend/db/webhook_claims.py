@@ -1,4 +1,4 @@
-"""Who tells what to whom: deliveries are taken under a lease by one conditional UPDATE, fairly between receivers."""
+"""Which worker sends which webhooks: under a lease, by one conditional UPDATE, and fairly between receivers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PER_CLIENT = 32  # nor can one client with many slow ones take every place
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A receiver that something is due for. `closed`: nobody listens there any more."""
+    """A receiver that a webhook is due for. `closed`: its endpoint or its client is disabled or deleted."""
 
     name: str
     client_id: str
@@ -25,7 +25,7 @@ class Target:
 
 
 async def due_targets(tx: Tx, now: int) -> list[Target]:
-    """Receivers that something is due for: two steps of the index each, however long their queues are."""
+    """Return the receivers that a webhook is due for: two steps of the index for each, however long its queue is."""
     rows = await tx.all(
         """
         WITH RECURSIVE found (target) AS (
@@ -52,7 +52,7 @@ async def due_targets(tx: Tx, now: int) -> list[Target]:
 async def claim_fairly(
     tx: Tx, targets: list[Target], *, owner: str, now: int, until: int, limit: int
 ) -> list[Outgoing]:
-    """Take what is due for these, under a lease until then: first for whom the least is under way."""
+    """Take webhooks that are due for these targets, first for those with the least under way. Leases end at `until`."""
     clients, flying = await _under_way(tx, now)
     portion = max(1, limit // max(1, len(targets)))
     taken: list[Outgoing] = []
@@ -66,7 +66,7 @@ async def claim_fairly(
 
 
 async def claim_due(tx: Tx, target: str, *, owner: str, now: int, until: int, limit: int) -> list[Outgoing]:
-    """Take up to `limit` that are due for one receiver, the longest due first; the lease ends at `until`."""
+    """Take up to `limit` webhooks that are due for one receiver, the longest due first. Leases end at `until`."""
     rows = await tx.all(
         f"""
         UPDATE webhook_deliveries SET lease_owner = :owner, due_at = :until, attempts = attempts + 1
@@ -86,7 +86,7 @@ async def claim_due(tx: Tx, target: str, *, owner: str, now: int, until: int, li
 
 
 async def _under_way(tx: Tx, now: int) -> tuple[Counter[str], Counter[str]]:
-    """How many are being told now, by client and by target."""
+    """Return how many webhooks are being sent now, by client and by target."""
     rows = await tx.all(
         """
         SELECT client_id, target, COUNT(*) AS n FROM webhook_deliveries
@@ -102,14 +102,14 @@ async def _under_way(tx: Tx, now: int) -> tuple[Counter[str], Counter[str]]:
 
 
 async def release_leases(tx: Tx, now: int) -> int:
-    """Make everything due that somebody had in hand: right only when no other worker can be alive. How many."""
+    """Make every leased webhook due; return how many. Right only when no other worker can be alive."""
     return await tx.run(
         "UPDATE webhook_deliveries SET lease_owner = NULL, due_at = :now WHERE lease_owner IS NOT NULL", now=now
     )
 
 
 async def pull_in(tx: Tx, beyond: int, now: int, limit: int = BITE) -> int:
-    """A bite of what is due later than any schedule says, as after a clock was set back, is due now; how many."""
+    """Make a bite of what is due after `beyond` due now; return how many. A clock was set back since it was planned."""
     return await tx.run(
         """
         UPDATE webhook_deliveries SET due_at = :now

@@ -1,4 +1,4 @@
-"""What clients are told by webhook: one row for each event and receiver, written with the event."""
+"""Webhooks to clients: one row for each event and receiver, written in the transaction of the event."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ GROUPS = 256  # of the origins of one client's own webhook_urls: those of a grou
 
 
 def read(row: Row) -> Outgoing:
-    """A row as the object everybody else knows."""
+    """Return a row as the object that everybody else knows."""
     fields = {name: row[name] for name in _NAMES}
     return Outgoing(**{**fields, "subject": json.loads(fields["subject"]) if fields["subject"] else None})
 
 
 async def owe(tx: Tx, event: Event, webhook_url: str | None) -> None:
-    """Whom this event is to be told: the client's endpoints that want it, and the generation's own address."""
+    """Write a webhook for each endpoint of the client that wants this event, and one for the request's own address."""
     receivers: list[tuple[str | None, str, str]] = [
         (endpoint.id, endpoint.url, endpoint.id)
         for endpoint in await webhook_endpoints.listening(tx, event.client_id)
@@ -43,7 +43,7 @@ async def owe(tx: Tx, event: Event, webhook_url: str | None) -> None:
 
 
 def first(event: Event, endpoint_id: str | None, url: str, target: str) -> Outgoing:
-    """A delivery of this event that nobody has tried yet, due at once."""
+    """Return a webhook for this event that nobody has tried yet; it is due at once."""
     return Outgoing(
         id=new_id(event.created_at),
         event_id=event.id,
@@ -66,13 +66,17 @@ def first(event: Event, endpoint_id: str | None, url: str, target: str) -> Outgo
 
 
 def _group(url: str) -> int:
-    """A number for the origin: what answers slowly does so for every path. Each queue costs a look for work a step."""
+    """Return the number of the queue for the origin of a URL.
+
+    A server that answers slowly does so for every path, so one origin is one queue. The numbers are bounded, as each
+    queue costs a step of the index at every look: a client could name a new host in each request.
+    """
     parts = urlsplit(url)
     return zlib.crc32(f"{parts.scheme}://{parts.netloc}".lower().encode()) % GROUPS
 
 
 async def insert(tx: Tx, delivery: Outgoing) -> None:
-    """A new delivery, as it is; whoever makes it counts it in holdings."""
+    """Write a new webhook as it is. The caller counts it in holdings."""
     await tx.run(
         f"INSERT INTO webhook_deliveries ({COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})",  # noqa: S608
         **{name: getattr(delivery, name) for name in _NAMES if name != "subject"},
@@ -81,13 +85,13 @@ async def insert(tx: Tx, delivery: Outgoing) -> None:
 
 
 async def count_pending(tx: Tx) -> int:
-    """How many are still to be told, of all clients."""
+    """Return how many webhooks of all clients are pending."""
     row = await tx.one("SELECT COUNT(*) AS n FROM webhook_deliveries WHERE status = 'pending'")
     return int(row["n"]) if row else 0
 
 
 async def held(tx: Tx, generation_id: str) -> Held:
-    """What is kept of those about one generation."""
+    """Return what the webhooks about one generation take."""
     row = await tx.one(
         """
         SELECT COUNT(*) AS n, CAST(COALESCE(SUM(text_bytes), 0) AS BIGINT) AS text_bytes
@@ -99,7 +103,7 @@ async def held(tx: Tx, generation_id: str) -> Held:
 
 
 async def postpone(tx: Tx, claimed: Outgoing, *, url: str, due_at: int) -> bool:
-    """It is tried again then; False when this claim of it has ended, or it is gone. `url`: where it was sent."""
+    """Plan the next attempt; return False when this claim has ended or the row is gone. `url`: where it was sent."""
     changed = await tx.run(
         """
         UPDATE webhook_deliveries SET due_at = :due_at, url = :url, lease_owner = NULL
@@ -107,7 +111,7 @@ async def postpone(tx: Tx, claimed: Outgoing, *, url: str, due_at: int) -> bool:
         """,
         id=claimed.id,
         owner=claimed.lease_owner,
-        attempts=claimed.attempts,
+        attempts=claimed.attempts,  # the same worker may have claimed it again, after this attempt took too long
         url=url,
         due_at=due_at,
     )
@@ -115,7 +119,7 @@ async def postpone(tx: Tx, claimed: Outgoing, *, url: str, due_at: int) -> bool:
 
 
 async def finish(tx: Tx, claimed: Outgoing, status: str, *, url: str, now: int) -> bool:
-    """It is delivered, or has failed for good; False when this claim of it has ended, or it is gone."""
+    """Note that it is delivered or has failed for good; return False when this claim has ended or the row is gone."""
     changed = await tx.run(
         """
         UPDATE webhook_deliveries SET status = :status, finished_at = :now, url = :url, lease_owner = NULL
@@ -132,7 +136,7 @@ async def finish(tx: Tx, claimed: Outgoing, status: str, *, url: str, now: int) 
 
 
 async def fail_pending(tx: Tx, target: str, now: int, limit: int) -> int:
-    """Nobody listens there any more: a bite of what was still to be told has failed; how many.
+    """Fail a bite of what is pending for a target where nobody listens any more; return how many.
 
     What is being sent at this moment comes to its own end.
     """

@@ -1,4 +1,4 @@
-"""Where clients want to be told, and the secrets that sign for them."""
+"""Webhook endpoints of clients: their addresses, the events they want, their secrets and their failures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _read(row: Row) -> Endpoint:
 
 
 async def insert(tx: Tx, endpoint: Endpoint) -> None:
-    """A new endpoint."""
+    """Write a new endpoint."""
     await tx.run(
         f"INSERT INTO webhook_endpoints ({_COLUMNS}) VALUES ({', '.join(':' + name for name in _NAMES)})",  # noqa: S608
         **{name: getattr(endpoint, name) for name in _NAMES if name != "events"},
@@ -32,7 +32,7 @@ async def insert(tx: Tx, endpoint: Endpoint) -> None:
 
 
 async def get(tx: Tx, id: str) -> Endpoint | None:
-    """One endpoint, or None."""
+    """Return one endpoint, or None."""
     row = await tx.one(
         f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE id = :id AND deleted_at IS NULL",  # noqa: S608
         id=id,
@@ -41,7 +41,7 @@ async def get(tx: Tx, id: str) -> Endpoint | None:
 
 
 async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) -> list[Endpoint]:
-    """Newest first, of one client or of all."""
+    """Return endpoints, newest first, of one client or of all."""
     of_client = "client_id = :client_id AND" if client_id else ""
     rows = await tx.all(
         f"""
@@ -56,7 +56,7 @@ async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) ->
 
 
 async def count(tx: Tx, client_id: str) -> int:
-    """How many a client has."""
+    """Return how many endpoints a client has."""
     row = await tx.one(
         "SELECT COUNT(*) AS n FROM webhook_endpoints WHERE client_id = :client_id AND deleted_at IS NULL",
         client_id=client_id,
@@ -65,7 +65,7 @@ async def count(tx: Tx, client_id: str) -> int:
 
 
 async def count_disabled(tx: Tx) -> int:
-    """How many are disabled, of all clients."""
+    """Return how many endpoints of all clients are disabled."""
     row = await tx.one(
         "SELECT COUNT(*) AS n FROM webhook_endpoints WHERE disabled_at IS NOT NULL AND deleted_at IS NULL"
     )
@@ -73,7 +73,7 @@ async def count_disabled(tx: Tx) -> int:
 
 
 async def listening(tx: Tx, client_id: str) -> list[Endpoint]:
-    """Those of a client that are told, whatever they want to hear of."""
+    """Return the endpoints of a client that are not disabled, whatever events they want."""
     rows = await tx.all(
         f"""
         SELECT {_COLUMNS} FROM webhook_endpoints
@@ -85,7 +85,7 @@ async def listening(tx: Tx, client_id: str) -> list[Endpoint]:
 
 
 async def change(tx: Tx, id: str, url: str, events: tuple[str, ...]) -> None:
-    """Another address, other events. What the former address failed is forgotten."""
+    """Change the address and the events. Failures of the former address are forgotten."""
     await tx.run(
         """
         UPDATE webhook_endpoints SET
@@ -99,7 +99,7 @@ async def change(tx: Tx, id: str, url: str, events: tuple[str, ...]) -> None:
 
 
 async def rotate(tx: Tx, id: str, secret: str, old: str, until: int) -> None:
-    """A new secret; the old ones sign too until then."""
+    """Set a new secret. The old ones sign too up to then, so that a receiver can change over without a gap."""
     await tx.run(
         "UPDATE webhook_endpoints SET secret = :secret, old_secret = :old, old_secret_until = :until WHERE id = :id",
         id=id,
@@ -110,7 +110,7 @@ async def rotate(tx: Tx, id: str, secret: str, old: str, until: int) -> None:
 
 
 async def enable(tx: Tx, id: str) -> None:
-    """It is told again; what it failed before is forgotten."""
+    """Enable an endpoint again, and forget its failures."""
     await tx.run(
         """
         UPDATE webhook_endpoints SET disabled_at = NULL, disabled_reason = NULL, failing_since = NULL WHERE id = :id
@@ -120,7 +120,7 @@ async def enable(tx: Tx, id: str) -> None:
 
 
 async def disable(tx: Tx, id: str, now: int, reason: str) -> bool:
-    """It is told nothing more; whether it was until now."""
+    """Disable an endpoint; return whether it was enabled."""
     changed = await tx.run(
         """
         UPDATE webhook_endpoints SET disabled_at = :now, disabled_reason = :reason
@@ -134,7 +134,7 @@ async def disable(tx: Tx, id: str, now: int, reason: str) -> bool:
 
 
 async def note_failure(tx: Tx, id: str, now: int) -> int:
-    """It failed; since when it has failed without one success."""
+    """Note a failure; return since when the endpoint has failed without one success."""
     row = await tx.one(
         "UPDATE webhook_endpoints SET failing_since = COALESCE(failing_since, :now) WHERE id = :id "
         "RETURNING failing_since",
@@ -145,19 +145,19 @@ async def note_failure(tx: Tx, id: str, now: int) -> int:
 
 
 async def note_success(tx: Tx, id: str) -> None:
-    """It works: what it failed before counts no more."""
+    """Note a success: one success ends the count of failures, so a receiver that is flaky stays enabled."""
     await tx.run(
         "UPDATE webhook_endpoints SET failing_since = NULL WHERE id = :id AND failing_since IS NOT NULL", id=id
     )
 
 
 async def mark_deleted(tx: Tx, id: str, now: int) -> None:
-    """Gone for everybody from this commit on."""
+    """Delete an endpoint for everybody from this commit on; its deliveries go later in small bites."""
     await tx.run("UPDATE webhook_endpoints SET deleted_at = :now WHERE id = :id", id=id, now=now)
 
 
 async def mark_deleted_of(tx: Tx, client_id: str, now: int) -> None:
-    """All of a client are gone for everybody from this commit on."""
+    """Delete all endpoints of a client for everybody from this commit on."""
     await tx.run(
         "UPDATE webhook_endpoints SET deleted_at = :now WHERE client_id = :client_id AND deleted_at IS NULL",
         client_id=client_id,
@@ -166,7 +166,7 @@ async def mark_deleted_of(tx: Tx, client_id: str, now: int) -> None:
 
 
 async def forget_deleted(tx: Tx, limit: int) -> int:
-    """Remove the rows of deleted endpoints that have no deliveries any more; how many."""
+    """Remove the rows of deleted endpoints that have no deliveries any more; return how many."""
     rows = await tx.all(
         """
         DELETE FROM webhook_endpoints WHERE id IN (

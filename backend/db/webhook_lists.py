@@ -17,7 +17,7 @@ _NOT_DELETED = """NOT EXISTS (
 
 
 async def get(tx: Tx, id: str) -> Outgoing | None:
-    """One delivery, or None; those of a deleted endpoint are not there."""
+    """Return one webhook, or None, also for one of a deleted endpoint."""
     row = await tx.one(
         f"SELECT {COLUMNS} FROM webhook_deliveries WHERE id = :id AND {_NOT_DELETED}",  # noqa: S608
         id=id,
@@ -37,9 +37,9 @@ class DeliveryFilter:
 
 
 async def page(tx: Tx, wanted: DeliveryFilter, cursor: str | None, limit: int) -> tuple[list[Outgoing], str | None]:
-    """Up to `limit` before `cursor`, newest first, and where to go on (None at the end).
+    """Return up to `limit` webhooks before `cursor`, newest first, and the cursor of the next page (None at the end).
 
-    A page of a rare filter can be short and still have a next one.
+    A page of a rare filter can be short and still have a next one: at most SCAN rows are looked at.
     """
     wheres, params = _indexed(wanted, cursor)
     end = await tx.one(

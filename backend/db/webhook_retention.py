@@ -11,7 +11,7 @@ from backend.db.holdings import Held
 
 
 async def prune(tx: Tx, before: int, limit: int) -> int:
-    """Forget a bite of what was told before this time, or could not be; how many."""
+    """Remove a bite of the webhooks before this time that are not pending; return how many."""
     return await _forget(
         tx,
         "SELECT id FROM webhook_deliveries WHERE id < :oldest AND status <> 'pending' ORDER BY id LIMIT :limit",
@@ -21,7 +21,7 @@ async def prune(tx: Tx, before: int, limit: int) -> int:
 
 
 async def forget_of_deleted(tx: Tx, limit: int) -> int:
-    """Forget a bite of what deleted endpoints and deleted clients were told, or should have been; how many."""
+    """Remove a bite of the webhooks of deleted endpoints and clients; return how many."""
     return await _forget(
         tx,
         """
@@ -37,7 +37,7 @@ async def forget_of_deleted(tx: Tx, limit: int) -> int:
 
 
 async def forget_of_generation(tx: Tx, generation_id: str, limit: int) -> int:
-    """Forget a bite of what was told about one generation; how many."""
+    """Remove a bite of the webhooks about one generation; return how many."""
     return await _forget(
         tx,
         "SELECT id FROM webhook_deliveries WHERE generation_id = :generation_id LIMIT :limit",
@@ -47,7 +47,7 @@ async def forget_of_generation(tx: Tx, generation_id: str, limit: int) -> int:
 
 
 async def _forget(tx: Tx, those: str, **params: Any) -> int:
-    """Remove the deliveries that a query names, with their attempts; how many."""
+    """Remove the webhooks that a query names, with their attempts; return how many."""
     rows = await tx.all(
         f"SELECT id, client_id, text_bytes FROM webhook_deliveries WHERE id IN ({those})",  # noqa: S608
         **params,

@@ -1,4 +1,4 @@
-"""What signs for a request's own `webhook_url`: one secret a client, and while it is changed those before it."""
+"""The secrets that sign webhooks to a request's own `webhook_url`: one for each client, and its old ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _read(row: Row) -> ClientSecret:
 
 
 async def get(tx: Tx, client_id: str) -> ClientSecret | None:
-    """The client's secret; None until it is first needed."""
+    """Return the client's secret; None until it is first needed."""
     row = await tx.one(
         f"SELECT {_COLUMNS} FROM clients WHERE id = :id AND webhook_secret IS NOT NULL",  # noqa: S608
         id=client_id,
@@ -22,7 +22,7 @@ async def get(tx: Tx, client_id: str) -> ClientSecret | None:
 
 
 async def keep(tx: Tx, client_id: str, fresh: str, now: int) -> ClientSecret | None:
-    """The client's secret: the one it has, or this one from now on. None when there is no such client."""
+    """Return the client's secret, which is `fresh` when it had none; None when there is no such client."""
     row = await tx.one(
         f"""
         UPDATE clients SET webhook_secret = COALESCE(webhook_secret, :fresh),
@@ -37,7 +37,7 @@ async def keep(tx: Tx, client_id: str, fresh: str, now: int) -> ClientSecret | N
 
 
 async def mark_shown(tx: Tx, client_id: str, now: int) -> bool:
-    """Somebody is shown it now; whether nobody was before."""
+    """Note that the secret is shown now; return whether it was not shown before."""
     changed = await tx.run(
         "UPDATE clients SET webhook_secret_shown_at = :now WHERE id = :id AND webhook_secret_shown_at IS NULL",
         id=client_id,
@@ -47,7 +47,7 @@ async def mark_shown(tx: Tx, client_id: str, now: int) -> bool:
 
 
 async def rotate(tx: Tx, client_id: str, secret: str, old: str | None, until: int | None, now: int) -> None:
-    """A new secret, which is shown as it is made; the old ones sign too until then."""
+    """Set a new secret, which is shown as it is made. The old ones sign too up to `until`."""
     await tx.run(
         """
         UPDATE clients SET webhook_secret = :secret, webhook_secret_at = :now, webhook_secret_shown_at = :now,

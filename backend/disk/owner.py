@@ -9,18 +9,20 @@ from pathlib import Path
 
 
 def make_private(path: Path) -> None:
-    """An empty file that nobody else may read, unless there is one: what SQLite puts beside it is as private.
+    """Make an empty file that nobody else may read, unless there is a file. SQLite gives its log the same mode.
 
-    In it are prompts, the hashes of keys, and what proves a webhook.
+    A database has prompts in it, the hashes of keys, and what proves a webhook.
     """
-    with contextlib.suppress(FileExistsError):  # never opened again: closing it would drop the locks SQLite has on it
+    # A file that is there is never opened: POSIX drops all locks that a process has on a file when it closes any
+    # descriptor of it, so SQLite's would be gone.
+    with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         os.fchmod(descriptor, 0o600)
         os.close(descriptor)
 
 
 def user_name() -> str:
-    """The operating system's user who runs this process."""
+    """Return the name of the operating system's user who runs this process."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
