@@ -18,14 +18,14 @@ from backend.http.sockets import LineError, Stream
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """A whole answer; header names are lower case."""
+    """A whole answer. Header names are in lower case; values of the same name are joined by commas."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON; `BadAnswer` when it is none."""
+        """Return the body as JSON. Raises `BadAnswer` when it is none."""
         try:
             return jsonlib.loads(self.body)
         except (ValueError, RecursionError):
@@ -34,7 +34,11 @@ class HttpAnswer:
 
 @asynccontextmanager
 async def answered(line: Line, request: Request, idle_s: float) -> AsyncIterator[Exchange]:
-    """The head of the answer, its body to be read inside; failures of the wire become ours."""
+    """Send the request and give the answer with its head read; its body is read within the block.
+
+    Failures of the wire become `NotSent` or `Unanswered`. Only an answer that was read to its end leaves the connection
+    for another request: what is left of one would be taken for the next answer.
+    """
     exchange = Exchange(line.stream, idle_s)
     with _mapped(line.stream, LineError):
         with _mapped(line.stream, *requests.UNWRITABLE):

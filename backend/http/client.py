@@ -1,8 +1,9 @@
 """The only way out: every HTTP request of the service, with deadlines, caps and checked addresses.
 
-`call` talks to addresses the operator chose; `fetch` and `send` to addresses anybody may have written.
-A request and its answer are one exchange over a connection of our own (`backend.http.exchanges`). Nothing is ever
-sent twice: no retry, no redirect of a `call`, no second try when a kept-alive connection proves dead.
+`call` talks to addresses that the operator chose, `fetch` and `send` to addresses that anybody may have written. A
+request and its answer are one exchange over a connection of our own (`backend.http.exchanges`). Nothing is ever sent
+twice: there is no retry, no redirect of a `call`, and no second try when a kept-alive connection proves dead. A create
+that is sent twice is paid twice.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from backend.http.names import Resolver, resolve
 from backend.http.requests import Files, Headers
 from backend.http.sockets import Ended, LineError
 
-CLOSING_S = 5.0
+CLOSING_S = 5.0  # for what is in flight: a create that is cut off may be paid and lost
 
 
 class Http:
     """The guarded client; one for the whole process, used on one event loop."""
 
     def __init__(self, *, allow_networks: Sequence[Network] = (), resolver: Resolver | None = None) -> None:
-        """`allow_networks`: private networks outsiders may name; `resolver`: host, port -> addresses."""
+        """`allow_networks` are private networks that outsiders may name; `resolver` gives the addresses of a host."""
         self._lines = Lines(allow_networks, resolver or resolve)
         self._running: set[asyncio.Task[HttpAnswer]] = set()
 
@@ -52,12 +53,13 @@ class Http:
         connect_s: float = 5.0,
         cap_bytes: int = 10 << 20,
     ) -> HttpAnswer:
-        """Send one request to an address the operator chose and read the answer, whatever its status.
+        """Send one request to an address that the operator chose, and return the answer, whatever its status.
 
-        Exactly one attempt. `NotSent`: no byte of the request left. `Unanswered`: it may have arrived.
-        `AnswerTooLarge`: more than `cap_bytes`. When the caller is cancelled, the request runs to its end.
+        There is exactly one attempt. Raises `NotSent` when no byte of the request left, `Unanswered` when it may have
+        arrived, and `AnswerTooLarge` for more than `cap_bytes`. A caller that is cancelled does not end the request.
         """
         body = {"json": json, "content": content, "files": files, "data": data}
+        # A task of its own, and shielded: a create that is cancelled half-way would be paid, and its answer lost.
         task = asyncio.create_task(self._exchange(method, url, headers, body, total_s, connect_s, cap_bytes))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -86,10 +88,10 @@ class Http:
     async def send(
         self, url: str, *, content: bytes, headers: Headers, total_s: float = 15.0, cap_bytes: int = 64 << 10
     ) -> HttpAnswer:
-        """POST to an address somebody else chose; redirects are answers, a long answer is cut at `cap_bytes`.
+        """POST to an address that somebody else chose. A redirect is an answer; a long answer is cut at `cap_bytes`.
 
-        Raises `BlockedAddress`, `NotSent` and `Unanswered`. Once the status has come, the rest of a slow or
-        broken answer is left out.
+        Raises `BlockedAddress`, `NotSent` and `Unanswered`. Once the status has come, the rest of a slow or broken
+        answer is left out: the status alone says whether the webhook was taken.
         """
         request = requests.build("POST", checked(url), headers, content=content)
         deadline = time.monotonic() + total_s
@@ -119,15 +121,15 @@ class Http:
         places: Places | None = None,
         floor: int | None = None,
     ) -> Fetched:
-        """Download an address somebody else chose into `target`, which is removed when anything fails.
+        """Download an address that somebody else chose into `target`, which is removed when anything fails.
 
-        `hosts(host, port, scheme)` must agree to every hop; an origin that is `trusted(scheme, host, port)`
-        is reached without a check of its address. `places` bounds how many talk to one host at a time. The head of each
-        answer has `HEAD_S`; with `floor` the body has that too, and a second more for each so many bytes.
+        `hosts(host, port, scheme)` must agree to every hop. The address of an origin that is `trusted` is not checked.
+        `places` bounds how many talk to one host at a time. The head of each answer has `HEAD_S`. With `floor` the body
+        has as long, and a second more for each `floor` bytes that came.
 
-        Raises `BlockedAddress`, `BadAnswer` (any status but 200, more than `hops` redirects; if `strict` also an
-        encoded answer, and one that does not say where it ends), `AnswerTooLarge`, `NotSent`, `NoPlace`,
-        `Unanswered` (`CutShort` when a part came) and `StorageFull`. No message holds what the other side answered.
+        Raises `BlockedAddress`, `BadAnswer` (another status than 200, too many redirects; if `strict` also an encoded
+        answer or one without a length), `AnswerTooLarge`, `NotSent`, `NoPlace`, `Unanswered` (`CutShort` when a part
+        came) and `StorageFull`. No message holds what the other side answered: it may be a server inside our network.
         """
         deadline = time.monotonic() + total_s
         for left in range(hops, -1, -1):
@@ -146,7 +148,7 @@ class Http:
         raise AssertionError("the last hop returns or raises")
 
     async def close(self) -> None:
-        """Give what is in flight a few seconds to end, then close every connection."""
+        """Give requests in flight CLOSING_S to end, then close every connection."""
         if self._running:
             await asyncio.wait(self._running, timeout=CLOSING_S)
         for task in list(self._running):

@@ -1,4 +1,4 @@
-"""Bytes that arrive piece by piece become a file: counted, hashed, capped, in time, and gone when anything fails."""
+"""Downloads: bytes that arrive become a file, counted, hashed and capped, which is removed when anything fails."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ HEAD_S = 30.0  # for the head of an answer, however it drips, and for the first 
 class Fetched:
     """What was downloaded; `url` is where the bytes came from after redirects.
 
-    Not `framed`: nothing said where the file ends, so it may be cut. `encoding`: what was done to it on the way, which
-    nobody asked for.
+    When it is not `framed`, nothing said where the file ends, so it may be cut. `encoding` is the content coding that
+    the server used although nobody asked for one; empty for none.
     """
 
     bytes: int
@@ -45,15 +45,15 @@ def is_framed(headers: Mapping[str, str]) -> bool:
 
 
 def encoding(headers: Mapping[str, str]) -> str:
-    """The content coding of the answer in small letters; nothing for a plain one."""
+    """Return the content coding of the answer in lower case; empty for a plain one."""
     name = headers.get("content-encoding", "").strip().lower()
     return "" if name == "identity" else name
 
 
 def unzip(path: Path, cap_bytes: int) -> tuple[int, str] | None:
-    """Decode a gzip file in place; its length and SHA-256. None when it is none, damaged or too large: then it stays.
+    """Decode a gzip file in place, and return its length and SHA-256.
 
-    Raises StorageFull.
+    Returns None for a file that is none, is damaged or becomes too large: it stays as it came. Raises StorageFull.
     """
     plain, digest, length = path.with_name(f"{path.name}.plain"), hashlib.sha256(), 0
     try:
@@ -78,7 +78,10 @@ def unzip(path: Path, cap_bytes: int) -> tuple[int, str] | None:
 async def paced(
     read: Callable[[], Awaitable[bytes]], stream: Stream, deadline: float, floor: int | None
 ) -> AsyncGenerator[bytes, None]:
-    """What is read, as long as it comes before the deadline, and with a floor at that many bytes a second."""
+    """Yield what is read, up to the deadline; with a `floor`, as long as so many bytes a second come.
+
+    A deadline alone would let a server that sends a byte a second hold a place for the whole time of a large file.
+    """
     began, size = time.monotonic(), 0
     stream.deadline = deadline if floor is None else min(deadline, began + HEAD_S)
     while chunk := await read():
@@ -89,7 +92,7 @@ async def paced(
 
 
 class Download:
-    """One file on its way; written in threads, so that a slow disk holds up nobody else."""
+    """One file that is being downloaded. It is written in threads, so that a slow disk holds up nobody else."""
 
     def __init__(self, target: Path, cap_bytes: int) -> None:
         self._target = target
@@ -101,13 +104,14 @@ class Download:
         self._lock = threading.Lock()
 
     async def take(self, chunks: AsyncIterable[bytes], headers: Mapping[str, str], url: str) -> Fetched:
-        """Write all chunks; raises `AnswerTooLarge` and `StorageFull`. Nothing is left behind on failure."""
+        """Write all chunks. Raises `AnswerTooLarge` and `StorageFull`; then no file is left behind."""
         if int(headers.get("content-length", 0)) > self._cap_bytes:
             raise AnswerTooLarge()
         try:
             await self._write_all(chunks)
         except BaseException:
-            # A thread may be writing right now; cancelled twice, this task ends and the file still goes.
+            # A thread may be writing right now, so the file is removed under the same lock, and a later write is
+            # refused. Shielded: a task that is cancelled twice ends, and the file still goes.
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._discard))
             raise
         found = self._bytes, self._hash.hexdigest(), headers.get("content-type")

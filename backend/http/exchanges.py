@@ -1,7 +1,8 @@
 """One request over a connection and its answer: HTTP/1.1 as a client speaks it, with httptools' parser.
 
-The parser is strict but for two things that servers do: lines may end without a CR, and a length beside `chunked`
-does not count. Whatever comes after the answer's end is nobody's answer, and ends the connection.
+The parser is strict but for two things that real servers do: lines may end without a CR, and a length beside `chunked`
+does not count. What comes after the end of an answer was not asked for. It ends the connection: as the answer to the
+next request it could give a create the id of another one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Header = tuple[bytes, bytes]
 
 
 class NotHttp(LineError):
-    """What came is no answer in HTTP/1.1."""
+    """The other side sent something that is no answer in HTTP/1.1."""
 
 
 class Exchange:
@@ -41,7 +42,7 @@ class Exchange:
 
     @property
     def headers(self) -> list[Header]:
-        """As they came, those of the same name one after the other; none of a trailer."""
+        """The headers in the order in which they came, without those of a trailer."""
         return self._found.headers
 
     @property
@@ -61,14 +62,14 @@ class Exchange:
         try:
             await self._send(request)
         except Ended:
-            pass  # it may have answered before it closed
+            pass  # it may have answered before it closed: a refusal of a long upload comes so
         while not self._found.has_head:
             await self._read_on()
         if self.status < 200 or self._found.words(b"transfer-encoding") not in ([], [b"chunked"]):
             raise NotHttp
 
     async def read(self) -> bytes:
-        """The next piece of the body; nothing at its end. Raises `LineError`."""
+        """Return the next piece of the body; nothing at its end. Raises `LineError`."""
         found = self._found
         while not found.pieces and not found.is_whole:
             await self._read_on()
@@ -97,12 +98,13 @@ class Exchange:
                 raise NotHttp from error
             found.has_more = True
         self._useless_bytes = 0 if found.pieces else self._useless_bytes + len(received)
+        # Heads, trailers, chunk extensions and 1xx answers can go on for ever, and none of them is a byte of the body.
         if self._useless_bytes > MOST_BYTES and not found.is_whole:
             raise NotHttp
 
 
 class _Found:
-    """What the parser has found: of the first answer that is final, whatever comes behind it."""
+    """What the parser has found of the first final answer, and whether something came behind it."""
 
     read_status: Callable[[], int]
 
@@ -114,7 +116,7 @@ class _Found:
         self.is_bodiless = False
 
     def words(self, name: bytes) -> list[bytes]:
-        """The list that all headers of a name make, in small letters."""
+        """Return the list that all headers of this name make together, in lower case."""
         lines = [value for key, value in self.headers if key.lower() == name]
         return [word.strip().lower() for line in lines for word in line.split(b",")]
 

@@ -12,12 +12,13 @@ from backend.http.answers import lower
 from backend.http.exchanges import Exchange
 from backend.http.requests import Headers, Origin
 
-LONGEST_FETCHED = 8000  # a signed URL holds its whole permission; servers take no more than this
+LONGEST_FETCHED = 8000  # a signed URL has its whole permission in it; usual servers take no longer line
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 def checked(url: str, longest: int = MAX_URL_LENGTH) -> str:
+    """Return the URL. Raises `BlockedAddress` for one that may not be asked for, whatever its host resolves to."""
     check_url(url, longest)
     return url
 
@@ -27,7 +28,7 @@ def admit(
     hosts: Callable[[str, int, str], bool] | None,
     trusted: Callable[[str, str, int], bool] | None,
 ) -> bool:
-    """Whether the origin is trusted; `BlockedAddress` when its host is not expected."""
+    """Whether the address of this origin needs no check. Raises `BlockedAddress` for a host that is not expected."""
     scheme, host, port = origin
     if hosts and not hosts(host, port, scheme):
         raise BlockedAddress("This host is not one that is expected.")
@@ -35,12 +36,15 @@ def admit(
 
 
 def redirect_of(answer: Exchange) -> str | None:
-    """Where the answer sends on to; None when it is no redirect."""
+    """Return where the answer redirects to; None when it is no redirect."""
     return (lower(answer.headers).get("location") or None) if answer.status in REDIRECTS else None
 
 
 def redirected(url: str, location: str, headers: Headers | None) -> tuple[str, Headers | None]:
-    """Where a redirect leads; what the caller sent along stays with the origin it was meant for."""
+    """Return where a redirect leads, and the headers to send there. Raises `BlockedAddress`.
+
+    The headers stay with the origin that they were meant for: they may hold the provider's key.
+    """
     try:
         joined = urljoin(url, location)
     except ValueError:

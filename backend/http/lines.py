@@ -24,33 +24,34 @@ from backend.http.requests import Origin
 from backend.http.sockets import Stream, connect
 
 MAX_IN_FLIGHT = 200
-MAX_IDLE = 100
+MAX_IDLE = 100  # for each origin
 KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn and Node close: fewer requests meet a closing connection
 CONNECT_S = 10.0
 
 
 class Line:
-    """A connection, used for one request after the other."""
+    """A connection that is used for one request after the other."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self._kept_until = 0.0
 
     def start(self, deadline: float) -> None:
-        """Begin with a request. Until it is said to be over, the connection is of no use to another."""
+        """Begin a request. Until `keep` is called, the connection is not used for another one."""
         self.stream.deadline, self.stream.sent = deadline, False
         self._kept_until = 0.0
 
     def keep(self) -> None:
-        """The request is over, the connection may be used again."""
+        """End a request: the connection may be used again."""
         self._kept_until = time.monotonic() + KEEP_ALIVE_S
 
     def is_usable(self) -> bool:
+        # Quiet too: what a server said while nobody asked would be taken for the answer to the next request.
         return time.monotonic() < self._kept_until and self.stream.is_quiet
 
 
 class Lines:
-    """All connections of one client."""
+    """All connections of one HTTP client."""
 
     def __init__(self, networks: Sequence[Network], resolver: Resolver) -> None:
         self._networks = tuple(networks)

@@ -18,7 +18,11 @@ _lookups = threading.BoundedSemaphore(MOST_LOOKUPS)
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host, as the system's resolver orders them; an address is its own answer. Raises OSError."""
+    """Return the addresses of a host in the order of the system's resolver. Raises OSError.
+
+    An address is its own answer. Old spellings, such as 127.1 or 0x7f000001, go through the resolver like names: what
+    they mean is checked like any other address.
+    """
     try:
         return [str(ip_address(host))]
     except ValueError:
@@ -27,9 +31,10 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 async def _look_up(host: str, port: int) -> list[Any]:
-    """In a thread of its own, which ends when the resolver gives up, half a minute after we did.
+    """Look a name up in a thread of its own, which ends when the resolver gives up, half a minute after we did.
 
-    The loop has few threads for all: with four names whose servers are silent nobody else's name would be found.
+    The event loop has only a few threads for everybody: four names whose name servers are silent would take all of
+    them, and nobody else's name would be found.
     """
     loop = asyncio.get_running_loop()
     found: asyncio.Future[list[Any]] = loop.create_future()

@@ -1,4 +1,4 @@
-"""A request as it goes over the wire. What cannot be written is `NotSent`: not a byte of it has left."""
+"""A request as it goes over the wire. One that cannot be written is `NotSent`: no byte of it has left."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ PORTS = {"http": 80, "https": 443}
 # What is raised for a header, a body, a file or a URL that cannot be written.
 UNWRITABLE = (httpx.InvalidURL, ValueError, TypeError, ArithmeticError, RecursionError, OSError)
 
+# A header or a path with a line break in it would be a second request, so nothing is sent that these do not match.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
 _TARGET = re.compile(rb"[!-~]+")
@@ -31,7 +32,10 @@ _TARGET = re.compile(rb"[!-~]+")
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent: `start` at once, then `rest`, whose `length` is None when it is not known before."""
+    """What is sent: `start` in one piece, then `rest`; the `length` of the body is None when it is not known before.
+
+    A short body is part of `start`: each write is a system call and often a packet.
+    """
 
     method: str
     origin: Origin
@@ -59,7 +63,7 @@ def build(
     files: Mapping[str, tuple[str, IO[bytes], str]] | None = None,
     data: Mapping[str, str] | None = None,
 ) -> Request:
-    """The request with its headers and its body. Raises `NotSent`."""
+    """Return the request with its headers and its body. Raises `NotSent`."""
     where = url(address)
     if files or data:
         form = httpx.Request(method, where, files=files, data=data)
@@ -76,7 +80,7 @@ def build(
 
 @_unsent()
 def open_files(files: Files | None, opened: ExitStack) -> dict[str, tuple[str, IO[bytes], str]] | None:
-    """Files given as paths, opened: httpx reads them piece by piece while they are sent. Raises `NotSent`."""
+    """Open files that are given as paths: httpx reads them piece by piece while they are sent. Raises `NotSent`."""
     if not files:
         return None
     return {
@@ -90,7 +94,7 @@ def open_files(files: Files | None, opened: ExitStack) -> dict[str, tuple[str, I
 
 
 async def framed(body: AsyncIterable[bytes], length: int | None) -> AsyncGenerator[bytes, None]:
-    """The body as it is sent. Raises ValueError when it is not as long as was said."""
+    """Yield the body as it is sent; in chunks when there is no length. Raises ValueError when its length is another."""
     sent = 0
     async for piece in body:
         sent += len(piece)
@@ -106,7 +110,7 @@ async def framed(body: AsyncIterable[bytes], length: int | None) -> AsyncGenerat
 
 @functools.lru_cache(maxsize=512)
 def url(text: str) -> httpx.URL:
-    """The URL, read once."""
+    """Return the parsed URL. Those of the provider are few and come again and again, so each is parsed once."""
     return httpx.URL(text)
 
 

@@ -1,4 +1,4 @@
-"""One TCP or TLS connection for `backend.http`: to addresses that were checked, and it knows its deadline."""
+"""TCP and TLS connections for `backend.http`: made to addresses that were checked, and bound to a deadline."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class Silent(LineError):
 class Stream(asyncio.Protocol):
     """A connection whose reads and writes all end at `deadline` (monotonic seconds), however slowly it drips.
 
-    `sent` tells whether a byte of the present request was handed to the socket. Timeouts end a read without
-    cancelling anything, so the connection's state stays known.
+    `sent` tells whether a byte of the present request was handed to the socket: it decides between `NotSent`, which may
+    be tried again, and `Unanswered`, which may be paid. A timeout ends a read without cancelling anything, so the state
+    of the connection stays known.
     """
 
     def __init__(self) -> None:
@@ -76,7 +77,7 @@ class Stream(asyncio.Protocol):
         return not self._chunks and not self._ended
 
     async def read(self, limit_s: float) -> bytes:
-        """The next bytes as they came; nothing at the end. Raises `Silent` after `limit_s`."""
+        """Return the next bytes as they came; nothing at the end. Raises `Silent` after `limit_s` seconds."""
         if not self._chunks and not self._ended:
             self._readable = asyncio.get_running_loop().create_future()
             if not await self._wait(self._readable, limit_s):
@@ -94,13 +95,13 @@ class Stream(asyncio.Protocol):
         """Hand the bytes on. Raises `Ended`, and `Silent` when they are not taken within `limit_s`."""
         if self._ended or not self._transport or self._transport.is_closing():
             raise Ended
-        self.sent = True
+        self.sent = True  # before the write: when that fails, some of it may have left
         self._transport.write(buffer)
         if self._writable and not self._writable.done() and not await self._wait(self._writable, limit_s):
             raise Silent
 
     async def aclose(self) -> None:
-        """Close at once; what the peer has not taken by now it will not get."""
+        """Close at once. What the peer has not taken by now is lost to it."""
         if self._transport and not self._transport.is_closing():
             self._transport.abort()
             await asyncio.sleep(0)  # the loop closes the socket in its next turn
