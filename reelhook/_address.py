@@ -1,4 +1,4 @@
-"""Where the service is and with which key it is called; read from the environment when not given."""
+"""The address of the service and the key for it; both are read from the environment when they are not given."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Address:
     key: str | None = field(repr=False)
 
     def headers_for(self, url: str) -> dict[str, str]:
-        """The key, if this URL is the service's own."""
+        """Return the header with the key if this URL is the service's own; a redirect to another host gets no key."""
         return {"Authorization": f"Bearer {self.key}"} if self.key and origin(url) == origin(self.url) else {}
 
 
 def address(base_url: str | None, api_key: str | None) -> Address:
-    """The address from what was given, else from REELHOOK_URL and REELHOOK_API_KEY. Raises InvalidArgument.
+    """Return the address from the arguments, else from REELHOOK_URL and REELHOOK_API_KEY. Raises InvalidArgument.
 
-    Blanks around them are left out, and what is blank counts as not given; but an `api_key` of "" means none.
+    Blanks around them are removed, and an empty text counts as not given, but an `api_key` of "" means no key.
     """
     url = (_trimmed(base_url) or _trimmed(os.environ.get("REELHOOK_URL")) or DEFAULT_URL).rstrip("/")
     key = _trimmed(os.environ.get("REELHOOK_API_KEY") if api_key is None else api_key)
@@ -57,13 +57,13 @@ def _is_usable(url: str) -> bool:
 
 
 def _is_host(host: str) -> bool:
-    """A name or an address: what looks like an address has to be one. Raises ValueError."""
+    """Whether this is a host name or an address. What looks like an address has to be one. Raises ValueError."""
     if ":" in host or host.rpartition(".")[2].isdigit():
         return bool(ip_address(host.partition("%")[0]))
     return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.removesuffix(".").split("."))
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port: where a key may go."""
+    """Return scheme, host and port of a URL: a key goes to the same three only."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

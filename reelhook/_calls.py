@@ -1,4 +1,4 @@
-"""The routes: what each method sends and what it makes of the answer. Pure, so both clients share it."""
+"""The routes: what each method sends, and how its answer is read. Pure, so both clients share it."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ class Call(Generic[T]):
 
 
 def get(path: str, read: Callable[[Any], T], query: Mapping[str, Any] | None = None) -> Call[T]:
-    """A question; values that are None are left out."""
+    """Return a GET; values that are None are left out of its query."""
     return Call("GET", path, read, query=_query(query or {}))
 
 
 def post(path: str, body: Mapping[str, Any], read: Callable[[Any], T], key: str | None = None) -> Call[T]:
-    """A POST with an Idempotency-Key, so that sending it again after a lost answer does nothing twice."""
+    """Return a POST with an Idempotency-Key, so that it can be sent again after a lost answer."""
     return Call("POST", path, read, body=body, headers=_once(key))
 
 
 def delete(path: str) -> Call[None]:
-    """A removal."""
+    """Return a DELETE."""
     return Call("DELETE", path, _nothing)
 
 
 def any_request(method: str, path: str, query: Mapping[str, Any] | None, body: Mapping[str, Any] | None) -> Call[Any]:
-    """A route without a method of its own; its JSON as it is."""
+    """Return a call of a route that has no method of its own; its JSON is given as it is."""
     if not path.startswith("/"):  # it could name another host
         raise InvalidArgument(f"{path!r} is no path: it begins with a slash")
     headers = _once(None) if method == "POST" else {}
@@ -60,13 +60,13 @@ def any_request(method: str, path: str, query: Mapping[str, Any] | None, body: M
 
 
 def generate(kind: str, wanted: Mapping[str, Any]) -> Call[Generation | list[Generation]]:
-    """Ask for an image or a video: one generation, or a list when `copies` was given."""
+    """Ask for an image or a video. The answer is one generation, or a list when `copies` was given."""
     body = {name: value for name, value in wanted.items() if value is not None and name != "idempotency_key"}
     return post(f"{API}/generate/{kind}", body, _one_or_copies, wanted.get("idempotency_key"))
 
 
 def generation(id: str) -> Call[Generation]:
-    """Show one."""
+    """Show one generation."""
     return get(f"{API}/generations/{segment(id)}", models.generation)
 
 
@@ -81,12 +81,12 @@ def of_campaign(id: str, kind: str, query: Mapping[str, Any]) -> Call[Page[Gener
 
 
 def change(id: str, verb: str) -> Call[Generation]:
-    """Cancel or retry one."""
+    """Cancel or retry one generation."""
     return post(f"{API}/generations/{segment(id)}/{verb}", {}, models.generation)
 
 
 def delete_generation(id: str) -> Call[None]:
-    """Remove one with its files."""
+    """Remove one generation with its files."""
     return delete(f"{API}/generations/{segment(id)}")
 
 
@@ -96,7 +96,7 @@ def campaigns(query: Mapping[str, Any]) -> Call[Page[Campaign]]:
 
 
 def create_campaign(wanted: Mapping[str, Any]) -> Call[Campaign]:
-    """A new campaign."""
+    """Make a new campaign."""
     return post(f"{API}/campaigns", _given(wanted), models.campaign)
 
 
@@ -106,7 +106,7 @@ def assets(query: Mapping[str, Any]) -> Call[Page[Asset]]:
 
 
 def upload_asset(path: Path, client_id: str | None) -> Call[Asset]:
-    """A file from this machine."""
+    """Upload a file of this machine."""
     query = _query({"client_id": client_id})
     return Call("POST", f"{API}/assets", models.asset, query=query, file=path, headers=_once(None))
 
@@ -117,20 +117,20 @@ def webhook_endpoints(query: Mapping[str, Any]) -> Call[Page[WebhookEndpoint]]:
 
 
 def create_webhook_endpoint(wanted: Mapping[str, Any]) -> Call[WebhookEndpoint]:
-    """A new webhook endpoint; the answer has its secret."""
+    """Make a new webhook endpoint; only this answer has its secret."""
     return post(f"{API}/webhook-endpoints", _given(wanted), models.webhook_endpoint)
 
 
 def usage(
     group_by: str, since: date | str | None, until: date | str | None, campaign_id: str | None, client_id: str | None
 ) -> Call[Json]:
-    """What was made and what it cost."""
+    """Ask what was made and what it cost."""
     query = {"group_by": group_by, "from": since, "to": until, "campaign_id": campaign_id, "client_id": client_id}
     return get(f"{API}/usage", dict, query)
 
 
 def events_path(generation_id: str | None, campaign_id: str | None, client_id: str | None) -> str:
-    """The stream of one thing, or of all the key may see. Raises InvalidArgument for more than one."""
+    """Return the path of the events of one thing, or of all that the key may see. Raises InvalidArgument."""
     given = {"generations": generation_id, "campaigns": campaign_id, "clients": client_id}
     those = [(noun, id) for noun, id in given.items() if id is not None]
     if len(those) > 1:
@@ -139,18 +139,18 @@ def events_path(generation_id: str | None, campaign_id: str | None, client_id: s
 
 
 def data_path(generation: Generation, file: int | None = None) -> str:
-    """Where its bytes are; not `url`, which may name another address than the one this program uses."""
+    """Return the path of its bytes. Its `url` may name another address of the service than this program can reach."""
     which = "" if file is None else f"?file={int(file)}"
     return f"{API}/{generation.kind}s/{segment(generation.id)}/data{which}"
 
 
 def poster(generation: Generation) -> Call[bytes]:
-    """A small JPEG of it."""
+    """Ask for a small JPEG of it."""
     return Call("GET", f"{API}/{generation.kind}s/{segment(generation.id)}/poster", bytes, is_json=False)
 
 
 def answer(call: Call[T], status: int, headers: Mapping[str, str], content: bytes) -> T:
-    """What the service said. Raises ApiError for a refusal, BadAnswer for what is not Reelhook's."""
+    """Return what the service said. Raises ApiError for a refusal, and BadAnswer when it is not Reelhook."""
     try:
         document = json.loads(content) if content else None
     except (ValueError, RecursionError):
@@ -171,9 +171,9 @@ def answer(call: Call[T], status: int, headers: Mapping[str, str], content: byte
 
 
 def retry_after_s(text: str | None, said_at: str | None = None) -> float | None:
-    """Seconds to wait, from a number or a date; None when nothing that can be read was said.
+    """Return the seconds of a Retry-After, given as a number or a date; None when it cannot be read.
 
-    `said_at` is the answer's own Date: a date is reckoned by the clock that wrote it.
+    `said_at` is the answer's own Date: a date is compared with the clock that wrote it.
     """
     told = (text or "").strip()
     if told.isascii() and told.isdigit():
@@ -186,7 +186,7 @@ def retry_after_s(text: str | None, said_at: str | None = None) -> float | None:
 
 
 def _http_date_s(text: str) -> float | None:
-    """A date as HTTP writes it; the oldest form names no zone and means UTC."""
+    """Return a date of HTTP in seconds. Its oldest form names no zone and means UTC."""
     if len(text) > LONGEST_DATE:
         return None
     try:
@@ -197,14 +197,14 @@ def _http_date_s(text: str) -> float | None:
 
 
 def segment(id: str) -> str:
-    """An id as one part of a path. Raises InvalidArgument for what no id looks like: it could name another route."""
+    """Return an id as one part of a path. Raises InvalidArgument for what is no id: it could name another route."""
     if not id or not id.isascii() or not id.replace("-", "").replace("_", "").isalnum():
         raise InvalidArgument(f"{id!r} is not an id")
     return id
 
 
 def header(name: str, value: str) -> str:
-    """A value as a header can hold it. Raises InvalidArgument."""
+    """Return a value that a header can hold. Raises InvalidArgument."""
     if not value.isascii() or not value.isprintable():
         raise InvalidArgument(f"{name} holds characters that no header has")
     return value

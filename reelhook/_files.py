@@ -1,4 +1,4 @@
-"""A finished file on its way to this machine: written aside, gone on with after a drop, checked, then renamed."""
+"""Downloads: a file is written under another name, continued after a lost connection, checked, and then renamed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MOST_HOPS = 3
 
 
 class Part:
-    """The bytes that are there so far, under a name of their own beside the target. Blocking: it is a file."""
+    """The bytes that have come so far, in a file beside the target. Its calls block, as every file does."""
 
     def __init__(self, generation: Generation, to: str | Path | None, file: int | None = None) -> None:
         if generation.status != "completed" or generation.sha256 is None:
@@ -56,20 +56,20 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Bytes that are there."""
+        """How many bytes have come."""
         return self._size
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing."""
+        """Whether no byte is missing."""
         return self._size == self._wanted.bytes
 
     def headers(self) -> dict[str, str]:
-        """What asks for the rest."""
+        """Return the headers that ask for the rest. Without an ETag the rest could be of another file: then for all."""
         return {"Range": f"bytes={self._size}-", "If-Range": self._tag} if self._size and self._tag else {}
 
     def open(self, status: int, headers: Mapping[str, str]) -> None:
-        """An answer begins: the rest, or everything again."""
+        """Begin with an answer, which has the rest or everything again. Raises BadAnswer for another part."""
         if status == 200:
             self._begin()
         elif status != 206 or not re.match(rf"bytes {self._size}-", headers.get("content-range", "")):
@@ -78,7 +78,7 @@ class Part:
         self._tag = tag if tag and not tag.startswith("W/") else None
 
     def write(self, chunk: bytes) -> None:
-        """Some more bytes. Raises DownloadFailed for more than there should be."""
+        """Write some more bytes. Raises DownloadFailed for more than there should be."""
         self._file.write(chunk)
         self._digest.update(chunk)
         self._size += len(chunk)
@@ -86,7 +86,7 @@ class Part:
             raise DownloadFailed(f"the file of {self._generation.id} has more bytes than were stored")
 
     def finish(self) -> Path:
-        """Put it in its place if it is what was stored. Raises DownloadFailed."""
+        """Put the file in its place if it is what was stored, and return its path. Raises DownloadFailed."""
         found = self._digest.hexdigest()
         if found != self._wanted.sha256:
             raise DownloadFailed(f"the file of {self._generation.id} did not arrive as it was stored: try again")
@@ -95,7 +95,7 @@ class Part:
         return self._target
 
     def close(self) -> None:
-        """Leave nothing that is not finished."""
+        """Remove a file that is not finished."""
         try:
             self._file.close()
         finally:  # on a full disk the last bytes cannot be written, and that is no reason to keep the others
@@ -109,7 +109,7 @@ class Part:
 
 
 def _wanted(generation: Generation, file: int | None) -> Generation | File:
-    """What is said of the file. Raises DownloadFailed when it is not stored."""
+    """Return what the service says of the file. Raises DownloadFailed when it is not stored."""
     if file is None:
         return generation
     found = next((each for each in generation.files if each.index == file), None)

@@ -1,4 +1,4 @@
-"""Streams of events, and waiting by them: what both clients decide in the same way."""
+"""Streams of events, and waiting with them: what both clients decide in the same way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reelhook._sse import Message, Parser
 from reelhook.errors import ApiError, BadAnswer, GenerationFailed, ReelhookError, WaitTimedOut
 from reelhook.models import Event, Generation
 
-SILENCE_S = 45.0  # three heartbeats: after that nobody is there
+SILENCE_S = 45.0  # three heartbeats of the service: after that the connection is dead
 PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
 ENDS = tuple(f"generation.{status}" for status in models.FINAL)
@@ -28,17 +28,17 @@ class Pauses:
         self._next_s = PAUSE_S
 
     def reset(self) -> None:
-        """Something came."""
+        """Begin with short pauses again: something came."""
         self._next_s = PAUSE_S
 
     def next_s(self) -> float:
-        """Seconds of the next one, with jitter: a thousand listeners do not all come back at once."""
+        """Return the seconds of the next pause, with jitter: a thousand listeners must not all come back at once."""
         pause_s, self._next_s = self._next_s, min(self._next_s * 2, LONGEST_PAUSE_S)
         return pause_s * (1 + random.random()) / 2
 
 
 class Feed:
-    """A stream's place over all its connections: what was seen last, and when to come back."""
+    """Where a stream is, over all its connections: what was seen last, and when to connect again."""
 
     def __init__(self, last_event_id: str | None, patience: Patience) -> None:
         self.last_id = last_event_id
@@ -49,12 +49,12 @@ class Feed:
         self._first: Patience | None = patience
 
     def headers(self) -> dict[str, str]:
-        """What asks for everything after the last event that was seen."""
+        """Return the headers that ask for everything after the last event that was seen."""
         seen = {"Last-Event-ID": _calls.header("last_event_id", self.last_id)} if self.last_id else {}
         return {"Accept": "text/event-stream", "Cache-Control": "no-store"} | seen
 
     def open(self, status: int, headers: Mapping[str, str]) -> None:
-        """A connection is there: from now on this stream is never given up."""
+        """Begin with a connection. From now on this stream is not given up when connections are lost."""
         self.is_over = status == 204  # nothing comes after the last id
         if not self.is_over and not headers.get("content-type", "").startswith("text/event-stream"):
             raise BadAnswer("the service answered with something else than events: is it Reelhook?")
@@ -62,7 +62,7 @@ class Feed:
         self._parser = Parser(self.last_id)
 
     def take(self, chunk: bytes) -> list[Event]:
-        """The events in these bytes; none in a heartbeat."""
+        """Return the events in these bytes; none in a heartbeat."""
         events = [_event(message) for message in self._parser.feed(chunk)]
         self.last_id = self._parser.last_id
         if events:
@@ -70,7 +70,7 @@ class Feed:
         return events
 
     def pause_s(self) -> float:
-        """Seconds until the next connection, after a loss or an end. Raises what no waiting would cure."""
+        """Return the seconds until the next connection. Raises an error that waiting cannot cure."""
         error = self.lost
         if error is not None and self._first is not None:
             return self._first.pause_s(error)
@@ -81,7 +81,7 @@ class Feed:
 
 
 class Waiting:
-    """The wait for one generation's end: its last known state, and the time that is left."""
+    """A wait for one generation's end: its last known state, and the time that is left."""
 
     def __init__(self, of: Generation | str, timeout: float | None, on_progress: Progress | None) -> None:
         self.latest = of if isinstance(of, Generation) else None
@@ -93,16 +93,16 @@ class Waiting:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left; infinity without a timeout."""
+        """The seconds that are left; infinity without a timeout."""
         return float("inf") if self._ends_at is None else self._ends_at - time.monotonic()
 
     @property
     def silence_s(self) -> float:
-        """How long a connection may say nothing."""
+        """The seconds for which a connection may be silent."""
         return max(0.01, min(SILENCE_S, self.left_s))
 
     def is_over(self, generation: Generation) -> bool:
-        """Take note of a state, and tell it when it is news; whether it is the end."""
+        """Note a state, and report it when it is new; return whether it is the end."""
         self.latest = generation
         if self._on_progress is not None and generation != self._told:
             self._on_progress(generation)
@@ -110,28 +110,28 @@ class Waiting:
         return generation.is_final
 
     def take(self, events: list[Event]) -> bool:
-        """The same with what a stream told."""
+        """Note the states in these events of a stream; return whether one is the end."""
         if events:
             self.pauses.reset()
         return any(self.is_over(about) for each in events if (about := each.generation))
 
     def must_leave(self, silence_s: float) -> bool:
-        """Whether a connection with this patience would sleep over the end of the time. Raises WaitTimedOut."""
+        """Whether a silent connection would be waited for beyond the end of the time. Raises WaitTimedOut."""
         self.check()
         return self.left_s < silence_s - 1 and self.left_s < SILENCE_S / 3
 
     def check(self) -> None:
-        """Raises WaitTimedOut when the time is over."""
+        """Raise WaitTimedOut when the time is over."""
         if self.left_s <= 0:
             raise WaitTimedOut(self.id, self.latest)
 
     def pause_s(self) -> float:
-        """Seconds until the next look. Raises WaitTimedOut."""
+        """Return the seconds until the next look. Raises WaitTimedOut."""
         self.check()
         return min(self.pauses.next_s(), max(0.0, self.left_s))
 
     def result(self, raise_on_failure: bool) -> Generation:
-        """The generation at its end. Raises GenerationFailed when it has no result and that was asked for."""
+        """Return the generation at its end. With `raise_on_failure`, raises GenerationFailed when it has no result."""
         if self.latest is None or not self.latest.is_final:
             raise WaitTimedOut(self.id, self.latest)
         if raise_on_failure and self.latest.status != "completed":

@@ -1,4 +1,4 @@
-"""How long and how often a call is repeated. Only what the service itself makes safe is: every POST has its key."""
+"""How long and how often a call is repeated. It is safe, since every POST has its Idempotency-Key."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ GATEWAY_TROUBLE = (502, 503, 504)
 
 
 class Patience:
-    """The seconds a call may be repeated for, counted from its first failure, with longer and longer pauses.
+    """The seconds for which a call may be repeated, counted from its first failure, with longer and longer pauses.
 
-    `fail_fast`: nobody waits for a service that has never answered.
+    With `fail_fast` a service that has never answered is not waited for: its address is probably wrong.
     """
 
     def __init__(self, total_s: float, *, fail_fast: bool = False) -> None:
@@ -26,7 +26,7 @@ class Patience:
         self.lost_an_answer = False
 
     def pause_s(self, error: ReelhookError) -> float:
-        """Seconds to wait before the same call is sent again; raises the error when that would not help."""
+        """Return the seconds to wait before the call is sent again. Raises the error when that would not help."""
         now = time.monotonic()
         self._ends_at = self._ends_at or now + self._total_s
         if not is_passing(error) or (self._fail_fast and type(error) is Unreachable):
@@ -47,6 +47,8 @@ class Patience:
 
 def is_passing(error: ReelhookError) -> bool:
     """Whether the same call may succeed a little later."""
+    # A 500 is not repeated: it is an error in the service, which the same call meets again. A 409 with Retry-After says
+    # that the same Idempotency-Key is being worked on.
     if isinstance(error, ApiError):
         told = error.status in (409, 429) and error.retry_after_s is not None
         return told or error.status in GATEWAY_TROUBLE

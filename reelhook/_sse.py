@@ -1,4 +1,4 @@
-"""Server-sent events, as bytes come in: one parser for both clients (the WHATWG's rules for event streams)."""
+"""Server-sent events: a parser for bytes as they come, by the WHATWG's rules for event streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Message:
 
 
 class Parser:
-    """Takes chunks cut anywhere; `last_id` is the last id of a message that came whole."""
+    """Reads chunks that may be cut anywhere; `last_id` is the last id of a message that came whole."""
 
     def __init__(self, last_id: str | None = None) -> None:
         self.last_id = last_id
@@ -34,7 +34,7 @@ class Parser:
         self._data_size = 0
 
     def feed(self, chunk: bytes) -> list[Message]:
-        """The messages that are complete with this chunk. Raises BadAnswer for one without end."""
+        """Return the messages that are complete with this chunk. Raises BadAnswer for one without end."""
         *ended, rest = self._lines(self._decode(chunk))
         if ended:
             ended[0] = "".join((*self._rest, ended[0]))
@@ -68,7 +68,7 @@ class Parser:
         return None
 
     def _dispatch(self) -> Message | None:
-        """The end of a message, and not before it: its id counts as seen. A cut one comes again."""
+        """End a message. Only now its id counts as seen: a message that was cut comes again."""
         if self._id is not None:
             self.last_id = self._id or None
         message = Message(self._type or "message", "\n".join(self._data), self._id or None) if self._data else None

@@ -1,4 +1,4 @@
-"""The wire, blocking. The same words as `_async`: a change belongs into both."""
+"""The wire, blocking. The same code as `_async`: a change belongs into both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Wire:
-    """Calls, files and streams of one service, each repeated as far as that is safe."""
+    """Calls, files and streams of one service. Each is repeated where that is safe."""
 
     def __init__(self, address: Address, timeout: float, patience_s: float, fail_fast: bool) -> None:
         self._address = address
@@ -38,7 +38,7 @@ class Wire:
         self._http.close()
 
     def send(self, call: Call[T], within_s: float = float("inf")) -> T:
-        """The answer to a call, perhaps with less patience than usual."""
+        """Return the answer to a call; `within_s` bounds how long it is tried."""
         patience = self._patience(within_s)
         while True:
             try:
@@ -49,7 +49,7 @@ class Wire:
                 time.sleep(patience.pause_s(error))
 
     def fetch(self, generation: Generation, to: str | Path | None, file: int | None) -> Path:
-        """The finished file, checked and in its place."""
+        """Download a finished file, check it, put it in its place, and return its path."""
         with closing(_files.Part(generation, to, file)) as part:
             patience, size = self._patience(), 0
             while True:
@@ -59,14 +59,14 @@ class Wire:
                 except Unreachable as error:
                     if part.is_whole:
                         return part.finish()
-                    if part.size > size:
+                    if part.size > size:  # some of it came: a large file over a bad line is not given up
                         patience, size = self._patience(), part.size
                     time.sleep(patience.pause_s(error))
                 except ReelhookError as error:
                     time.sleep(patience.pause_s(error))
 
     def events(self, path: str, last_event_id: str | None, generation_id: str | None) -> Generator[Event]:
-        """Events, over any number of connections; those of one generation end with it."""
+        """Yield events over any number of connections; those of one generation end with its end."""
         feed, had_ended = Feed(last_event_id, self._patience()), False
         while True:
             with closing(self._connect(path, feed, SILENCE_S)) as chunks:
@@ -96,7 +96,7 @@ class Wire:
             time.sleep(waiting.pause_s())
 
     def _listen(self, feed: Feed, waiting: Waiting) -> bool:
-        """Follow one connection; whether it told the end."""
+        """Follow one connection; return whether it told the end."""
         silence_s = waiting.silence_s
         path = _calls.events_path(waiting.id, None, None)
         with closing(self._connect(path, feed, silence_s)) as chunks:
@@ -108,7 +108,7 @@ class Wire:
         return False
 
     def _connect(self, path: str, feed: Feed, silence_s: float) -> Generator[list[Event]]:
-        """The events of each chunk, none in a heartbeat, until the connection ends; `feed.lost` says why."""
+        """Yield the events of each chunk, none in a heartbeat, until the connection ends; `feed.lost` then says why."""
         url = self._address.url + path
         headers = self._address.headers_for(url) | feed.headers()
         timeout = _wire.timeouts(silence_s)
@@ -134,7 +134,7 @@ class Wire:
         return _calls.answer(call, response.status_code, response.headers, response.content)
 
     def _fetch_some(self, path: str, part: _files.Part) -> None:
-        """As much as comes. Redirects are followed by hand: the key must not go along."""
+        """Download as much as comes. Redirects are followed by hand, so that the key does not go to another host."""
         target: str | None = self._address.url + path
         hops = 0
         while target:
@@ -155,7 +155,7 @@ class Wire:
             yield response
 
     def _lines(self) -> httpx.Client:
-        """The connections. After a fork they are the parent's, whose answers would come here: then new ones."""
+        """Return the connections; new ones after a fork, as the parent's answers would come over the old ones."""
         if self._http.is_closed:
             raise ReelhookError("this client is closed")
         if self._process != os.getpid():

@@ -1,4 +1,4 @@
-"""What both clients tell httpx, and what its errors mean here."""
+"""The options that both clients give to httpx, and what its errors mean here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UPLOAD_S = 600.0  # a large asset is decoded before it is answered
 
 
 def options(timeout: float) -> dict[str, Any]:
-    """For httpx.Client and AsyncClient: no proxy from the environment, no redirect followed, no bound on streams."""
+    """Return options for both clients of httpx: no proxy from the environment, and no bound on event streams."""
     return {
         "trust_env": False,
         "verify": _trust(),
@@ -35,18 +35,18 @@ def options(timeout: float) -> dict[str, Any]:
 
 @cache
 def _trust() -> ssl.SSLContext:
-    """One for all clients of a program: making one takes longer than a call."""
+    """Return the TLS context of all clients in this program: to make one takes longer than a call."""
     return httpx.create_ssl_context(trust_env=False)
 
 
 def timeouts(read_s: float, within_s: float = float("inf")) -> httpx.Timeout:
-    """Seconds for one read or write, and for a connection; at most `within_s`."""
+    """Return the seconds for one read or write, and for a connection; at most `within_s`."""
     read_s = max(0.01, min(read_s, within_s))
     return httpx.Timeout(read_s, connect=min(CONNECT_S, read_s))
 
 
 def request(address: Address, call: Call[Any], file: BinaryIO | None) -> dict[str, Any]:
-    """The arguments of a request for this call; the file's bytes are read while they are sent."""
+    """Return the arguments of a request for this call. The bytes of a file are read while they are sent."""
     url = address.url + call.path
     headers = address.headers_for(url) | dict(call.headers)
     parts: dict[str, Any] = {"method": call.method, "url": url, "params": dict(call.query) or None, "headers": headers}
@@ -67,7 +67,7 @@ def _json(body: Mapping[str, Any]) -> bytes:
 
 @contextmanager
 def mapped(url: str) -> Iterator[None]:
-    """httpx's errors as ours. What was raised before a request left is told from what may have arrived."""
+    """Turn httpx's errors into ours: Unreachable when nothing left, Unanswered when the request may have arrived."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
@@ -79,7 +79,7 @@ def mapped(url: str) -> Iterator[None]:
 
 
 def redirected(response: httpx.Response, hops: int) -> str | None:
-    """Where the bytes are instead, for a redirect. Raises BadAnswer when it leads nowhere."""
+    """Return where a redirect leads; None for another answer. Raises BadAnswer when it leads nowhere."""
     if response.status_code not in _files.REDIRECTS:
         return None
     try:
@@ -93,7 +93,7 @@ def redirected(response: httpx.Response, hops: int) -> str | None:
 
 
 def refuse(response: httpx.Response, content: bytes) -> None:
-    """Raise what a status of 400 and above means."""
+    """Raise the error for a status of 400 and above."""
     if response.status_code >= 400:
         asked = response.request
         read: Call[None] = Call(asked.method, urlsplit(str(asked.url)).path, lambda raw: None)
@@ -101,12 +101,12 @@ def refuse(response: httpx.Response, content: bytes) -> None:
 
 
 def file_headers(address: Address, url: str, more: Mapping[str, str]) -> dict[str, str]:
-    """The key goes to the service alone, never to the store it redirects to."""
+    """Return the headers for a file. The key goes to the service alone, never to the store that it redirects to."""
     return address.headers_for(url) | dict(more)
 
 
 def _shown(url: str) -> str:
-    """The address alone: a query may hold a signature."""
+    """Return the address alone: a query may hold a signature."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
