@@ -13,7 +13,7 @@ from backend.db.migrate import MigrationError, check, migrate
 
 
 def database_file() -> Path:
-    """The SQLite file of DATABASE_URL, from the environment or `.env`. Raises MigrationError when there can be none."""
+    """Return the SQLite file of DATABASE_URL, from the environment or `.env`. Raises MigrationError for another URL."""
     lines = (line.strip() for line in env_file(Path(".env")).splitlines())
     pairs = (line.removeprefix("export ").partition("=") for line in lines if "=" in line)
     file = {name.strip(): value.strip().strip("'\"").strip() for name, _, value in pairs}
@@ -27,7 +27,10 @@ def database_file() -> Path:
 
 
 def env_file(path: Path) -> str:
-    """The text of the file, or none when there is no file. Raises MigrationError for one that is no text."""
+    """Return the text of the file, or an empty one without a file. Raises MigrationError for what is no text.
+
+    It is read here without a library: this script must run before anything is installed.
+    """
     try:
         content = path.read_bytes() if path.exists() else b""
         text = content.decode("utf-8-sig")
@@ -41,7 +44,7 @@ def env_file(path: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """0: the schema is current (or was made so); 1: it is not; 2: wrong usage."""
+    """Return 0 when the schema is current or was made so, 1 when it is not, and 2 for wrong usage."""
     if arguments not in ([], ["--check"]):
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
