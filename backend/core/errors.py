@@ -1,4 +1,4 @@
-"""Every error is a decision somebody takes; the docstring of a class is its default message.
+"""Every error is a decision that somebody takes. The first line of a class's docstring is its default message.
 
 ReelhookError
 ├── Problem                 a client is told, as problem+json
@@ -20,9 +20,9 @@ ReelhookError
 │   ├── Unavailable         503, with Retry-After
 │   ├── OutOfSpace          507, the disk is full
 │   └── ClientFull          507, the client keeps all it may
-├── NoPlace                 too many do the same at once: try again
+├── NoPlace                 too many do the same at the same time: try again
 ├── WrongStatus             a row moved meanwhile: somebody else was faster
-├── NotAMove                a step wanted a move that no row can make: an error of ours, to be seen
+├── NotAMove                a step wanted a move that no row can make: an error in our code
 ├── NetworkError            raised by backend.http only
 │   ├── NotSent             no byte of the request left: safe to try again
 │   ├── Unanswered          it may have arrived: the outcome is unknown
@@ -52,7 +52,7 @@ class ReelhookError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence for a person."""
+        """The sentence that people read."""
         return str(self.args[0])
 
 

@@ -1,4 +1,4 @@
-"""What happened, as clients are told."""
+"""Events: what happened, as clients are told by webhooks and streams."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ EVENT_TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened, as clients are told: about a generation, or about the `subject`.
+    """One event: about a generation, or about the `subject`, which is JSON.
 
-    Ids grow in the order of the commits. `campaign_id` is None when it is about a client as a whole.
+    Ids grow in the order of the commits, so a reader that goes on after the last id misses nothing. `campaign_id` is
+    None when the event is about a client as a whole. `created_at` is in milliseconds.
     """
 
     id: str

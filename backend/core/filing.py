@@ -1,4 +1,4 @@
-"""The files of a row: which there are, and what they are called: its id, perhaps a word or number, what they are."""
+"""The files of a row and their names: the id of the row, perhaps a word or a number, and a suffix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _OF_A_FILE = ("file_name", "content_type", "bytes", "sha256", "width", "height",
 class Output:
     """One output of a prediction: `index` is its place in the provider's answer.
 
-    `unread` is kept, but we could not look inside; `missing` is not kept and has nothing but `why`.
+    `unread` is kept, but nobody could look inside: it is paid, so it is not thrown away. `missing` is not kept and has
+    nothing but `why`.
     """
 
     index: int
@@ -36,17 +37,17 @@ class Output:
 
 
 def poster(id: str) -> str:
-    """The small picture of a generation."""
+    """Return the name of the small picture of a generation."""
     return f"{id}-poster.jpg"
 
 
 def frame(id: str, which: str) -> str:
-    """One frame of a video, kept when it was used as a reference."""
+    """Return the name of one frame of a video, which is kept once it was used as a reference."""
     return f"{id}-{which}.jpg"
 
 
 def result(id: str, suffix: str, index: int = 0) -> str:
-    """What a generation was made for: its first output, or a further one."""
+    """Return the name of an output of a generation: the first one, or a further one."""
     return f"{id}-{index}{suffix}" if index else id + suffix
 
 
@@ -66,7 +67,7 @@ def is_inline(file_name: str) -> bool:
 
 
 def columns(outputs: list[Output]) -> dict[str, Any]:
-    """What a row says of its outputs; the first that is stored is its own."""
+    """Return the columns of a row for these outputs. The first one that is stored is the row's own file."""
     own = next(one for one in outputs if one.file_name)
     said = {name: getattr(own, name) for name in _OF_A_FILE}
     others = [brief(one) for one in outputs if one is not own]
@@ -74,7 +75,7 @@ def columns(outputs: list[Output]) -> dict[str, Any]:
 
 
 def outputs(row: Generation) -> list[Output]:
-    """Every output in the provider's order, the row's own file among them; none until it is completed."""
+    """Return every output in the provider's order, with the row's own file among them; none until it is completed."""
     if row.status != COMPLETED:
         return []
     others = [Output(**one) for one in row.more_files or []]
@@ -85,33 +86,33 @@ def outputs(row: Generation) -> list[Output]:
 
 
 def output(row: Generation, index: int | None = None) -> Output | None:
-    """The stored file of this place, or without `index` the row's own."""
+    """Return the stored file of this place, or without `index` the row's own; None when there is none."""
     stored = (one for one in outputs(row) if one.file_name and index in (None, one.index))
     return next(stored, None)
 
 
 def stored_bytes(row: Generation) -> int:
-    """How many bytes its outputs have together."""
+    """Return how many bytes its outputs have together."""
     return sum(one.bytes or 0 for one in outputs(row))
 
 
 def media_ms(row: Generation) -> int:
-    """How long its films are together. The small number breaks ties as SQL does on both databases."""
+    """Return how long its films are together, in milliseconds. The small number breaks ties as both databases do."""
     return round(sum(one.duration_s or 0.0 for one in outputs(row)) * 1000 + 0.001)
 
 
 def of_generation(row: Generation) -> list[str]:
-    """Every file that can be stored under this row; a try that broke off may have left a poster."""
+    """Return the name of every file that can be stored for this row. A try that broke off may have left a poster."""
     frames = [frame(row.id, which) for which in FRAMES] if row.kind == "video" else []
     others = [one["file_name"] for one in row.more_files or [] if "file_name" in one]
     return [name for name in (row.file_name, poster(row.id), *others, *frames) if name]
 
 
 def of_asset(row: Asset) -> list[str]:
-    """Every file that can be stored under this asset."""
+    """Return the name of every file that can be stored for this asset."""
     return [row.file_name] + ([frame(row.id, which) for which in FRAMES] if row.kind == "video" else [])
 
 
 def brief(one: Output) -> dict[str, Any]:
-    """An output as it is written into a row."""
+    """Return an output as it is written into a row."""
     return {name: value for name, value in asdict(one).items() if value is not None}

@@ -11,7 +11,9 @@ Kind = Literal["image", "video"]
 WAITING = "waiting"  # its source, another generation, has no bytes yet -> queued
 QUEUED = "queued"  # due at a time; nothing has been sent -> submitting
 SUBMITTING = "submitting"  # handed to a provider, answer not seen: may be running and billed
-UNCLEAR = "unclear"  # the answer will never be seen; adopted by a webhook or the provider's list
+UNCLEAR = (
+    "unclear"  # the answer will never be seen; never sent again, as it may be paid; a webhook or the list adopts it
+)
 PROCESSING = "processing"  # the provider has it and told us its id -> storing
 STORING = "storing"  # the provider is done; its files are being fetched before they expire
 COMPLETED = "completed"  # the bytes are in our storage
@@ -24,7 +26,8 @@ ACTIVE = tuple(status for status in STATUSES if status not in FINAL)
 SOURCE_NAMES = ("asset_id", "image_id", "video_id")
 IN_FLIGHT = (SUBMITTING, UNCLEAR, PROCESSING)  # what counts against a provider's limit
 
-# Where a row may come from, by where it goes: the WHERE of the only UPDATE of status.
+# Where a row may come from, by where it goes: the WHERE of the only UPDATE of status. An end has no way out, so a
+# webhook that comes late cannot turn a completed row into a failed one.
 MOVES: Mapping[str, tuple[str, ...]] = {
     QUEUED: (WAITING, SUBMITTING),  # from submitting only when the provider certainly took nothing
     SUBMITTING: (QUEUED,),
@@ -33,10 +36,10 @@ MOVES: Mapping[str, tuple[str, ...]] = {
     STORING: (SUBMITTING, UNCLEAR, PROCESSING),
     COMPLETED: (STORING,),
     FAILED: (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING, STORING),
-    CANCELED: (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING),
+    CANCELED: (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING),  # not from storing: the result is there and paid
 }
 
-# What clients are shown: a status never goes back, though a refused submit returns to the queue.
+# What clients are shown. It never goes back: a refused submit returns to the queue, so both are "pending".
 SHOWN: Mapping[str, str] = {
     WAITING: "pending",
     QUEUED: "pending",
@@ -148,14 +151,14 @@ class Generation:
 
     @property
     def reserved_micros(self) -> int:
-        """What is kept of the budgets for it while it is unfinished."""
+        """What it reserves of the budgets while it is unfinished, in millionths of a dollar."""
         return self.cost_estimated_micros or 0
 
     @property
     def spent_micros(self) -> int:
-        """What it is counted with when it has ended: what was billed, else the estimate if it was or may have been.
+        """What it is counted with when it has ended, in millionths of a dollar.
 
-        `backend.core.billing` judges which.
+        It is what was billed, else the estimate if it was billed or may have been. `backend.core.billing` judges which.
         """
         if self.cost_actual_micros is not None:
             return self.cost_actual_micros
@@ -164,13 +167,13 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A provider's word about one prediction, in our terms.
+    """What a provider says about one prediction, in our terms.
 
-    `outputs` are URLs or data URIs. `outputs_expire_at` is in milliseconds; None: nobody knows, which is not expired.
-    `ref` is what the provider wants to be asked with beside the id. A status we do not know
-    is `running`: the deadline ends it, not a guess. `webhook` is where it reports to, if the provider says so,
-    `predict_s` how long it ran: what models without a list price are billed by. `began`: it has begun to run;
-    False: it never did and never will; None: these words do not tell.
+    `outputs` are URLs or data URIs. `outputs_expire_at` is in milliseconds; None means that nobody knows, which is not
+    expired. `ref` is what the provider wants to be asked with beside the id. A status that we do not know is `running`:
+    the deadline ends it, not a guess. `webhook` is where it reports to, if the provider says so. `predict_s` is how
+    long it ran: models without a list price are billed by it. `began` is True when it has begun to run, False when it
+    never did and never will, and None when the provider does not say.
     """
 
     provider_id: str

@@ -12,7 +12,7 @@ _last = 0
 
 
 def new_id(now_ms: int) -> str:
-    """A UUIDv7 of this millisecond, larger than every id this process made before."""
+    """Return a UUIDv7 of this millisecond that is larger than every id this process made before."""
     global _last
     with _lock:
         fresh = (now_ms << 74) | int.from_bytes(os.urandom(10)[:10], "big") >> 6
@@ -22,23 +22,26 @@ def new_id(now_ms: int) -> str:
 
 
 def after(last: str, now_ms: int) -> str:
-    """A UUIDv7 of this millisecond, or the next one after `last` when that is of a later time."""
+    """Return a UUIDv7 of this millisecond, or the next one after `last` when that is of a later time.
+
+    Another process may have a clock that is ahead; ids of events grow all the same.
+    """
     fresh = new_id(now_ms)
     return fresh if fresh > last else _write(_read(last) + 1 + int.from_bytes(os.urandom(4), "big"))
 
 
 def floor_id(at_ms: int) -> str:
-    """The smallest id a generation made at this millisecond can have: bounds a list by time."""
+    """Return the smallest id that can be made at this millisecond: it bounds a list by time without another index."""
     return _write(max(at_ms, 0) << 74)
 
 
 def is_id(text: str) -> bool:
-    """Whether this has the form of an id; says nothing about whether it exists."""
+    """Whether this has the form of an id; that a row has it is not said."""
     return _PATTERN.fullmatch(text) is not None
 
 
 def _write(value: int) -> str:
-    """74 free bits below the 48 of time, with version and variant put in between."""
+    """Write a number of 48 bits of time and 74 free bits as a UUID, with version and variant put in between."""
     time, high, low = value >> 74, (value >> 62) & 0xFFF, value & (1 << 62) - 1
     text = f"{(time << 80) | (0x7 << 76) | (high << 64) | (0x2 << 62) | low:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

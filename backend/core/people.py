@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking, and from where. An admin has no client and sees all. `prefix` is the key's, which is public."""
+    """Who is asking, and from where. An admin has no client and sees all. `prefix` is the public part of the key."""
 
     key_id: str
     client_id: str | None
@@ -78,7 +78,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file a client brought: image, video or audio, probed when it came."""
+    """A file that a client uploaded: an image, a video or audio. Its type and size were read from its bytes."""
 
     id: str
     client_id: str

@@ -1,4 +1,4 @@
-"""So many at a time of whoever it is: a client's uploads, the fetches from one host. Who comes next waits a while."""
+"""Places: a bound on how many do the same at a time, for each key, such as a client or a host. The next ones wait."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 
 from backend.core.errors import NoPlace, ReelhookError
 
-WAITING = 8  # for each place: more are refused at once
+WAITING = 8  # that may wait for each place; more are refused at once, as they would only fill memory to time out
 
 
 class Places:
-    """`most` places for each key, given in the order of asking; whoever waits longer than `wait_s` is refused.
+    """`most` places for each key, given in the order of asking.
 
-    So are those who come when `waiting` wait for the same key. `refusal` makes the error that they get.
+    Refused are those who wait longer than `wait_s` seconds, and those who come while `waiting` others wait for the same
+    key. `refusal` makes the error that they get.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Places:
             self._leave(key)
 
     async def _wait(self, key: str) -> None:
-        """Until somebody hands over a place."""
+        """Wait until somebody hands over a place."""
         queue = self._waiting.setdefault(key, deque())
         if len(queue) >= self._longest:
             raise self._refusal()
@@ -68,6 +69,7 @@ class Places:
                 self._waiting.pop(key, None)
 
     def _leave(self, key: str) -> None:
+        # Handed over and not freed: between the two somebody who has just come could take it before the first in line.
         queue = self._waiting.get(key)
         while queue:
             turn = queue.popleft()

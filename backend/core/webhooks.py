@@ -1,4 +1,4 @@
-"""What clients are told by webhook, where, and when it is tried again. Pure: no I/O, no clock."""
+"""Webhooks to clients: who gets them, which secrets sign them, and when one is tried again. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 TEST = "webhook.test"  # the type of what somebody asks to be sent; no event
 
-# How long after each failed attempt the next one comes; after the tenth there is none.
+# How long after each failed attempt the next one comes; after the tenth there is none. It is the schedule that the
+# Standard Webhooks specification proposes: three days in all, so a receiver may fail over a weekend.
 SCHEDULE_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2  # up to so much later: what failed together is not tried together
 LONGEST_RETRY_AFTER_MS = 86_400_000
@@ -59,7 +60,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
-    """What signs for the `webhook_url` of a client's requests; the old ones are as those of an endpoint."""
+    """The secret that signs for the `webhook_url` of a client's requests; old ones are kept as those of an endpoint."""
 
     secret: str
     made_at: int | None
@@ -117,22 +118,22 @@ class Attempt:
 
 
 def signing(secret: str, old: str | None, old_until: int | None, now: int) -> list[str]:
-    """The secrets that sign now: the present one, and while they are being changed those before it."""
+    """Return the secrets that sign now: the present one, and during a rotation those before it."""
     return [secret, *(old or "").split()] if (old_until or 0) > now else [secret]
 
 
 def retiring(signing_now: list[str]) -> str:
-    """Those that sign beside a new one from now on, as they are kept."""
+    """Return the secrets that go on signing beside a new one, as they are written into a row."""
     return " ".join(signing_now[: MOST_SECRETS - 1])
 
 
 def new_secret() -> str:
-    """A fresh secret of 32 random bytes in the Standard Webhooks form."""
+    """Return a new secret of 32 random bytes in the form of Standard Webhooks."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def wait_ms(tries: int, at_least_ms: int = 0) -> int | None:
-    """How long after the failed try of this number (from 1) the next one comes; None after the last."""
+    """Return the milliseconds from the failed attempt of this number (from 1) to the next one; None after the last."""
     if tries > len(SCHEDULE_S):
         return None
     planned = SCHEDULE_S[tries - 1] * 1000 * (1 + random.uniform(0, JITTER))
@@ -140,12 +141,12 @@ def wait_ms(tries: int, at_least_ms: int = 0) -> int | None:
 
 
 def retry_after_ms(text: str | None, now: int, date: str | None = None) -> int:
-    """As `read_retry_after`; 0 when it says nothing we understand."""
+    """Return what `read_retry_after` does, or 0 when nothing can be read."""
     return read_retry_after(text, now, date) or 0
 
 
 def read_retry_after(text: str | None, now: int, date: str | None = None) -> int | None:
-    """What a Retry-After asks for, in seconds or as a date, from 0 to a day; None when it says nothing we understand.
+    """Return the milliseconds that a Retry-After asks for, from 0 to a day; None when it cannot be read.
 
     `date` is the header Date of the same answer: a date is reckoned by the clock that wrote it.
     """
@@ -171,6 +172,6 @@ def _http_date_ms(text: str) -> int | None:
 
 
 def kept_answer(body: bytes) -> str:
-    """An answer as text that any database holds, at most 64 kB of it."""
+    """Return up to 64 kB of an answer as text. PostgreSQL takes no NUL, and neither takes half a character."""
     text = body[:ANSWER_BYTES].decode("utf-8", "replace").replace("\x00", "\ufffd")
     return text.encode()[:ANSWER_BYTES].decode("utf-8", "ignore")

@@ -1,4 +1,4 @@
-"""The keys of media links: the one that signs, the operator's or a file beside the database, and those of before."""
+"""The keys of media links: the one that signs now, and the old ones, which still open their links."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backend.disk import durable
 
 
 def read(settings: Settings, database: Path) -> bytes:
-    """DATA_KEY, else `data.key` beside the database. Raises SettingsError when that file is damaged."""
+    """Return DATA_KEY, else the content of `data.key` beside the database. Raises SettingsError for a damaged one."""
     if settings.data_key:
         return settings.data_key.get_secret_value().encode()
     file = database.with_name("data.key")
@@ -29,7 +29,7 @@ def read(settings: Settings, database: Path) -> bytes:
 
 
 def read_old(settings: Settings) -> tuple[bytes, ...]:
-    """The keys of DATA_KEY_OLD. They may be short, as keys once could be: links they signed are out there."""
+    """Return the keys of DATA_KEY_OLD. They may be short, as keys once could be: links that they signed are in use."""
     if settings.data_key_old is None:
         return ()
     text = settings.data_key_old.get_secret_value()
@@ -44,17 +44,17 @@ def check(key: bytes, file: Path) -> None:
 
 
 def of_id(keys: Sequence[bytes], id: str) -> list[bytes]:
-    """Those of the keys that have this public name."""
+    """Return those of the keys that have this public name."""
     return [key for key in keys if id_of(key) == id]
 
 
 def id_of(key: bytes) -> str:
-    """The public name of a key, which a link carries: 48 bits of a hash."""
+    """Return the public name of a key, which its links carry: 48 bits of a hash."""
     return base64.urlsafe_b64encode(hashlib.sha256(b"reelhook data key\n" + key).digest()[:6]).decode()
 
 
 def _make(file: Path) -> None:
-    """Written whole under another name, then linked: a crash leaves no half key, a race leaves one of two."""
+    """Write a new key under another name, then link it: a crash leaves no half key, and of two processes one wins."""
     rough = file.with_name(f"data.key.{secrets.token_hex(4)}")
     descriptor = os.open(rough, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

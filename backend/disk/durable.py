@@ -1,4 +1,4 @@
-"""What is written here survives a power loss: of a file its bytes, of a folder the names in it."""
+"""Make files and names survive a power loss. A renamed file needs both: the bytes, and the folder that has its name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def sync(path: Path, how: Callable[[int], None] | None = None) -> None:
-    """The bytes of a file, or the names in a folder, survive a power loss from here on. Raises OSError."""
+    """Wait until the bytes of a file, or the names in a folder, survive a power loss. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         (how or os.fsync)(descriptor)

@@ -1,7 +1,7 @@
-"""A disk that broke its word is not believed again: the process ends, and the next one goes on from what is durable.
+"""A disk that failed is not believed again: the process ends, and the next one goes on from what is durable.
 
-After a failed fsync the kernel may have dropped what was to be written, and says "done" when it is asked once
-more. So a running service tries nothing again here; it says why, and ends.
+After a failed fsync the kernel may have dropped what was to be written, and the next fsync succeeds all the same. So a
+running service tries nothing again after it. It says why, and ends.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _watchers: list[Callable[[str], None]] = []
 
 
 def reason() -> str | None:
-    """What the disk did, in words for the operator; None while it is believed."""
+    """Return what the disk did, in words for the operator; None while it is believed."""
     return _declared[0] if _declared else None
 
 
 def refuse() -> None:
-    """Raise Unavailable once a fault was declared: what must be kept is not taken any more."""
+    """Raise Unavailable after a fault: nothing that must be kept is accepted any more."""
     if _declared:
         raise _refusal()
 
 
 def is_one(error: OSError) -> bool:
-    """Whether a running service must end for it; a command that writes elsewhere just tells its user."""
+    """Whether a running service must end because of this error. A command that writes elsewhere just tells its user."""
     return bool(_watchers) and error.errno in _FAULTS
 
 
 def declare(why: str) -> Unavailable:
-    """Believe the disk no more; the error for whoever asked. From any thread, any number of times."""
+    """Believe the disk no more, and return the error to raise. Any thread may call it, any number of times."""
     with _lock:
         _declared.append(why)
         is_first = len(_declared) == 1

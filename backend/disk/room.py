@@ -1,4 +1,4 @@
-"""A disk without room is one decision, wherever it is met."""
+"""A full disk is one error, StorageFull, wherever it is met."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # the last: no 
 
 @contextmanager
 def needed() -> Iterator[None]:
-    """Around whatever writes files: a full disk or an exhausted quota is `StorageFull`; a failing one is declared."""
+    """Wrap what writes files: a full disk or quota raises `StorageFull`, and a failing disk is declared as a fault."""
     try:
         yield
     except OSError as error:

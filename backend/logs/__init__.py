@@ -1,6 +1,6 @@
-"""Logs: one JSON object a line on standard error, with every secret taken out on the way.
+"""Logs: one JSON object for each line on standard error, with every secret taken out.
 
-`output` keeps a process from waiting for whoever should read them.
+`output` and `outlet` let a process never wait for those who read them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-MOST_CHARACTERS = 20_000  # of one field
+MOST_CHARACTERS = 20_000  # of one field: looking for secrets takes a second for each megabyte
 
 # Where a word begins, also after an escape of JSON or of a URL: of "\nsk_..." the n is no part of the word.
 _EDGE = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
@@ -61,7 +61,7 @@ _OUR_KEY_ID = 'key_id"'  # stands in every line of a request, and is no secret
 
 
 def redact(text: str) -> str:
-    """The text without API keys, tokens, signatures, nonces, passwords and Authorization values."""
+    """Return the text without API keys, tokens, signatures, nonces, passwords and Authorization values."""
     small = text.casefold().replace(_OUR_KEY_ID, "")
     for words, pattern, replacement in _SECRETS:
         if any(word in small for word in words):
@@ -70,7 +70,7 @@ def redact(text: str) -> str:
 
 
 class _Target:
-    """Standard error as it is at the time, or one stream. A log nobody can take stops no work."""
+    """Standard error as it is at the moment, or one stream. A log that cannot be written stops no work."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -119,6 +119,7 @@ def _route_standard_logging(level: str, target: _Target) -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(logging.NOTSET)  # uvicorn leaves its own when it ran before
+    # Below WARNING they print URLs with their whole query, and a signed link's permission is in there.
     for name in ("uvicorn.access", "httpx", "httpcore", "slowapi", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -130,7 +131,7 @@ def _write_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> 
 
 
 def _shortened(value: Any) -> Any:
-    """Looking for secrets takes a second a megabyte, and nobody reads that much."""
+    """Return a long text cut to what people read."""
     return value[:MOST_CHARACTERS] + "..." if isinstance(value, str) and len(value) > MOST_CHARACTERS else value
 
 

@@ -32,7 +32,7 @@ class Outlet:
         self._lock = threading.RLock()  # a finalizer may print in the middle of `put`
         self._waiting: list[bytes] = []
         self._bytes = 0
-        self._lost = 0  # after what is waiting: until that is taken, everything is
+        self._lost = 0  # after what is waiting; from the first lost line on all are, so that the gap has one place
         self._untold = 0  # lost lines that nobody has read about
         self._is_torn = False
         self._is_closed = False
@@ -42,7 +42,7 @@ class Outlet:
         threading.Thread(target=self._run, name="output", daemon=True).start()
 
     def put(self, text: bytes) -> None:
-        """Let whole lines be written in their turn, or count them as dropped."""
+        """Queue whole lines to be written, or count them as dropped."""
         if self._is_closed:  # before the lock: at the very end the thread may have stopped while it had it
             return
         with self._lock:
@@ -58,7 +58,7 @@ class Outlet:
                 self._bell.release()
 
     def wait(self, until: float) -> None:
-        """Return when all is written, or at that time of the monotonic clock."""
+        """Wait until all is written, or until that time of the monotonic clock."""
         while not self._is_idle and time.monotonic() < until:
             time.sleep(LOOK_S)
 
@@ -78,7 +78,7 @@ class Outlet:
                 time.sleep(GATHER_S)
 
     def _take(self) -> tuple[list[bytes], int] | None:
-        """All that waits, and how many lines were lost after it; None when there is nothing to do."""
+        """Take all that waits, with the number of lines that were lost after it; None when there is nothing."""
         with self._lock:
             taken = self._waiting, self._lost
             self._waiting, self._bytes, self._lost = [], 0, 0
@@ -86,7 +86,7 @@ class Outlet:
             return None if self._is_idle else taken
 
     def _write(self, lines: Sequence[bytes]) -> bool:
-        """Write lines after a word on what was lost before them; whether all of it could be written."""
+        """Write the lines, and before them how many were lost; return whether all could be written."""
         word = [_word(self._untold)] if self._untold else []
         text = b"".join([b"\n"] * self._is_torn + word + [*lines])
         done = 0

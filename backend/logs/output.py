@@ -17,7 +17,7 @@ NAMES = ("stdout", "stderr")
 
 
 class Output(io.TextIOBase):
-    """What stands for sys.stdout or sys.stderr: text becomes lines of an outlet. Without one they are dropped."""
+    """A stream in place of sys.stdout or sys.stderr: text becomes lines of an outlet; without one they are dropped."""
 
     def __init__(self, outlet: Outlet | None, descriptor: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Output(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Take the text, and hand on the lines that are whole."""
+        """Take the text, and hand its whole lines on."""
         if text.endswith("\n") and not self._rest:  # as every line of the log: no lock for those
             self._put(text)
             return len(text)
@@ -57,7 +57,7 @@ class Output(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what there is of a line; nothing is waited for."""
+        """Hand an unfinished line on. It waits for nothing: a flush that waits would stop whoever prints."""
         if self._rest:
             with self._lock:
                 rest, self._rest = self._rest, ""
@@ -72,7 +72,7 @@ _outlets: list[Outlet] = []
 
 
 def take_over(*names: str) -> None:
-    """Let writes to sys.stdout and sys.stderr, or to those named, never wait, for the rest of this process."""
+    """Replace sys.stdout and sys.stderr, or the named ones, by streams that never wait, until the process ends."""
     _occupy()
     for name in names or NAMES:
         stream = getattr(sys, name)
@@ -83,14 +83,14 @@ def take_over(*names: str) -> None:
 
 
 def _occupy() -> None:
-    """Take the numbers 0 to 2 where they are free: a database or a socket there would be written to, or not closed."""
+    """Occupy the descriptors 0 to 2 where they are free: a database that got one would be written into by prints."""
     while (taken := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(taken, True)
     os.close(taken)
 
 
 def _descriptor(stream: io.TextIOBase) -> int | None:
-    """What the stream writes to; None when that is no file of the system's."""
+    """Return the descriptor that the stream writes to; None when there is none, as for a stream in memory."""
     try:
         return stream.fileno()
     except (OSError, ValueError):
@@ -98,7 +98,7 @@ def _descriptor(stream: io.TextIOBase) -> int | None:
 
 
 def _outlet(descriptor: int) -> Outlet:
-    """Two names for one file share a queue, so that their lines keep their order."""
+    """Return the outlet of a descriptor. Two descriptors of one file share it, so that their lines keep their order."""
     for known in _outlets:
         if os.path.sameopenfile(known._descriptor, descriptor):
             return known
@@ -109,7 +109,7 @@ def _outlet(descriptor: int) -> Outlet:
 
 
 def finish(within_s: float = LAST_LINES_S) -> None:
-    """Wait until what was written has left, but no longer than that."""
+    """Wait until everything is written, but no longer than `within_s`."""
     until = time.monotonic() + within_s
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, Output):
@@ -125,5 +125,5 @@ def _end() -> None:
 
 
 def dropped() -> int:
-    """How many lines of this process found no room."""
+    """Return how many lines of this process were dropped."""
     return sum(outlet.dropped for outlet in _outlets)

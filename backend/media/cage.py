@@ -1,7 +1,8 @@
-"""Strangers' files are looked at in child processes that can do nothing else: the service's side of them.
+"""The cage: strangers' files are decoded in child processes that can do nothing else. This is the service's side.
 
-A child is used again for the next file, so that a picture costs no start of a process; not after a file it refused or
-was slow with. Whatever ends a child is an answer about its file: `InvalidMedia`.
+A child is used for one file after the other, as a start costs more than a picture does. It is not used again after a
+file that it refused or was slow with. Whatever ends a child is an answer about its file: `InvalidMedia`. A thread in
+the service could not be ended, and a film of 1 MB once took 4.8 GB of memory.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from backend.media.kinds import HEAD_BYTES, Probe, sniff
 from backend.media.places import Place, Places
 from backend.media.threads import in_thread
 
-LOOK_S = 12.0
+LOOK_S = 12.0  # for one file; with the wait for a place no answer takes half a minute
 MORE_S_PER_MB = 0.05
 LONGEST_S = 18.0
 STOP_S = 2.0  # how long what clients brought is still looked at when the service stops
 
 
 class Cage:
-    """The children of one process of ours; those for outputs never see an upload."""
+    """The children of one service process. Those for outputs, which are paid for, never see an upload."""
 
     def __init__(self) -> None:
         self._places = Places()
@@ -36,14 +37,15 @@ class Cage:
         self._stopping = False
 
     async def probe(self, path: Path, *, place: Place) -> Probe:
-        """What a file is; it is decoded as far as needed to know that it is whole.
+        """Return what a file is. It is decoded as far as needed to know that it is whole.
 
-        Like all of these: raises InvalidMedia, whatever the file does, and MediaUnavailable when it is no fault of it.
+        Like all methods here it raises InvalidMedia, whatever the file does, and MediaUnavailable when the file is not
+        the reason.
         """
         return await self._look(place, path, None, work="probe")
 
     async def inspect(self, path: Path, target: Path, *, place: Place) -> Probe:
-        """As `probe`, and the poster is written; sound has none. Raises StorageFull."""
+        """Probe a file and write its poster from the same decoding; sound has none. Raises StorageFull."""
         return await self._look(place, path, target, work="inspect")
 
     async def poster(self, path: Path, target: Path, *, place: Place) -> Probe:
@@ -55,7 +57,7 @@ class Cage:
         return await self._look(place, path, target, work="frame", which=which)
 
     async def warm(self) -> list[str]:
-        """Have a child of each sort ready; what the system keeps from them, in words. Raises MediaUnavailable."""
+        """Start a child of each kind; return what the system denies to them, in words. Raises MediaUnavailable."""
         holds: list[str] = []
         for crew in self._crews.values():
             async with crew.member() as child:
@@ -63,7 +65,7 @@ class Cage:
         return holds
 
     def stop(self) -> None:
-        """The service is stopping: what clients brought has a moment left, outputs are finished."""
+        """Give uploads STOP_S more, as the service stops. Outputs are finished, since they are paid for."""
         self._stopping = True
         ends_at = asyncio.get_running_loop().time() + STOP_S
         for clock in self._clocks:
@@ -115,7 +117,10 @@ class Cage:
 
 
 def _open(path: Path, target: Path | None) -> tuple[list[int], int]:
-    """The file, and what is to be written, as descriptors; the file's size. Raises InvalidMedia, StorageFull."""
+    """Open the file and what is to be written; return the descriptors and the file's size.
+
+    The child gets descriptors and no names, so it needs no right to open anything. Raises InvalidMedia, StorageFull.
+    """
     files = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
     try:
         if sniff(os.pread(files[0], HEAD_BYTES, 0)) is None:

@@ -1,4 +1,4 @@
-"""One child process of the cage, as the service sees it: started, asked, ended."""
+"""One child process of the cage, as the service sees it: it is started, asked, and ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backend.media.threads import in_thread
 START_S = 15.0
 ANSWER_BYTES = 10_000
 SLOW_S = 0.5  # of processor time: who takes more stands back for the others
-MOST_FILES = 500
+MOST_FILES = 500  # then it is replaced, whatever it may hold by then
 MOST_MB = 120
 MOST_S = 40.0  # of processor time: its limit for its whole life must not come in the middle of a good file
 _CODE = "import sys; sys.path[:0] = [sys.argv[1]]; from backend.media.inside import loop; loop.main(int(sys.argv[2]))"
@@ -29,7 +29,7 @@ _ROOT = str(Path(__file__).parent.parent.parent)
 
 
 class Died(Exception):
-    """The child is gone, or what it says makes no sense."""
+    """The child is gone, or its answer makes no sense."""
 
 
 @dataclass(eq=False)
@@ -46,7 +46,7 @@ class Child:
 
     @classmethod
     async def start(cls) -> Child:
-        """A new one. Raises MediaUnavailable."""
+        """Start a child, and wait until it is confined. Raises MediaUnavailable."""
         try:
             child = await in_thread(_spawn)
         except OSError as error:
@@ -64,7 +64,7 @@ class Child:
         return not self.is_spent and self.process.poll() is None
 
     async def ask(self, order: dict[str, Any], files: list[int], within_s: float) -> dict[str, Any]:
-        """Its answer about the open files. Raises Died and TimeoutError; then it is gone."""
+        """Return its answer about the open files. Raises Died and TimeoutError; then the child is gone."""
         self._watching = asyncio.get_running_loop().call_later(SLOW_S, self._watch, self._used_s)
         try:
             text = json.dumps(order | {"within_s": within_s}).encode()
@@ -95,7 +95,7 @@ class Child:
         asyncio.get_running_loop().run_in_executor(None, self.process.wait)
 
     def _resident_mb(self) -> float:
-        """What it holds on to between two files; 0 where the system does not say."""
+        """Return the megabytes that it holds between two files; 0 where the system does not say."""
         try:
             with open(f"/proc/{self.process.pid}/statm") as file:
                 return int(file.read().split()[1]) * resource.getpagesize() / 1e6
@@ -103,7 +103,7 @@ class Child:
             return 0
 
     def _cpu_s(self) -> float:
-        """The processor time it has had; where the system does not say, the time that has passed."""
+        """Return the seconds of processor time that it has had; where the system does not say, those of the clock."""
         try:
             with open(f"/proc/{self.process.pid}/stat") as file:
                 fields = file.read().rpartition(")")[2].split()
@@ -112,7 +112,10 @@ class Child:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _watch(self, before_s: float) -> None:
-        """Let the others go first when one file takes long. On a busy machine waiting is no fault of the file."""
+        """Let the other processes go first when one file takes long.
+
+        Processor time is measured, not the clock: on a busy machine every file takes long, and each would cost a child.
+        """
         if self._cpu_s() - before_s < SLOW_S:
             self._watching = asyncio.get_running_loop().call_later(SLOW_S / 2, self._watch, before_s)
             return
@@ -140,7 +143,7 @@ class Child:
 
 
 def _spawn() -> Child:
-    """Nothing of ours goes along: no environment, and one end of a socket as the only descriptor."""
+    """Start the process with nothing of ours: no environment, and one end of a socket as its only descriptor."""
     ours, theirs = socket.socketpair()
     try:
         process = subprocess.Popen(

@@ -17,7 +17,7 @@ def is_one(text: str) -> bool:
 
 
 def decode(uri: str) -> bytes:
-    """Its bytes: in base64 with line breaks, blanks, percent signs or without padding, or percent-encoded.
+    """Return its bytes. Its base64 may have line breaks, blanks or percent signs, or lack its padding.
 
     Raises InvalidMedia when its base64 is none, or cut.
     """

@@ -1,4 +1,4 @@
-"""What a file says it is: its first bytes, never its name or what somebody declared."""
+"""The kind of a file by its first bytes, never by its name or by what somebody declared."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Probe:
 
 
 def sniff(head: bytes) -> str | None:
-    """The content type that the first 64 bytes tell, or None for anything that is not taken here."""
+    """Return the content type by the first HEAD_BYTES, or None for anything that is not taken here."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if head.startswith(b"\xff\xd8\xff"):
@@ -59,12 +59,12 @@ def sniff(head: bytes) -> str | None:
 
 
 def extensions(kind: Kind) -> list[str]:
-    """Every suffix a file of this kind can have."""
+    """Return every suffix that a file of this kind can have."""
     return [suffix for content_type, suffix in SUFFIXES.items() if content_type.startswith(f"{kind}/")]
 
 
 def extension(content_type: str) -> str:
-    """The suffix of a stored file, with its dot. `InvalidMedia` for a type that is not taken here."""
+    """Return the suffix of a stored file, with its dot. Raises `InvalidMedia` for a type that is not taken here."""
     try:
         return SUFFIXES[content_type]
     except KeyError:

@@ -1,4 +1,4 @@
-"""Whose file is looked at, and how many at once: nobody's files hold up another's for long."""
+"""How many files are looked at at once, and whose: nobody's files hold up another's for long."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAIT_S = 8.0  # for a place; with the time for the look itself no answer takes h
 
 @dataclass(frozen=True)
 class Place:
-    """Who asks: a client that uploads, or nobody, for what a provider made."""
+    """Who asks: the client that uploads, or None for an output of a provider."""
 
     client_id: str | None = None
 
@@ -28,12 +28,12 @@ OUTPUT = Place()
 
 
 def upload(client_id: str) -> Place:
-    """The place of what a client brings."""
+    """Return the place for what a client uploads."""
     return Place(client_id)
 
 
 class Places:
-    """Outputs, which are paid for, have places that uploads never take; a client has one of the uploads'."""
+    """Outputs have places that uploads never take: they are paid for. A client has one of the places for uploads."""
 
     def __init__(self) -> None:
         self._outputs = asyncio.Semaphore(OUTPUTS)
@@ -42,7 +42,7 @@ class Places:
 
     @asynccontextmanager
     async def taken(self, place: Place) -> AsyncIterator[None]:
-        """One place for the time of the block. Raises MediaBusy; an output waits as long as it takes."""
+        """Have one place until the block ends. Raises MediaBusy for an upload; an output waits as long as it takes."""
         if place.client_id is None:
             async with self._outputs:
                 yield

@@ -1,6 +1,7 @@
-"""The few threads in which files are opened, copied and hashed, and the cage's processes started.
+"""The few threads in which files are opened, copied and hashed, and the processes of the cage are started.
 
-A service has its threads from the start: later the system may give no more, and what was handed over would fail.
+A service starts all its threads at once. Later the system may give no more, and work that was handed over would fail:
+uploads were answered 500 although the work may have been done.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ _threads = ThreadPoolExecutor(MEDIA, thread_name_prefix="media")
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run file work in its own few threads, so that it never takes those that names wait for."""
+    """Run file work in its own few threads, so that it never takes those in which host names are looked up."""
     return await asyncio.get_running_loop().run_in_executor(_threads, functools.partial(work, *args, **kwargs))
 
 
 def start() -> None:
-    """Have these threads, and those of the running loop. Raises SettingsError."""
+    """Start these threads and those of the running loop. Raises SettingsError."""
     pool = ThreadPoolExecutor(OTHERS, thread_name_prefix="asyncio")
     fill(pool, OTHERS)
     fill(_threads, MEDIA)

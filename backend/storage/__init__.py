@@ -17,7 +17,7 @@ __all__ = ["Spool", "Store", "Usage", "check_name", "folder_of", "open_storage",
 
 
 def open_storage(url: str) -> tuple[Spool, Store]:
-    """The spool and the store of a STORAGE_URL: `file:data/media` below the working directory, or `file:///srv/media`.
+    """Open the spool and the store of a STORAGE_URL: `file:data/media` (below the working directory) or `file:///srv`.
 
     Raises SettingsError.
     """

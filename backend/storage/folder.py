@@ -81,7 +81,10 @@ class Folder:
                         yield file.name
 
     def _put_all(self, files: Sequence[tuple[Path, str]]) -> None:
-        """First every file's bytes, then its name, then the folders that hold the names."""
+        """Sync every file's bytes, then rename, then sync the folders.
+
+        In another order a power loss could leave a name with other bytes, or a row whose file has no name.
+        """
         with room.needed():
             for spooled, _ in files:
                 os.chmod(spooled, 0o600)
@@ -100,7 +103,7 @@ class Folder:
                     os.close(fd)
 
     def _delete_all(self, names: Sequence[str]) -> None:
-        """First every name, then the folders that held them."""
+        """Remove every name, then sync the folders that held them."""
         for fan in sorted({folder_of(name) for name in names}):
             with suppress(*NOT_THERE):
                 fd = os.open(self._root / fan, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -111,7 +114,7 @@ class Folder:
                     os.close(fd)
 
     def _folder(self, fan: str) -> int:
-        """A descriptor of a sub-folder, which is made when it is needed for the first time."""
+        """Return a descriptor of a sub-folder, which is made when it is needed for the first time."""
         path = self._root / fan
         if fan not in self._known or not path.exists():
             path.mkdir(mode=0o700, exist_ok=True)
@@ -131,6 +134,7 @@ class Folder:
         try:
             folder = os.open(self._root / folder_of(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
+                # NONBLOCK: without it, to open a named pipe that somebody put there waits for ever.
                 fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
             finally:
                 os.close(folder)

@@ -1,4 +1,4 @@
-"""Temporary files on a local disk: written by anybody, then put into the store or removed."""
+"""Temporary files on a local disk. Each is put into the store in the end, or removed."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Usage:
 class Spool:
     """A folder of temporary files.
 
-    For a store that is a folder it lies on the same disk, so that putting a file is a rename. What it holds is bounded
-    by whoever writes: by the places for uploads and fetches, by the lanes of the worker, and by those for copies.
+    For a store that is a folder it lies on the same disk, so that putting a file is a rename. It has no bound of
+    its own. Those who write have one: the places for uploads and fetches, the lanes of the worker, and COPIES.
     """
 
     def __init__(self, root: Path) -> None:
@@ -47,7 +47,7 @@ class Spool:
         self._copies = Places(COPIES, None, waiting=math.inf)
 
     def new(self, name: str = "file") -> Path:
-        """A new path, where nothing is yet. The name helps those who look into the folder; it may lack its suffix.
+        """Return a new path where nothing is yet. The name helps people who look into the folder; it needs no suffix.
 
         Raises NotFound for a name that no file could be stored under.
         """
@@ -57,10 +57,10 @@ class Spool:
 
     @asynccontextmanager
     async def copy(self, name: str, chunks: AsyncIterable[bytes]) -> AsyncIterator[Path]:
-        """Lend a file with everything `chunks` yields, and remove it when the block ends. Raises `StorageFull`.
+        """Lend a file with everything that `chunks` yields, and remove it when the block ends. Raises `StorageFull`.
 
-        It is its owner's alone and survives a power loss, so a hard link to it is as good as a copy. Only a few are
-        lent at a time, or their number would fill the disk: who comes next waits.
+        Only its owner can read it, and it survives a power loss, so a hard link to it is as good as a copy. Only COPIES
+        files are lent at a time, since any number of them would fill the disk. The next one waits.
         """
         async with self._copies.take(""):
             path = self.new(name)
@@ -72,16 +72,16 @@ class Spool:
                 await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
 
     async def usage(self) -> Usage:
-        """What is there now, whoever wrote it; nothing when the folder cannot be read, which `trouble` tells."""
+        """Return what is there now, whoever wrote it; nothing for a folder that cannot be read: see `trouble`."""
         return await asyncio.to_thread(self._usage)
 
     async def free_bytes(self) -> int | None:
-        """The room left on the disk, or None where nobody can say."""
+        """Return the bytes that are free on the disk, or None where that is unknown."""
         # Its own folder may be gone: that is told by `trouble`, and refuses no request that brings no file.
         return (await asyncio.to_thread(shutil.disk_usage, self._root.parent)).free
 
     async def trouble(self) -> str | None:
-        """Why nothing can be written now, in words for the operator; None when all is well."""
+        """Return why nothing can be written now, in words for the operator; None when a file can be written."""
         try:
             await asyncio.to_thread(self._try)
         except OSError as error:
@@ -89,7 +89,7 @@ class Spool:
         return None
 
     async def sweep(self, older_than_s: float) -> int:
-        """Remove files that nobody wrote to for so long; how many there were."""
+        """Remove files that nobody wrote to for so long; return how many."""
         return await asyncio.to_thread(self._sweep, time.time() - older_than_s)
 
     def _usage(self) -> Usage:
@@ -108,7 +108,7 @@ class Spool:
     def _sweep(self, before: float) -> int:
         swept = 0
         for file in _entries(self._root):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):  # its owner put or removed it meanwhile
                 if file.stat(follow_symlinks=False).st_mtime < before:
                     os.unlink(file)
                     swept += 1
@@ -116,7 +116,7 @@ class Spool:
 
 
 async def write(path: Path, chunks: AsyncIterable[bytes]) -> tuple[int, str]:
-    """Write everything `chunks` yields to a path; how many bytes, and their SHA-256. Raises `StorageFull`."""
+    """Write everything that `chunks` yields; return the number of bytes and their SHA-256. Raises `StorageFull`."""
     digest, length = hashlib.sha256(), 0
     file = await asyncio.to_thread(path.open, "wb")
     try:

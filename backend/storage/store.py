@@ -19,21 +19,21 @@ _NAME = re.compile(r"[0-9a-z][0-9a-z-]{1,99}\.[0-9a-z]{1,8}")
 class Store(Protocol):
     """Files under flat names: an id, perhaps a word, one suffix (`0190...-poster.jpg`).
 
-    A name that is none raises `NotFound` everywhere: it cannot have been stored. A store may be a folder or a service
-    far away, so it has no paths: whoever needs one borrows it from `local`.
+    A text that is no name raises `NotFound` everywhere: nothing can have been stored under it. A store may be a folder
+    or a service far away, so it has no paths: whoever needs a path borrows one from `local`.
     """
 
     async def put(self, spooled: Path, name: str) -> None:
-        """Move a spooled file under its name; once this returns it survives a power loss.
+        """Move a spooled file under its name. Once this returns, it survives a power loss.
 
-        Raises `StorageFull`. The spooled file is used up. A file of that name is replaced at one stroke.
+        Raises `StorageFull`. The spooled file is gone then. A reader sees the old file or the new one, never a part.
         """
 
     async def put_all(self, files: Sequence[tuple[Path, str]]) -> None:
-        """As `put`, in order, with fewer waits for the disk."""
+        """Put several files as `put` does, in order, with fewer waits for the disk."""
 
     def open(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """The bytes from `start` up to, not including, `end`, in chunks of at most 256 kB. Raises `NotFound`."""
+        """Yield the bytes from `start` up to, not including, `end`, in chunks of at most 256 kB. Raises `NotFound`."""
 
     def local(self, name: str, *, most_bytes: int | None = None) -> AbstractAsyncContextManager[Path]:
         """Lend a local file with these bytes until the block ends; it may be read, and linked to another name.
@@ -43,31 +43,31 @@ class Store(Protocol):
         """
 
     async def size(self, name: str) -> int | None:
-        """Bytes, or None when there is no such file."""
+        """Return the length in bytes, or None when there is no such file."""
 
     async def url(self, name: str) -> str | None:
-        """Where everybody can fetch the file for an hour or more, without a key; None when the store is not public."""
+        """Return a URL where anybody can fetch the file for an hour or more without a key; None for a private store."""
 
     async def delete(self, name: str) -> None:
-        """Remove a file; no error when it is gone."""
+        """Remove a file. It is no error when it is gone: a deletion that a crash cut off is done again."""
 
     async def delete_all(self, names: Sequence[str]) -> None:
-        """As `delete`, for many; once this returns, none comes back with a power loss."""
+        """Remove many files. Once this returns, none comes back with a power loss."""
 
     def names(self) -> AsyncIterator[str]:
-        """Every stored name, in no order."""
+        """Yield every stored name, in no order."""
 
 
 def check_name(name: str) -> str:
-    """The name itself; `NotFound` when it is none."""
+    """Return the name. Raises `NotFound` for a text that is none, such as one that leads to another folder."""
     if not _NAME.fullmatch(name):
         raise NotFound()
     return name
 
 
 def folder_of(name: str) -> str:
-    """The folder a file lies in, in our own storage and in a backup: the last two characters of its id.
+    """Return the folder of a file, in our storage and in a backup: the last two characters of its id.
 
-    Raises NotFound for what is no name.
+    The first characters are the time, so all files of a day would lie in one folder. Raises NotFound for no name.
     """
     return check_name(name).partition(".")[0][:ID_LENGTH][-2:]

@@ -12,9 +12,9 @@ from backend.core.webhooks import Outgoing
 from backend.logs import times
 from backend.steps import announce, collect, submit, watch
 
-LEASE_MS = 30_000
+LEASE_MS = 30_000  # the rows of a worker that was killed wait so long for the next one
 
-AT_ONCE = 12  # rows taken up in one turn: more would hold up the event loop
+AT_ONCE = 12  # rows that one turn takes: more would hold up the event loop, on which requests are answered too
 
 _TIMES: dict[LaneName, times.By] = {"submit": times.SUBMIT, "collect": times.COLLECT}
 
@@ -25,10 +25,10 @@ Work = Callable[[Any], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Lane:
-    """Rows of one state and what is done with them; `most` at a time. With `account` those that this account has.
+    """Rows of one state and what is done with them; `most` rows at a time. With `account`, those of this account.
 
-    `work` gets the rows that were taken at once and returns what is done with each. `together`: they share
-    something dear, so no more are taken until all of them are done.
+    `work` gets the rows of one claim and returns what is done with each. `together`: the rows of a claim share
+    something expensive, so no more are taken until all of them are done.
     """
 
     name: LaneName
@@ -39,21 +39,21 @@ class Lane:
     account: str | None = None
 
     def room(self, busy: int) -> int:
-        """How many rows it would take in all, while so many are being worked on."""
+        """Return how many more rows it would take while `busy` are being worked on."""
         if self.together:
             return 0 if busy else self.most
         return self.most - busy
 
     def next(self, busy: int) -> int:
-        """How many rows to take in this turn."""
+        """Return how many rows to take in this turn."""
         return self.room(busy) if self.together else min(self.room(busy), AT_ONCE)
 
 
 def lanes(ctx: Context, me: str, kinds: tuple[str, ...]) -> list[Lane]:
-    """The lanes of the worker of this name, which sends generations of these kinds.
+    """Return the lanes of the worker of this name, which sends generations of these kinds.
 
-    Each account has its own, so that a provider which hangs takes nobody else's places. What belongs to an account that
-    is not offered any more has lanes of its own, too: its time runs out there.
+    Each account has its own lanes, so that a provider which hangs takes nobody else's places. Rows of an account that is
+    not offered any more have lanes of their own too: their time runs out there.
     """
     own = [lane for key in ctx.providers for lane in (_submit(ctx, me, kinds, key), *_begun(ctx, me, key))]
     return [
@@ -64,7 +64,7 @@ def lanes(ctx: Context, me: str, kinds: tuple[str, ...]) -> list[Lane]:
 
 
 def _submit(ctx: Context, me: str, kinds: tuple[str, ...], account: str) -> Lane:
-    """What is to be sent by this account."""
+    """Return the lane of what is to be sent by this account."""
     return Lane(
         "submit",
         lambda limit: submit.claim(ctx, me, kinds, limit, LEASE_MS, account),
@@ -75,7 +75,7 @@ def _submit(ctx: Context, me: str, kinds: tuple[str, ...], account: str) -> Lane
 
 
 def _begun(ctx: Context, me: str, account: str | None) -> list[Lane]:
-    """What this account has; None: what the accounts have that are not offered."""
+    """Return the lanes of what this account has; None: of what the accounts have that are not offered."""
 
     def of(status: str) -> Callable[[int], Awaitable[list[Generation]]]:
         if account is None:
@@ -85,6 +85,7 @@ def _begun(ctx: Context, me: str, account: str | None) -> list[Lane]:
     at: dict[str, Any] = {"account": account}
     return [
         Lane("lost", of(SUBMITTING), _each(lambda row: watch.mark_lost(ctx, row, me)), 64, **at),
+        # Together: one walk through the provider's list serves all that are looked for.
         Lane("unclear", of(UNCLEAR), lambda rows: watch.look_for(ctx, rows, me), 200, together=True, **at),
         Lane("poll", of(PROCESSING), _each(lambda row: watch.poll(ctx, row, me)), 32, **at),
         Lane("collect", of(STORING), _each(lambda row: collect.store(ctx, row, me)), 40, **at),
@@ -92,7 +93,7 @@ def _begun(ctx: Context, me: str, account: str | None) -> list[Lane]:
 
 
 def _each(work: Work) -> Callable[[list[Any]], Work]:
-    """The same is done with each row, whichever were taken with it."""
+    """Return a work that does the same with each row, whichever rows were taken with it."""
     return lambda _: work
 
 

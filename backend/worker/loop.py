@@ -1,4 +1,4 @@
-"""The loop that takes rows which are due. Safe to kill -9: what it held is due again when its leases end."""
+"""The loop that takes rows which are due. It may be killed at any moment: then its rows are due when its leases end."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from backend.steps import announce, outcomes, receive, release, watch
 from backend.upkeep import due, tidy
 from backend.worker.lanes import LEASE_MS, Lane, Row, Work, lanes, observe
 
-BEAT_S = 8.0
-LOOK_S = 0.2  # what time or another process made due is noticed so late at most, and
-PATIENCE_S = 0.05  # so much later when every reader of the database is at a long report
+BEAT_S = 8.0  # three beats fit into a lease, so one that comes late loses no row
+LOOK_S = 0.2  # after so long at most it is noticed what became due by time, or by another process
+PATIENCE_S = 0.05  # for a reader of the database: all of them may be at a long report
 TIDY_S = 20.0
-MOST_ATTEMPTS = 5
-GAP_MS = 60_000  # without a beat for so long: the machine slept, or its clock was put
+MOST_ATTEMPTS = 5  # a row that kills its worker would otherwise end every process that takes it, for ever
+GAP_MS = 60_000  # without a beat for so long: the machine slept, or its clock was changed
 
 FAILURES = Counter("reelhook_rows_failed", "Times that work on a row broke off by an error of ours", ("lane",))
 ROUTINES = Counter("reelhook_routines_failed", "Times that upkeep broke off by an error of ours", ("routine",))
@@ -35,7 +35,7 @@ log = structlog.get_logger("backend.worker")
 
 
 async def attempt(routine: str, job: Callable[[], Awaitable[object]]) -> None:
-    """Do a piece of upkeep. An error of ours is logged and counted under its name, and ends nothing else."""
+    """Do a piece of upkeep. An error in it is logged and counted under its name, and stops nothing else."""
     try:
         await job()
     except Exception:
@@ -45,7 +45,7 @@ async def attempt(routine: str, job: Callable[[], Awaitable[object]]) -> None:
 
 @dataclass
 class Worker:
-    """One worker: its name in leases, what it has in hand, and whether it is to stop."""
+    """One worker: its name in leases, the rows it has in hand, and whether it is to stop."""
 
     ctx: Context
     kinds: tuple[str, ...] = ("image", "video")
@@ -56,9 +56,9 @@ class Worker:
     _seen_at: int = 0
 
     async def run(self) -> None:
-        """Work until `stop`; then finish what is in hand and leave."""
+        """Work until `stop` is called; then finish what is in hand, and return."""
         self.id = self.id or self.ctx.new_id()
-        await attempt("beat", self._beat)
+        await attempt("beat", self._beat)  # first: readiness asks whether a worker lives
         jobs = [self._tend(lane) for lane in lanes(self.ctx, self.id, self.kinds)]
         jobs.append(self._go_on("receive", receive.believe, lambda: log.exception("deliveries_failed")))
         jobs.append(self._go_on("release", release.go_on, lambda: log.exception("releases_failed")))
@@ -75,7 +75,7 @@ class Worker:
         self.ctx.bell.ring()
 
     def stopping_s(self) -> float:
-        """How long ago it was told to stop, in seconds."""
+        """Return how many seconds ago it was told to stop; 0 when it was not."""
         return time.monotonic() - self._stopped_at if self._stopped_at else 0.0
 
     async def _tend(self, lane: Lane) -> None:
@@ -83,7 +83,7 @@ class Worker:
         times.LANE_ROWS.labels(lane.name, lane.account or "").set_function(lambda: len(tasks))
         times.LANE_ROOM.labels(lane.name, lane.account or "").set_function(lambda: lane.room(len(tasks)))
         while not self.stopping.is_set():
-            bell.clear()
+            bell.clear()  # before the claim: what becomes due during it rings again, and is not missed
             room = lane.next(len(tasks))
             rows = await self._claim(lane, room) if room else []
             work = lane.work(list(rows))
@@ -110,13 +110,13 @@ class Worker:
         return rows
 
     async def _do(self, lane: Lane, row: Row, work: Work) -> None:
-        """One row. Whatever goes wrong, its lease ends by itself and it is tried again, five times at most.
+        """Work on one row. Whatever goes wrong, its lease ends by itself and it is tried again, MOST_ATTEMPTS times.
 
-        A webhook delivery has a lease that outlasts its attempt, and a schedule of its own.
+        A webhook to a client has a lease that is longer than its attempt, and a schedule of its own.
         """
         began = time.perf_counter()
         if isinstance(row, Generation):
-            self.holding.add(row.id)
+            self.holding.add(row.id)  # the beat keeps its lease: a download may take longer than one
         try:
             if isinstance(row, Generation) and row.attempts > MOST_ATTEMPTS:
                 await self._set_aside(row)
@@ -139,7 +139,7 @@ class Worker:
     async def _go_on(
         self, lane: LaneName, step: Callable[[Context], Awaitable[int]], failed: Callable[[], None]
     ) -> None:
-        """Take a step as long as there is something to do, and again when there is; `failed` logs what went wrong."""
+        """Repeat a step while there is something to do, and again when the bell rings; `failed` logs an error in it."""
         bell = self.ctx.bell.lane(lane)
         while not self.stopping.is_set():
             bell.clear()
@@ -152,7 +152,11 @@ class Worker:
             await bell.wait()
 
     async def _look(self) -> None:
-        """Wake the lanes in which something has become due: one read for all, so that looking takes no write lock."""
+        """Wake the lanes in which something has become due.
+
+        It is one read for all lanes. Each lane looked by its own claim once: an idle worker took the write lock twenty
+        times a second.
+        """
         while not self.stopping.is_set():
             await heard(self.stopping, LOOK_S)
             try:
@@ -161,7 +165,7 @@ class Worker:
                 if lanes:
                     self.ctx.bell.ring_at(lanes)
             except TimeoutError:
-                self.ctx.bell.ring()  # each lane looks for itself, where it claims
+                self.ctx.bell.ring()  # no reader is free: each lane looks for itself, by its claim
             except Exception:
                 log.exception("claim_failed", lane="all")
                 self.ctx.bell.ring()
@@ -173,8 +177,10 @@ class Worker:
             await attempt(routine, job)
 
     async def _beat(self) -> None:
-        """Say that we live, and keep what is in hand."""
+        """Note that this worker lives, and keep the leases of what is in hand."""
         now = self.ctx.now()
+        # After a sleep of the machine every deadline looks missed, though nobody could ask meanwhile. So the time
+        # that is counted against a provider begins anew.
         if not 0 <= now - self._seen_at <= GAP_MS:
             self.ctx.awake_since = now
         self._seen_at = now
@@ -187,7 +193,7 @@ class Worker:
         await self.ctx.db.write(work)
 
     async def _keep_tidy(self) -> None:
-        """Now, since a crash may have cut off a deletion; and ever again."""
+        """Tidy at once, since a crash may have cut a deletion off, and then every TIDY_S."""
         await attempt("tidy", self._tidy)
         await self._every(TIDY_S, "tidy", self._tidy)
 

@@ -1,4 +1,4 @@
-"""What one look may take: pixels of a picture, pixels of all pictures together, and what decoders may raise."""
+"""Bounds of one look at a file: pixels of a picture, pixels of all pictures together, and what decoders may raise."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Budget:
         self._left = pixels
 
     def spend(self, width: int, height: int) -> bool:
-        """Take one decoded picture off; whether another one may follow. Raises InvalidMedia for one too large.
+        """Count one decoded picture; return whether another one may follow. Raises InvalidMedia for one too large.
 
         Every picture is checked: a stream may say another size than its header, at any time.
         """
@@ -56,7 +56,7 @@ def check_size(width: int, height: int) -> None:
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Whatever a decoder says about a file becomes `InvalidMedia`."""
+    """Turn whatever a decoder raises about a file into `InvalidMedia`."""
     try:
         yield
     except (MemoryError, av.error.MemoryError) as error:

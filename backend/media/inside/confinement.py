@@ -1,4 +1,4 @@
-"""The process gives away, one after the other, what it could do harm with. There is no way back.
+"""The process gives up, one after the other, the rights that it could do harm with. It cannot get them back.
 
 Each step is taken where the system has it: limits on resources everywhere, the rest on Linux. A network namespace of
 its own needs either root or user namespaces for everybody, which some systems and containers refuse; Landlock then
@@ -31,7 +31,7 @@ _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 
 def confine(parent: int) -> list[str]:
-    """Do all of it; what of it this system has, in words. Exits when the parent is gone."""
+    """Give up everything; return which of it this system supports, in words. Exits when the parent is gone."""
     _ignore_signals()
     held = ["memory, time and files are limited"] if _limit() else ["time and files are limited"]
     if not _LINUX:
@@ -53,7 +53,7 @@ def confine(parent: int) -> list[str]:
 
 
 def _ignore_signals() -> None:
-    """A stop of the service reaches the whole group; what is being looked at is still finished."""
+    """Ignore the signals that stop the service: they reach the whole group, and a file in hand is still finished."""
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
@@ -61,7 +61,7 @@ def _ignore_signals() -> None:
 
 
 def _limit() -> bool:
-    """Whether the memory is limited too: some systems have no limit for it."""
+    """Limit memory, time and files; return whether memory is limited too, as some systems have no limit for it."""
     for name, most in (
         ("RLIMIT_CORE", 0),
         ("RLIMIT_FSIZE", FILE_BYTES),
@@ -94,7 +94,7 @@ def _loaded_bytes() -> int:
 
 
 def _volunteer() -> None:
-    """When the machine has no memory left, this process is to go and not the service."""
+    """Let the system end this process, and not the service, when the machine has no memory left."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
 
@@ -105,7 +105,7 @@ def _leave_network(libc: ctypes.CDLL) -> bool:
 
 
 def _leave_files() -> bool:
-    """Whether its root is now a folder that is empty, and gone."""
+    """Change the root to an empty folder that is removed already; return whether that worked."""
     try:
         folder = tempfile.mkdtemp(prefix="reelhook-cage-")
     except OSError:
@@ -123,7 +123,7 @@ def _leave_files() -> bool:
 
 
 def _drop_rights(libc: ctypes.CDLL) -> None:
-    """Nobody's user when it was root, and no capability of a namespace."""
+    """Become the user nobody when it was root, and drop every capability of a namespace."""
     if os.geteuid() == 0:
         with suppress(OSError):  # root of a container that may not change it
             os.setgroups([])
@@ -135,7 +135,7 @@ def _drop_rights(libc: ctypes.CDLL) -> None:
 
 
 def _lock_files(libc: ctypes.CDLL) -> tuple[bool, bool]:
-    """Landlock without a single rule: whether no file can be opened, and no TCP connection."""
+    """Use Landlock without a single rule; return whether no file can be opened, and no TCP connection."""
     version = libc.syscall(_LANDLOCK_CREATE, None, 0, 1)
     if version < 1:
         return False, False

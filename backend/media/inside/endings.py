@@ -93,7 +93,7 @@ def _has_png_end(file: BinaryIO) -> bool:
 
 
 def _has_jpeg_end(file: BinaryIO) -> bool:
-    """Whether an end marker follows the first scan; before it, a thumbnail may have one of its own."""
+    """Whether an end marker follows the first scan; before that, a thumbnail may have an end marker of its own."""
     file.seek(2)
     while len(head := file.read(4)) == 4 and head[0] == 0xFF:
         if head[1] == 0xDA:
@@ -103,7 +103,7 @@ def _has_jpeg_end(file: BinaryIO) -> bool:
 
 
 def _has_after(file: BinaryIO, mark: bytes) -> bool:
-    """Whether these bytes come later in the file; it is never in memory as a whole."""
+    """Whether these bytes come later in the file, which is never in memory as a whole."""
     last = b""
     while block := file.read(1 << 20):
         if mark in last + block:

@@ -26,7 +26,7 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 
 @contextmanager
 def opened(file: BinaryIO, content_type: str) -> Iterator[Image.Image]:
-    """The image with its header read and its size checked; nothing is decoded yet."""
+    """Open an image: its header is read and its size checked, and nothing is decoded yet."""
     file.seek(0)
     try:
         with decoding(), Image.open(file, formats=[FORMATS[content_type]]) as image:
@@ -37,7 +37,7 @@ def opened(file: BinaryIO, content_type: str) -> Iterator[Image.Image]:
 
 
 def probe_image(file: BinaryIO, content_type: str, *, full: bool) -> Probe:
-    """What an image is; with `full` every frame is decoded and the end of the file is looked for."""
+    """Return what an image is; with `full`, every frame is decoded and the end of the file is looked for."""
     if full:
         check_end(file, content_type)
     if content_type == "image/webp" and (wide := large.webp_size(file)):
@@ -52,7 +52,7 @@ def probe_image(file: BinaryIO, content_type: str, *, full: bool) -> Probe:
 
 
 def shrink(file: BinaryIO, content_type: str, width: int) -> tuple[Probe, Image.Image]:
-    """The whole image probed, and from the same decode a picture whose longer side is about `width`."""
+    """Probe the whole image, and return from the same decoding a picture whose longer side is about `width`."""
     check_end(file, content_type)
     if content_type == "image/webp" and (wide := large.webp_size(file)):
         found, picture = large.probe(file, *wide, step=max(1, round(max(wide) / width)))
@@ -70,7 +70,7 @@ def shrink(file: BinaryIO, content_type: str, width: int) -> tuple[Probe, Image.
 
 
 def count_frames(image: Image.Image, content_type: str) -> int:
-    """Decode every frame of an animation, and say how many there are; too many are `InvalidMedia`."""
+    """Decode every frame of an animation, and return how many there are. Raises `InvalidMedia` for too many."""
     if content_type == "image/jpeg" or not getattr(image, "is_animated", False):
         return 1
     budget = Budget(MOST_PIXELS)
@@ -86,14 +86,14 @@ def count_frames(image: Image.Image, content_type: str) -> int:
 
 
 def displayed_size(image: Image.Image, content_type: str) -> tuple[int, int]:
-    """Width and height as a viewer shows them, with the camera's orientation."""
+    """Return width and height as a viewer shows them, with the camera's orientation."""
     if content_type == "image/jpeg" and _orientation(image) in SIDEWAYS:
         return image.height, image.width
     return image.size
 
 
 def _orientation(image: Image.Image) -> int:
-    """How the camera was held, from 1 to 8; 1 when the EXIF data cannot be read, as some programs write it."""
+    """Return how the camera was held, from 1 to 8; 1 when the EXIF data cannot be read, as of some programs."""
     try:
         found = image.getexif().get(ORIENTATION)
     except DECODE_ERRORS:
@@ -111,7 +111,7 @@ def _reduced(image: Image.Image, step: int) -> Image.Image:
 
 
 def _reduced_in_strips(image: Image.Image, step: int) -> Image.Image:
-    """As `image.reduce(step)`, which makes a copy of the whole when it has transparency."""
+    """Return what `image.reduce(step)` would: that copies the whole picture when it has transparency."""
     rows = step * max(1, STRIP_PIXELS // (image.width * step))
     small = Image.new(image.mode, (-(-image.width // step), -(-image.height // step)))
     for top in range(0, image.height, rows):
@@ -121,7 +121,7 @@ def _reduced_in_strips(image: Image.Image, step: int) -> Image.Image:
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """As RGB, transparency on white."""
+    """Return the picture as RGB, with transparency on white."""
     if image.mode == "RGB":
         return image
     if not image.has_transparency_data:

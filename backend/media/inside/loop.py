@@ -1,7 +1,7 @@
 """The child process: confined first, then one order after the other over the socket that is its standard input.
 
 An order is JSON with the file as an open descriptor, and a second one to write a picture into. The answer is a line of
-JSON. What is not foreseen ends the process, and that is an answer too.
+JSON. An error that is not expected ends the process, which the service takes for an answer about the file.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def main(parent: int) -> None:
 
 
 def _load_rest() -> None:
-    """All of PyAV: its parts import each other while they work, and which ones is nowhere said."""
+    """Load all of PyAV now: its parts import each other while they work, and then no file can be opened any more."""
     for part in pkgutil.walk_packages(av.__path__, "av."):
         if part.name not in ("av.__main__", "av.datasets"):
             importlib.import_module(part.name)
 
 
 def _obey(order: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    """The answer to one order. The system ends the process when its time is over."""
+    """Return the answer to one order. The system ends the process when its time is over."""
     _set_clocks(order.pop("within_s"))
     with ExitStack() as closing:
         opened: list[BinaryIO] = [closing.enter_context(open(files[0], "rb"))]
@@ -91,7 +91,7 @@ def _obey(order: dict[str, Any], files: list[int]) -> dict[str, Any]:
 
 
 def _set_clocks(within_s: float) -> None:
-    """Processor time and the wall clock; the service has a clock of its own, which is a little faster."""
+    """Limit processor time and wall-clock time. The service has a limit of its own, which is a little shorter."""
     used_s = time.process_time()
     soft = min(math.ceil(used_s + within_s), CPU_S)
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))

@@ -1,4 +1,4 @@
-"""Video and sound, decoded by PyAV with one named demuxer and the few decoders that are taken here.
+"""Video and sound, decoded by PyAV with one named demuxer and a few decoders.
 
 Of a film its packets are read and only its end is decoded, within a budget of pixels.
 """
@@ -46,7 +46,7 @@ Media = VideoStream | AudioStream
 
 @dataclass
 class Packets:
-    """What the packets tell: how many the stream has, and when the last one of any stream ends, in seconds."""
+    """What the packets say: how many the stream has, and when the last one of any stream ends, in seconds."""
 
     count: int = 0
     end_s: float = 0.0
@@ -54,7 +54,7 @@ class Packets:
 
 @contextmanager
 def opened(file: BinaryIO, content_type: str) -> Iterator[tuple[av.container.InputContainer, Media]]:
-    """The container and its first video stream, else its first audio stream; codec and size are checked."""
+    """Open the container and its first video stream, else its first audio stream; codec and size are checked."""
     file.seek(0)
     demuxer = DEMUXERS[content_type]
     with decoding(), av.open(file, "r", format=demuxer, container_options=OPTIONS, options=LIMITS) as container:
@@ -73,7 +73,7 @@ def opened(file: BinaryIO, content_type: str) -> Iterator[tuple[av.container.Inp
 
 @contextmanager
 def opened_video(file: BinaryIO, content_type: str) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
-    """As `opened`, for a file that must have pictures that move."""
+    """Open a file as `opened` does. Raises InvalidMedia when it has no moving pictures."""
     if content_type not in DEMUXERS:
         raise InvalidMedia("The file is not a video.")
     with opened(file, content_type) as (container, stream):
@@ -83,7 +83,7 @@ def opened_video(file: BinaryIO, content_type: str) -> Iterator[tuple[av.contain
 
 
 def probe_video(file: BinaryIO, content_type: str, *, full: bool) -> Probe:
-    """What a video or sound is; with `full` every packet is read and its end is decoded."""
+    """Return what a video or sound is; with `full`, every packet is read and its end is decoded."""
     with opened(file, content_type) as (container, stream):
         if full:
             return read(file, container, stream, content_type)
@@ -91,7 +91,7 @@ def probe_video(file: BinaryIO, content_type: str, *, full: bool) -> Probe:
 
 
 def describe(container: av.container.InputContainer, stream: Media, content_type: str) -> Probe:
-    """What the header says."""
+    """Return what the header says."""
     duration_s = container.duration / av.time_base if container.duration else None
     if isinstance(stream, VideoStream):
         return Probe("video", content_type, stream.width, stream.height, duration_s, stream.frames or None)
@@ -116,7 +116,7 @@ def read(file: BinaryIO, container: av.container.InputContainer, stream: Media, 
 
 
 def picture_at(container: av.container.InputContainer, stream: VideoStream, share: float) -> av.VideoFrame:
-    """The picture at a share (0 to 1) of the duration, or the nearest before it that is within the budget."""
+    """Return the picture at a share (0 to 1) of the duration, or the nearest one before it within the budget."""
     wanted_s = (container.duration or 0) / av.time_base * share
     budget, picture = Budget(LOOK_PIXELS), None
     for picture in _pictures_from(container, stream, wanted_s):
@@ -128,7 +128,7 @@ def picture_at(container: av.container.InputContainer, stream: VideoStream, shar
 
 
 def last_picture(container: av.container.InputContainer, stream: VideoStream) -> av.VideoFrame:
-    """The very last picture: decoded on from the last point one can enter. `InvalidMedia` when that is too far."""
+    """Return the very last picture. Decoding begins at the last key frame; `InvalidMedia` when that is too far away."""
     budget, last = Budget(SEARCH_PIXELS), None
     for last in _pictures_from(container, stream, _length_s(container)):
         if not budget.spend(last.width, last.height):
@@ -137,7 +137,7 @@ def last_picture(container: av.container.InputContainer, stream: VideoStream) ->
 
 
 def displayed_size(picture: av.VideoFrame) -> tuple[int, int]:
-    """Width and height as a player shows them, with the camera's rotation."""
+    """Return width and height as a player shows them, with the camera's rotation."""
     if picture.rotation % 180:
         return picture.height, picture.width
     return picture.width, picture.height
@@ -151,7 +151,7 @@ def _check_codec(stream: Media) -> None:
 
 
 def _read_packets(container: av.container.InputContainer, stream: Media) -> Packets:
-    """The end is that of the longest stream: sound may go on after the last picture, a still recording has no more."""
+    """Read all packets. The end is that of the longest stream: sound may go on after the last picture."""
     found = Packets()
     _unit_s(stream)
     for number, packet in enumerate(container.demux(*container.streams.video, *container.streams.audio)):
@@ -166,7 +166,7 @@ def _read_packets(container: av.container.InputContainer, stream: Media) -> Pack
 
 
 def _decode_end(container: av.container.InputContainer, stream: VideoStream) -> av.VideoFrame:
-    """A picture of the end, which was decoded from the last point one can enter as far as the budget goes."""
+    """Decode from the last key frame on, as far as the budget goes, and return the last picture that was found."""
     budget, last = Budget(LOOK_PIXELS), None
     for last in _pictures_from(container, stream, _length_s(container)):
         if not budget.spend(last.width, last.height):
