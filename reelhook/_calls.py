@@ -221,6 +221,7 @@ def _nothing(raw: object) -> None:
 
 
 def _once(key: str | None) -> dict[str, str]:
+    # Made here and not with each attempt: all attempts of one call must have one key, or each is paid.
     return {"Idempotency-Key": header("idempotency_key", key or uuid.uuid4().hex)}
 
 

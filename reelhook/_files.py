@@ -49,6 +49,7 @@ class Part:
         self._generation = generation
         self._wanted = _wanted(generation, file)
         self._target = _target(generation, self._wanted, Path(to) if to is not None else Path())
+        # A name of its own: two downloads to one place at the same time would write into one file.
         self._path = self._target.with_name(f"{self._target.name}.{secrets.token_hex(4)}.part")
         self._file = self._path.open("xb")
         self._tag: str | None = None
@@ -75,6 +76,7 @@ class Part:
         elif status != 206 or not re.match(rf"bytes {self._size}-", headers.get("content-range", "")):
             raise BadAnswer(f"the file of {self._generation.id} was answered {status} with another part")
         tag = headers.get("etag")
+        # A weak tag may stand for other bytes: a rest that is asked for by it could be of another file.
         self._tag = tag if tag and not tag.startswith("W/") else None
 
     def write(self, chunk: bytes) -> None:

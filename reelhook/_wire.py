@@ -28,7 +28,9 @@ def options(timeout: float) -> dict[str, Any]:
         "trust_env": False,
         "verify": _trust(),
         "timeout": timeouts(timeout),
+        # Each event stream holds a connection, so their number has no bound.
         "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        # Identity: lengths, ranges and the SHA-256 are those of the stored bytes.
         "headers": {"User-Agent": f"reelhook-python/{_version()}", "Accept-Encoding": "identity"},
     }
 

@@ -16,6 +16,8 @@ def _campaign(row: Row) -> Campaign:
 
 async def mark_deleted_of_clients(tx: Tx, now: int, limit: int) -> int:
     """Delete a bite of the campaigns of deleted clients for everybody from this commit on; return how many."""
+    # CROSS JOIN, here and in the other queries for what is deleted: SQLite does not turn it round, so it goes from the
+    # few deleted clients to their rows, and not through all rows.
     return await tx.run(
         """
         UPDATE campaigns SET deleted_at = :now WHERE id IN (
@@ -114,6 +116,7 @@ async def deleted_with_rows(tx: Tx, limit: int) -> list[str]:
 
 async def forget_deleted(tx: Tx, limit: int) -> int:
     """Remove the rows of deleted campaigns that nothing belongs to any more, also from keys; return how many."""
+    # First: the foreign key of an API key that names the campaign would make the DELETE fail.
     await tx.run(
         """
         UPDATE api_keys SET campaign_id = NULL WHERE campaign_id IN (

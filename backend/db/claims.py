@@ -83,6 +83,9 @@ async def claim_due(
     tx: Tx, status: str, account: str, *, owner: str, now: int, until: int, limit: int
 ) -> list[Generation]:
     """Take up to `limit` due rows of this status and account, soonest to expire first; the lease ends at `until`."""
+    # `attempts` is counted with the claim and not after the work: a row that kills its worker must be noticed. The
+    # conditions stand outside of the subquery too: on PostgreSQL the row may change between the two, and only those
+    # outside are checked anew.
     those = _EXPIRING if status == STORING else f"status = '{status}' AND {_BEGUN}"
     rows = await tx.all(
         f"""
@@ -119,6 +122,7 @@ async def claim_queued(
     clients = await _clients_with_work(tx, provider)
     if not clients:
         return []
+    # A share for each client: taken by age alone, 10,000 rows of one client would be served before the others' first.
     portion = max(1, limit // len(clients))
     taken: list[Generation] = []
     for client_id in await _fewest_first(tx, account, clients):

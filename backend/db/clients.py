@@ -56,7 +56,7 @@ async def page(tx: Tx, client_id: str | None, cursor: str | None, limit: int) ->
         SELECT {OWNER_COLUMNS} FROM clients LEFT JOIN balances ON owner_id = id
         WHERE deleted_at IS NULL AND id < :cursor AND id >= :first AND id <= :last ORDER BY id DESC LIMIT :limit
         """,  # noqa: S608
-        cursor=cursor or "~",
+        cursor=cursor or "~",  # it sorts behind every id
         first=client_id or "",
         last=client_id or "~",
         limit=limit,
@@ -101,6 +101,8 @@ async def has_unfinished(tx: Tx, client_id: str, campaign_id: str | None = None)
 
 async def forget_deleted(tx: Tx, limit: int) -> int:
     """Remove the rows of deleted clients that nothing belongs to any more, with their keys; return how many."""
+    # A client goes last, when the sweep has removed all else of it: a cascade over a million rows would be one
+    # transaction.
     rows = await tx.all(
         """
         SELECT id FROM clients WHERE deleted_at IS NOT NULL

@@ -85,6 +85,7 @@ async def named(tx: Tx, ids: Sequence[str]) -> list[Generation]:
 
 async def standings(tx: Tx, limit: int) -> list[Standing]:
     """Return the progress of what providers work on now, where they tell it."""
+    # The list of statuses is the condition of the index generations_due.
     rows = await tx.all(
         """
         SELECT id, client_id, campaign_id, progress FROM generations

@@ -88,11 +88,13 @@ async def _shift(tx: Tx, id: str, to: str, now: int, owner: str | None, told: bo
         fields["finished_at"] = now
     if to == COMPLETED:
         fields.setdefault("file_bytes", fields.get("bytes") or 0)
+    # One statement checks and moves: looked at before, the row could be moved by another one in between.
     allowed = ", ".join(f"'{status}'" for status in MOVES[to])
     row = await _update(tx, id, fields, f"status IN ({allowed})", owner)
     if row is None:
         return None
     moved = read(row)
+    # In this transaction: after a crash between the two, the money would stay reserved for ever, or be counted twice.
     if to in FINAL:
         await balances.settle(tx, moved, now)
         await usage.add(tx, moved)
@@ -135,6 +137,7 @@ async def delete(tx: Tx, id: str) -> None:
     if held is None:
         return
     own = Held(held["file_bytes"], held["text_bytes"], generations=1)
+    # Asked before the DELETE: the foreign keys remove them with the row, and nobody could count them any more.
     about = [await provider_webhooks.held(tx, id), await webhook_deliveries.held(tx, id)]
     row = await tx.one(f"DELETE FROM generations WHERE id = :id RETURNING {COLUMNS}", id=id)  # noqa: S608
     if row is None:
@@ -180,6 +183,8 @@ async def _update(tx: Tx, id: str, fields: dict[str, Any], condition: str, owner
     if unknown:
         raise ValueError(f"no such columns: {unknown}")
     changes = ", ".join(f"{name} = :{name}" for name in fields)
+    # A worker that slept beyond its lease comes back and writes. Without the fence it would overwrite what the next
+    # worker did.
     fence = " AND lease_owner = :owner" if owner else ""
     return await tx.one(
         f"UPDATE generations SET {changes} WHERE id = :id AND {condition}{fence} RETURNING {COLUMNS}",  # noqa: S608

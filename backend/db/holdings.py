@@ -65,6 +65,8 @@ async def add(tx: Tx, client_id: str, more: Held) -> None:
     values = {name: value for name in _NAMES if (value := getattr(more, name))}
     if not values:
         return
+    # The UPDATE comes first, as nearly every client has its row. The second one is for a row that another transaction
+    # began between the two statements.
     adding = _adding(tuple(values))
     if not await tx.run(adding, client_id=client_id, **values) and not await _begin(tx, client_id, more):
         await tx.run(adding, client_id=client_id, **values)

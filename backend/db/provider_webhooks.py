@@ -29,6 +29,7 @@ def _read(row: Row) -> ProviderWebhook:
 
 async def insert(tx: Tx, delivery: ProviderWebhook) -> bool:
     """Keep a webhook; return False when it came before. It is counted with the bytes that stay of it in the end."""
+    # A provider sends a webhook again when it saw no answer, and one that was seen must have no second effect.
     text_bytes = min(len(delivery.body), KEPT_CHARACTERS)
     kept = await tx.run(
         """

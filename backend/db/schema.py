@@ -1,6 +1,6 @@
-"""The schema of a database file that somebody hands us, compared with the one its version has here.
+"""Compare the schema of a database file that somebody gives us with the schema of its version here.
 
-A trigger or a view in it would run with our statements. Nothing of the file is run while it is looked at.
+A trigger or a view in a restored file would run with our statements. While the file is checked, nothing of it is run.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _MOST_NAMED = 10
 
 
 def check(copy: Path) -> None:
-    """Raise ReelhookError, with names, for what the schema of its version has not, has otherwise or has beside it.
+    """Raise ReelhookError with the names of what is missing, different or too much in the schema of a file.
 
-    What is no database of ours, or of a newer version, is left to the migrations to refuse.
+    A database of another program or of a newer version is not refused here: the migrations refuse it.
     """
     with reading(copy, settled=True) as connection:
         found = shape_of(connection)
@@ -44,7 +44,7 @@ def check(copy: Path) -> None:
 
 
 def _made(version: int) -> Shape:
-    """The schema that the migrations make."""
+    """Return the schema that the migrations up to this version make."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for migration in versions.known()[:version]:
             for statement in versions.statements(migration.sql):
@@ -53,9 +53,9 @@ def _made(version: int) -> Shape:
 
 
 def shape_of(connection: sqlite3.Connection) -> Shape:
-    """Everything by type and name: of a table its columns and constraints in any order, else the whole statement.
+    """Return everything by type and name: of a table its columns and constraints, of all else the whole statement.
 
-    An older database has the columns that came later at the end.
+    The order of columns does not count: an upgraded database has those that came later at the end.
     """
     rows = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     return {
@@ -83,7 +83,7 @@ def _tables_first(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _parts(sql: str) -> list[str]:
-    """What stands between the commas of a table's outer brackets, and what comes behind them."""
+    """Return what stands between the commas of a table's outer brackets, and what comes after them."""
     text = _plain(sql)
     depth, parts = 0, [""]
     for char in text[text.find("(") + 1 :]:
@@ -97,7 +97,7 @@ def _parts(sql: str) -> list[str]:
 
 
 def _plain(sql: str) -> str:
-    """Without comments and with single blanks."""
+    """Return a statement without comments and with single blanks."""
     return " ".join(re.sub(r"--[^\n]*", " ", sql).split())
 
 

@@ -1,4 +1,4 @@
-"""What the columns of a database file that somebody hands us may hold: SQLite itself would take anything."""
+"""Check the values of a database file that somebody gives us: SQLite takes anything in any column."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ _JSON: dict[str, dict[str, Callable[[Any], bool]]] = {
 
 
 def check(copy: Path) -> None:
-    """Raise ReelhookError for a value that its column cannot have: SQLite would take it, and we could not read it."""
+    """Raise ReelhookError for a value that its column cannot have: each list that meets such a row would be a 500."""
     with reading(copy, settled=True) as connection:
         for type, table in shape_of(connection):
             columns = connection.execute(f"PRAGMA table_info({table})").fetchall() if type == "table" else []

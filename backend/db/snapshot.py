@@ -1,4 +1,4 @@
-"""A consistent copy of the SQLite file, taken while others write, and what such a copy holds."""
+"""Take a consistent copy of the SQLite file while others write, and read what such a copy has."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from backend.disk.owner import make_private
 
 @dataclass(frozen=True, slots=True)
 class KeptFiles:
-    """A completed generation or an asset: what its bytes are called, how many they are, and their SHA-256.
+    """The files of a completed generation or of an asset: their names, lengths in bytes and SHA-256.
 
-    `others` are the further files of a generation: name, bytes, SHA-256.
+    `others` are the further files of a generation, each as name, bytes and SHA-256.
     """
 
     id: str
@@ -33,17 +33,18 @@ class KeptFiles:
 
     @property
     def files(self) -> tuple[tuple[str, int, str], ...]:
-        """All its files, its own first."""
+        """Return all its files, its own first."""
         return ((self.file_name, self.bytes, self.sha256), *self.others)
 
 
 def take(source: Path, target: Path) -> None:
-    """Write the database as it is now into a new file. Not synced yet. Raises StorageFull, ReelhookError.
+    """Write the database as it is now into a new file, which is not synced yet. Raises StorageFull, ReelhookError.
 
-    A connection that only reads: it can neither write the log back nor hold up whoever writes.
+    The connection only reads, so it can neither write the log back nor hold up those who write.
     """
     make_private(target)
     with reading(source) as connection:
+        # Not SQLite's online backup: it begins anew whenever another process writes, and on a busy service never ends.
         connection.execute("VACUUM INTO ?", (str(target),))
 
 
@@ -65,13 +66,13 @@ def is_ours(copy: Path) -> bool:
 
 
 def version(copy: Path) -> int:
-    """The number of the last migration in a copy."""
+    """Return the number of the last migration in a copy."""
     with reading(copy, settled=True) as connection:
         return int(connection.execute("SELECT MAX(version) FROM schema_migrations").fetchone()[0] or 0)
 
 
 def counts(copy: Path) -> dict[str, int]:
-    """How many rows a copy has of what matters to people."""
+    """Return how many rows a copy has of what people look for, by table."""
     finals = ", ".join(f"'{status}'" for status in FINAL)
     with reading(copy, settled=True) as connection:
         found = {
@@ -83,7 +84,7 @@ def counts(copy: Path) -> dict[str, int]:
 
 
 def kept(copy: Path) -> Iterator[KeptFiles]:
-    """Everything in a copy that has bytes in the storage, one at a time."""
+    """Yield everything in a copy that has files in the storage."""
     with reading(copy, settled=True) as connection:
         others = _others(connection)
         rows = connection.execute(
@@ -97,7 +98,7 @@ def kept(copy: Path) -> Iterator[KeptFiles]:
 
 
 def _others(connection: sqlite3.Connection) -> dict[str, tuple[tuple[str, int, str], ...]]:
-    """The further files of generations that have several, by id; none in a copy taken before an upgrade."""
+    """Return the further files of generations that have several, by id; none in a copy of an older version."""
     if not _has_several(connection):
         return {}
     rows = connection.execute(
@@ -115,7 +116,7 @@ def _stored(files: list[dict[str, Any]]) -> tuple[tuple[str, int, str], ...]:
 
 
 def names(copy: Path) -> Iterator[str]:
-    """Every name of a file that a copy has, whatever became of it."""
+    """Yield every name of a file in a copy, whatever became of the file."""
     with reading(copy, settled=True) as connection:
         rows = connection.execute(
             """
@@ -131,7 +132,7 @@ def names(copy: Path) -> Iterator[str]:
 
 
 def _other_names(connection: sqlite3.Connection) -> Iterator[str]:
-    """The names of further files; the text itself where it is no list of files, for it is no name either."""
+    """Yield the names of further files; for a damaged list the text itself, which the check of names then refuses."""
     if _has_several(connection):
         for (more,) in connection.execute("SELECT more_files FROM generations WHERE more_files IS NOT NULL"):
             try:
@@ -141,7 +142,7 @@ def _other_names(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def still_there(source: Path, ids: set[str]) -> set[str]:
-    """Which of these generations and assets the living database still has."""
+    """Return those of these ids that the database in use still has."""
     with reading(source) as connection:
         return {
             id
@@ -154,7 +155,7 @@ def still_there(source: Path, ids: set[str]) -> set[str]:
 
 @contextmanager
 def reading(file: Path, *, settled: bool = False) -> Iterator[sqlite3.Connection]:
-    """A connection that only reads. `settled`: nobody writes there any more, so nothing is put beside the file."""
+    """Open a connection that only reads. `settled`: nobody writes there any more, so SQLite puts no file beside it."""
     query = "mode=ro&immutable=1" if settled else "mode=ro"
     try:
         address = f"{file.resolve().as_uri()}?{query}"

@@ -84,7 +84,7 @@ class SqliteDb:
         try:
             faults.refuse()
             answers = await self._writer.run(partial(run_batch, works=[work for _, _, work, _ in batch]))
-        except BaseException as error:
+        except BaseException as error:  # each who waits must be told, or it waits for ever
             answers = [(None, error)] * len(batch)
         for too_many in batch[len(answers) :]:
             heappush(self._waiting, too_many)
@@ -100,7 +100,7 @@ class SqliteDb:
         return await self._readers.run(partial(run_read, work=work))
 
     async def close(self) -> None:
-        while self._flushing is not None:
+        while self._flushing is not None:  # a work that came meanwhile has begun another one
             await asyncio.wait([self._flushing])
         await self._readers.close()
         await self._writer.close()

@@ -14,6 +14,7 @@ async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[st
 
     A prediction that is found in the provider's list could be that one's, so it must not be adopted by another row.
     """
+    # The list of statuses is the condition of the index generations_due.
     row = await tx.one(
         """
         SELECT id FROM generations WHERE status = 'submitting' AND model = :model

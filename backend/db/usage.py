@@ -76,6 +76,7 @@ async def add(tx: Tx, row: Generation) -> None:
 
 async def correct(tx: Tx, old: Generation, new: Generation) -> None:
     """Count a finished one anew: its cost is known better than when it ended."""
+    # Taken off with all its columns and added with the new ones: each of them may be part of the key.
     await _count(tx, old, deleted=0, times=-1)
     await _count(tx, new, deleted=0, times=1)
 

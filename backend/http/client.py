@@ -135,11 +135,9 @@ class Http:
         for left in range(hops, -1, -1):
             request = requests.build("GET", checked(url, LONGEST_FETCHED), headers)
             is_trusted = admit(request.origin, hosts, trusted)
-            async with (
-                places.take(request.origin[1]) if places else nullcontext(),
-                self._lines.guarded(request.origin, deadline, is_trusted=is_trusted, head_s=HEAD_S) as line,
-                answered(line, request, idle_s) as answer,
-            ):
+            line_of = self._lines.guarded(request.origin, deadline, is_trusted=is_trusted, head_s=HEAD_S)
+            place = places.take(request.origin[1]) if places else nullcontext()
+            async with place, line_of as line, answered(line, request, idle_s) as answer:
                 location = redirect_of(answer) if left else None
                 if location is None:
                     async with aclosing(paced(answer.read, line.stream, deadline, floor)) as chunks:
