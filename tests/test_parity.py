@@ -43,6 +43,7 @@ from backend.db import (
     lists,
     operations,
     provider_webhooks,
+    queue,
     repeats,
     restores,
     sources,
@@ -202,12 +203,12 @@ async def list_all(call: Watched) -> None:
 
 async def work(call: Watched) -> None:
     lease = {"owner": "w", "now": 10, "until": 20}
-    await call(claims.any_queued, "p", ("image", "video"), 1)
-    await call(claims.any_queued, "p", ("image",), 10)
-    await call(claims.any_queued, "p", ("video",), 10)
-    await call(claims.claim_queued, "nobody", "nobody", kinds=("image", "video"), limit=4, **lease)
-    await call(claims.claim_queued, "p", "p:second", kinds=("image", "video"), limit=4, **lease)
-    await call(claims.claim_queued, "p", "p:second", kinds=("image",), limit=1, **lease)
+    await call(queue.any_queued, "p", ("image", "video"), 1)
+    await call(queue.any_queued, "p", ("image",), 10)
+    await call(queue.any_queued, "p", ("video",), 10)
+    await call(queue.claim_queued, "nobody", "nobody", kinds=("image", "video"), limit=4, **lease)
+    await call(queue.claim_queued, "p", "p:second", kinds=("image", "video"), limit=4, **lease)
+    await call(queue.claim_queued, "p", "p:second", kinds=("image",), limit=1, **lease)
     await call(claims.count_in_flight, "p", "p:second")
     await call(claims.count_in_flight, "p", "p:second", 11)
     await call(generations.begin, [], account="p:second", owner="w", now=10)

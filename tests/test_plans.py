@@ -27,6 +27,7 @@ from backend.db import (
     leases,
     operations,
     provider_webhooks,
+    queue,
     repeats,
     sources,
     submits,
@@ -46,10 +47,10 @@ from backend.db.webhook_lists import DeliveryFilter
 CLAIM: dict[str, Any] = {"owner": "w", "now": 1, "until": 2, "limit": 5}
 ASKED: dict[str, Callable[[Tx], Awaitable[Any]]] = {
     "claim_due": lambda tx: claims.claim_due(tx, "storing", "replicate", **CLAIM),
-    "claim_queued": lambda tx: claims.claim_queued(tx, "replicate", "replicate", kinds=("image", "video"), **CLAIM),
+    "claim_queued": lambda tx: queue.claim_queued(tx, "replicate", "replicate", kinds=("image", "video"), **CLAIM),
     "any_due": lambda tx: claims.any_due(tx, "storing", "replicate", 1),
     "accounts": lambda tx: claims.accounts(tx, "storing"),
-    "any_queued": lambda tx: claims.any_queued(tx, "replicate", ("image",), 1),
+    "any_queued": lambda tx: queue.any_queued(tx, "replicate", ("image",), 1),
     "count_in_flight": lambda tx: claims.count_in_flight(tx, "replicate", "replicate", 1),
     "release_leases": lambda tx: leases.release_all(tx, 1),
     "pull_in": lambda tx: leases.pull_in(tx, 2, 1),

@@ -20,7 +20,7 @@ from backend.core.errors import (
     WrongStatus,
 )
 from backend.core.generation import CANCELED, FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation, Outcome
-from backend.db import claims, generations, operations, submits
+from backend.db import claims, generations, operations, queue, submits
 from backend.db.connection import Tx
 from backend.logs import times
 from backend.providers.base import Handle, Order, Provider, Request
@@ -49,7 +49,7 @@ async def claim(
         for key in [account] if account else ctx.providers:
             room = min(await _room(tx, ctx, key, now), limit - len(taken))
             if room > 0:
-                taken += await claims.claim_queued(
+                taken += await queue.claim_queued(
                     tx,
                     ctx.providers[key].name,
                     key,
@@ -79,7 +79,7 @@ async def due_accounts(tx: Tx, ctx: Context, kinds: tuple[str, ...]) -> list[str
     """The accounts for which `claim` would find something, were there room on the disk."""
     now, due = ctx.now(), []
     for key, provider in ctx.providers.items():
-        if await _room(tx, ctx, key, now) > 0 and await claims.any_queued(tx, provider.name, kinds, now):
+        if await _room(tx, ctx, key, now) > 0 and await queue.any_queued(tx, provider.name, kinds, now):
             due.append(key)
     return due
 

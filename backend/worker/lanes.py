@@ -52,8 +52,8 @@ class Lane:
 def lanes(ctx: Context, me: str, kinds: tuple[str, ...]) -> list[Lane]:
     """Return the lanes of the worker of this name, which sends generations of these kinds.
 
-    Each account has its own lanes, so that a provider which hangs takes nobody else's places. Rows of an account that is
-    not offered any more have lanes of their own too: their time runs out there.
+    Each account has its own lanes, so that a provider which hangs takes nobody else's places. Rows of an account that
+    is not offered any more have lanes of their own too: their time runs out there.
     """
     own = [lane for key in ctx.providers for lane in (_submit(ctx, me, kinds, key), *_begun(ctx, me, key))]
     return [
