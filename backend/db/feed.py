@@ -42,10 +42,7 @@ class Standing:
 
 
 async def page(tx: Tx, topic: Topic, after: str, limit: int) -> list[tuple[Event, Generation | None]]:
-    """Return the topic's next events after this id, oldest first, each with its generation.
-
-    Events of deleted campaigns are left out.
-    """
+    """Return the topic's next events after this id with their generations, oldest first; none of deleted campaigns."""
     condition = _WHOSE[topic.kind]
     rows = await tx.all(
         f"""

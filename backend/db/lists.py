@@ -88,10 +88,7 @@ async def _end_of_scan(tx: Tx, wheres: list[str], params: dict[str, object]) -> 
 
 
 def _indexed(filters: Filters, cursor: str | None) -> tuple[list[str], dict[str, object]]:
-    """Return the conditions that an index serves.
-
-    There is one lower and one upper bound at most: of two, SQLite would begin to walk at the wrong one.
-    """
+    """Return the conditions that an index serves. Of two upper bounds SQLite takes the wrong one, so one is made."""
     wheres = ["id >= :floor"]
     params: dict[str, object] = {"floor": floor_id(filters.created_after or 0)}
     ceiling = floor_id(filters.created_before) if filters.created_before is not None else None

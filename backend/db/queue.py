@@ -12,10 +12,7 @@ from backend.db.generations import begin
 
 
 async def any_queued(tx: Tx, provider: str, kinds: tuple[str, ...], now: int) -> bool:
-    """Whether a row that waits for this provider is due.
-
-    It takes one step of the index for each client, however long the queue is.
-    """
+    """Whether a row for this provider is due: one step of the index for each client, however long the queue is."""
     those, of_kind = _due_of_client(kinds)
     for client_id in await _clients_with_work(tx, provider):
         row = await tx.one(

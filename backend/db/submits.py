@@ -10,10 +10,7 @@ from backend.db.generation_rows import COLUMNS, read, written
 
 
 async def any_submitting(tx: Tx, model: str, prompt: str | None, params: dict[str, Any]) -> bool:
-    """Whether a request with the same content is being sent right now.
-
-    A prediction that is found in the provider's list could be that one's, so it must not be adopted by another row.
-    """
+    """Whether the same request is being sent now: a prediction in the provider's list could be that one's."""
     # The list of statuses is the condition of the index generations_due.
     row = await tx.one(
         """

@@ -117,10 +117,8 @@ class Cage:
 
 
 def _open(path: Path, target: Path | None) -> tuple[list[int], int]:
-    """Open the file and what is to be written; return the descriptors and the file's size.
-
-    The child gets descriptors and no names, so it needs no right to open anything. Raises InvalidMedia, StorageFull.
-    """
+    """Open the file and the target; return the descriptors and the file's size. Raises InvalidMedia, StorageFull."""
+    # The child gets descriptors and no names: it needs no right to open anything.
     files = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
     try:
         if sniff(os.pread(files[0], HEAD_BYTES, 0)) is None:
