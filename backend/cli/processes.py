@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from backend.config import Settings
+from backend.config.sources import names_of
 from backend.core.errors import ReelhookError
 
 READY_S = 60.0
@@ -96,7 +97,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def setting_names() -> dict[str, list[str]]:
     """The variables each field of Settings is read from, the usual one first."""
     return {
-        field: [str(name).upper() for name in getattr(described.validation_alias, "choices", [field])]
+        field: [name.upper() for name in names_of(described, field)]
         for field, described in Settings.model_fields.items()
     }
 

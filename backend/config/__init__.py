@@ -6,6 +6,7 @@ Each is trimmed, blank is not set, and what cannot work is refused by name: the 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -16,8 +17,8 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from backend.config import values
-from backend.config.sources import EnvFile, EnvFileError, Environment, read_file
+from backend.config import sources, values
+from backend.config.sources import EnvFileError, Variables
 from backend.config.values import (
     DatabaseUrl,
     DataKey,
@@ -85,7 +86,8 @@ class Settings(BaseSettings):
     def __init__(self, *, _env_file: str | Path | None = ".env", **given: Any) -> None:
         """Raises EnvFileError for a file that cannot be read as settings, ValidationError for a setting."""
         if _env_file is not None:
-            read_file(_env_file)  # before pydantic looks at it, which ignores one half of them and dies of the other
+            # Before pydantic looks at it, which ignores one half of such files and dies of the other.
+            sources.read_file(_env_file)
         super().__init__(_env_file=_env_file, **given)
 
     @classmethod
@@ -99,7 +101,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is given, then the environment, then `.env`."""
         file = dotenv_settings.env_file if isinstance(dotenv_settings, DotEnvSettingsSource) else None
-        return init_settings, Environment(settings_cls), EnvFile(settings_cls, env_file=file)
+        variables = sources.file_variables(file) if isinstance(file, str | Path) else {}
+        return init_settings, Variables(settings_cls, os.environ), Variables(settings_cls, variables)
 
     @model_validator(mode="before")
     @classmethod

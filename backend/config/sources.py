@@ -10,7 +10,9 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from backend.config.values import is_blank
 
@@ -22,21 +24,35 @@ class EnvFileError(ValueError):
     """`.env` cannot be read as settings; the message names the file and quotes nothing of it."""
 
 
-class Environment(EnvSettingsSource):
-    """The environment, without what is blank: so `VAR=` leaves what `.env` says."""
+class Variables(PydanticBaseSettingsSource):
+    """Settings by the names of variables, whatever their case. What is blank counts as not set."""
 
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return _set(super()._load_env_vars())
+    def __init__(self, settings_cls: type[BaseSettings], found: Mapping[str, str | None]) -> None:
+        super().__init__(settings_cls)
+        self._found = {name.lower(): value for name, value in found.items()}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        """The text of the first of the field's variables that is set, or None, and the name the model takes it by."""
+        names = names_of(field, field_name)
+        values = (self._found.get(name.lower()) for name in names)
+        return next((value for value in values if value and not is_blank(value)), None), names[0], False
+
+    def __call__(self) -> dict[str, str]:
+        """Every field that is set."""
+        fields = self.settings_cls.model_fields.items()
+        found = (self.get_field_value(field, field_name) for field_name, field in fields)
+        return {name: value for value, name, _ in found if value is not None}
 
 
-class EnvFile(DotEnvSettingsSource):
-    """One file of settings, which is refused as a whole when a part of it cannot be read."""
+def names_of(field: FieldInfo, field_name: str) -> list[str]:
+    """The variables that a field of settings is read from, the usual one first."""
+    alias = field.validation_alias
+    return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [field_name]
 
-    def _read_env_files(self) -> Mapping[str, str | None]:
-        if not isinstance(self.env_file, str | Path):
-            return {}
-        text = read_file(self.env_file)
-        return _set({name.lower(): value for name, value in dotenv_values(stream=StringIO(text)).items()})
+
+def file_variables(file: str | Path) -> Mapping[str, str | None]:
+    """The variables of a file of settings; none when there is no file. Raises EnvFileError."""
+    return dotenv_values(stream=StringIO(read_file(file)))
 
 
 def read_file(file: str | Path) -> str:
@@ -46,10 +62,6 @@ def read_file(file: str | Path) -> str:
         if each.error or (each.key is not None and not _NAME.fullmatch(each.key)):
             raise EnvFileError(f"{file} cannot be read in line {each.original.line}: write NAME=value")
     return text
-
-
-def _set(found: Mapping[str, str | None]) -> Mapping[str, str | None]:
-    return {name: value for name, value in found.items() if value is not None and not is_blank(value)}
 
 
 def _read(path: Path) -> str:
