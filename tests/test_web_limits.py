@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,25 @@ def test_settings_of_other_programs_do_not_switch_limits_off(monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("RATELIMIT_ENABLED=false\nRATELIMIT_HEADERS_ENABLED=true\n")
     assert limits.build({"image": "1/minute"}).memory.enabled
+
+
+def test_windows_in_memory_move_start_no_thread_and_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_800_000_000.0
+    monkeypatch.setattr(limits.time, "time", lambda: now)
+    counters = limits.Memory()
+    until(lambda: not counters.timer.is_alive())
+    threads = threading.active_count()
+    assert counters.acquire_entry("one", 3, 60, 2) and not counters.acquire_entry("one", 3, 60, 2)
+    now += 30
+    assert counters.acquire_entry("one", 3, 60) and not counters.acquire_entry("one", 3, 60)
+    assert counters.get_moving_window("one", 3, 60) == (now - 30, 3)
+    now += 31
+    assert counters.get_moving_window("one", 3, 60) == (now - 31, 1)
+    assert counters.acquire_entry("two", 1, 60)
+    now += 61
+    assert counters.acquire_entry("three", 1, 60)
+    assert list(counters._windows) == ["three"]
+    assert threading.active_count() == threads
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from threading import Timer
 from typing import Any, Literal, NamedTuple
 
 import structlog
@@ -38,20 +38,45 @@ log = structlog.get_logger("backend.web.callers.limits")
 
 
 class Memory(MemoryStorage):
-    """The library's counters in memory, without a new thread every hundredth of a second to look for old ones."""
+    """Moving windows in memory, for one event loop. The library's own start a thread every hundredth of a second."""
 
     STORAGE_SCHEME = ["reelhook-memory"]
-    _timer: Timer
 
-    @property
-    def timer(self) -> Timer:
-        """What will look for counters that are over; it is made anew when it has."""
-        return self._timer
+    def __init__(self, uri: str | None = None, **options: Any) -> None:
+        super().__init__(uri, **options)
+        self._windows: dict[str, tuple[deque[float], int]] = {}  # when each request came, and how long it counts
+        self._sweep_at = time.time() + SWEEP_S
 
-    @timer.setter
-    def timer(self, made: Timer) -> None:
-        made.interval, made.daemon = SWEEP_S, True
-        self._timer = made
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Count `amount` requests, if that many more may come within `expiry` seconds."""
+        now = time.time()
+        if now >= self._sweep_at:
+            self._sweep(now)
+        times = self._times(key, expiry, now)
+        if len(times) + amount > limit:
+            return False
+        times.extend([now] * amount)
+        return True
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """When the window began (Unix seconds), and how many requests are in it."""
+        now = time.time()
+        times = self._times(key, expiry, now)
+        return (times[0] if times else now), len(times)
+
+    def _times(self, key: str, expiry: int, now: float) -> deque[float]:
+        """The requests that still count, the oldest first."""
+        times, _ = self._windows.setdefault(key, (deque(), expiry))
+        while times and times[0] < now - expiry:
+            times.popleft()
+        return times
+
+    def _sweep(self, now: float) -> None:
+        """Forget the keys whose requests are all over: else everybody who ever asked would be remembered."""
+        self._sweep_at = now + SWEEP_S
+        for key, (times, expiry) in list(self._windows.items()):
+            if not times or times[-1] < now - expiry:
+                del self._windows[key]
 
 
 class _Limiter(Limiter):
