@@ -267,7 +267,7 @@ def test_a_form_that_the_disk_has_no_room_for_is_507(stage: Stage, monkeypatch: 
     def full(_: Path, _mode: str) -> None:
         raise OSError(errno.ENOSPC, "no room")
 
-    monkeypatch.setattr("backend.web.calls.uploads.Path.open", full)
+    monkeypatch.setattr("backend.web.calls.multipart.Path.open", full)
     body, headers = form(png())
     answer = send(stage.service, stage.who, body, headers)
     assert (answer.status, answer.json()["status"]) == (507, 507)
@@ -275,7 +275,6 @@ def test_a_form_that_the_disk_has_no_room_for_is_507(stage: Stage, monkeypatch: 
 
 @pytest.mark.hazard(38)
 @pytest.mark.timeout(60)
-@pytest.mark.filterwarnings("ignore:.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning")  # of "no end"
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_that_is_a_trap_is_refused_soon_and_leaves_nothing(stage: Stage, name: str) -> None:
     began = time.process_time()

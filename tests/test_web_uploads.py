@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import socket
 import tempfile
 import time
@@ -31,9 +32,8 @@ def nothing_stays() -> Iterator[None]:
 async def take_file(call: Call) -> Response:
     """Take a file."""
     async with uploads.open_file(call.request, SPOOL, cap_bytes=CAP, idle_s=1) as file:
-        size = 0
-        while chunk := await file.read(1 << 16):
-            size += len(chunk)
+        size = file.path.stat().st_size
+        assert (size, hashlib.sha256(file.path.read_bytes()).hexdigest()) == (file.size, file.sha256)
     return JSONResponse({"size": size, "name": file.filename}, 201)
 
 
@@ -55,6 +55,10 @@ def send(port: int, body: bytes, type_: str = "multipart/form-data; boundary=b")
 
 def test_one_file_is_taken_whole(port: int) -> None:
     assert send(port, part(b"x" * CAP) + b"--b--\r\n") == (201, {"size": CAP, "name": "a.png"})
+
+
+def test_an_empty_file_is_a_file(port: int) -> None:
+    assert send(port, part(b"") + b"--b--\r\n") == (201, {"size": 0, "name": "a.png"})
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,8 @@ async def _take_upload(call: Call, owner: str, cap_bytes: int, left: int) -> Res
     """Keep what comes, as long as it fits into the room that is left. Raises ClientFull, and as `open_file`."""
     try:
         async with uploads.open_file(call.request, call.ctx.spool, cap_bytes=min(cap_bytes, left)) as file:
-            spooled = uploads.spooled(file)
-            name = replies.name_of(call, f"{file.filename}\n{spooled.sha256}")
-            return await _keep(call, owner, name, lambda: _ready(spooled.path), file.filename)
+            name = replies.name_of(call, f"{file.filename}\n{file.sha256}")
+            return await _keep(call, owner, name, lambda: _ready(file.path), file.filename)
     except TooLarge:
         if left < cap_bytes:
             raise quota.full(call.ctx) from None

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import pydantic
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from backend.core.errors import InvalidInput
 from backend.logs import redact
 from backend.storage import Spool
 from backend.web.calls import problems, uploads
+from backend.web.calls.multipart import Spooled
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 MOST_FIELDS = 150
@@ -25,13 +25,13 @@ _WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 @asynccontextmanager
 async def open_form(
     request: Request, spool: Spool, *, cap_bytes: int, text_bytes: int, file: str
-) -> AsyncIterator[tuple[dict[str, Any], UploadFile | None]]:
+) -> AsyncIterator[tuple[dict[str, Any], Spooled | None]]:
     """The texts and the part named `file`, if it is one. Raises as uploads.open_form, and InvalidInput."""
     opened = uploads.open_form(request, spool, cap_bytes=cap_bytes, fields=MOST_FIELDS, text_bytes=text_bytes)
-    async with opened as form:
+    async with opened as parts:
         values: dict[str, Any] = {}
-        found: UploadFile | None = None
-        for name, value in form.multi_items():
+        found: Spooled | None = None
+        for name, value in parts:
             if isinstance(value, str):
                 _put(values, name, value)
             elif name == file:

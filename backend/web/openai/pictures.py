@@ -11,14 +11,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.datastructures import UploadFile
-
 from backend.context import Context
 from backend.core.errors import InvalidInput
 from backend.core.people import Asset
 from backend.disk import room
 from backend.manage import assets
-from backend.web.calls import uploads
+from backend.web.calls.multipart import Spooled
 from backend.web.openai.asked import Reference
 
 _DATA = re.compile(r"data:[\w.+-]{1,50}/[\w.+-]{1,100};base64,", re.ASCII)
@@ -37,7 +35,7 @@ class Picture:
     bytes: int | None = None
 
 
-def of(ctx: Context, reference: Reference | None, file: UploadFile | None) -> Picture | None:
+def of(ctx: Context, reference: Reference | None, file: Spooled | None) -> Picture | None:
     """The picture that came with a request. Raises InvalidInput when there are two."""
     if file is not None and reference is not None:
         raise InvalidInput.of(FIELD, "This field was given more than once.")
@@ -55,10 +53,10 @@ def of(ctx: Context, reference: Reference | None, file: UploadFile | None) -> Pi
     return Picture(ctx.new_id(), lambda client_id, left: assets.fetch(ctx, client_id, url, left))
 
 
-async def digest(reference: Reference | None, file: UploadFile | None) -> str:
+async def digest(reference: Reference | None, file: Spooled | None) -> str:
     """What the picture of a request is known by: in a thread, since megabytes of text would hold up everybody."""
     if file is not None:
-        return uploads.spooled(file).sha256
+        return file.sha256
     if reference is None or reference.image_url is None:
         return ""
     return await asyncio.to_thread(_hash, reference.image_url)
@@ -73,8 +71,8 @@ async def leave(ctx: Context, asset: Asset) -> None:
     await asyncio.shield(assets.leave(ctx, asset))
 
 
-async def _ready(file: UploadFile) -> Path:
-    return uploads.spooled(file).path
+async def _ready(file: Spooled) -> Path:
+    return file.path
 
 
 async def _decode(ctx: Context, url: str) -> Path:

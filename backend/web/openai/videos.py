@@ -8,7 +8,6 @@ from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
-from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from backend.core.errors import InvalidInput, NotFound, TooLarge
@@ -24,6 +23,7 @@ from backend.steps import browse, change, request
 from backend.web.api import media
 from backend.web.calls import presence, replies, uploads
 from backend.web.calls.inputs import Query
+from backend.web.calls.multipart import Spooled
 from backend.web.calls.operation import Call, operation
 from backend.web.openai import asked, campaigns, forms, pictures, repeats, shapes
 from backend.web.openai.asked import REFERENCE_BYTES, VideoBody
@@ -105,7 +105,7 @@ async def _create_from_form(call: Call, left: int) -> Response:
         raise
 
 
-async def _create(call: Call, body: VideoBody, file: UploadFile | None) -> Response:
+async def _create(call: Call, body: VideoBody, file: Spooled | None) -> Response:
     ctx = call.ctx
     campaign = await campaigns.of(call, body.campaign_id)
     said = body.model_dump_json(exclude_none=True, exclude={"input_reference": {"image_url"}})
