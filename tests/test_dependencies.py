@@ -34,7 +34,18 @@ FLOORS = {
     "standardwebhooks": ("1.1", "the version whose errors over junk the wrapper knows"),
 }
 # Below 1.0, or built around by hand: a next version may be another thing.
-CEILINGS = ("asyncpg", "bcrypt", "httpx", "limits", "slowapi", "standardwebhooks", "starlette", "uvicorn")
+CEILINGS = (
+    "asyncpg",
+    "bcrypt",
+    "httptools",
+    "httpx",
+    "limits",
+    "python-dotenv",
+    "slowapi",
+    "standardwebhooks",
+    "starlette",
+    "uvicorn",
+)
 
 
 def project() -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,19 +125,19 @@ async def write(path: Path, chunks: AsyncIterable[bytes]) -> tuple[int, str]:
             batch += chunk
             length += len(chunk)
             if len(batch) >= BATCH_BYTES:
-                await asyncio.to_thread(_append, file, batch, digest)
+                await asyncio.to_thread(_append, file, batch, digest.update)
                 batch = bytearray()
-        await asyncio.to_thread(_append, file, batch, digest)
+        await asyncio.to_thread(_append, file, batch, digest.update)
     finally:
         await asyncio.to_thread(file.close)
     return length, digest.hexdigest()
 
 
-def _append(file: IO[bytes], batch: bytearray, digest: hashlib._Hash) -> None:
+def _append(file: IO[bytes], batch: bytearray, note: Callable[[bytearray], None]) -> None:
     with room.needed():
         file.write(batch)
         file.flush()
-    digest.update(batch)
+    note(batch)
 
 
 def _settle(path: Path) -> None:

@@ -141,7 +141,10 @@ def _sorted_allow(headers: dict[str, str]) -> dict[str, str]:
 
 
 def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
 
 
 def problem_of(error: Exception) -> Problem | None:

@@ -22,7 +22,7 @@ RETRY_MS = 2000
 _ADMISSION_ENDED = (Unauthorized, Forbidden, NotFound)
 
 # At a stop the library would cut streams off in the middle; the tail ends every one of ours as a whole answer.
-AppStatus.enable_automatic_graceful_drain = False
+AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
 
 
 @dataclass

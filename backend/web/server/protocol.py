@@ -124,7 +124,8 @@ class BoundedProtocol(StrictProtocol):
         if self._stage is Stage.WHOLE:
             self._enter(Stage.IDLE)
             return
-        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task.cancel()  # there is more to come of this request
+        self.timeout_keep_alive_task = None
         if self._stage is Stage.BODY:
             self._set_clock(LINGER_S)
 
