@@ -20,7 +20,7 @@ The rooms, from top to bottom; imports point down (tests/test_layers.py):
     backup     a copy of everything, and back
     web        routes (every URL on one page), server (protocol, middleware), api (/api/v2), openai (/v1), mcp (/mcp),
                calls (one operation: body, answer, documentation), callers (keys, addresses, limits)
-    upkeep     the sweeper, readiness, what follows a restore
+    upkeep     what follows a start and a restore, the sweeper, readiness
     steps      the way of a generation; what steps share: outcomes, outputs, references
     manage     clients, keys, assets, webhook endpoints, usage, quotas, access, idempotency
     live       event streams, signed links, what clients are shown

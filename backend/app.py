@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import os
-import socket
-import sqlite3
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from backend import __version__
 from backend.config import Settings, is_loopback
 from backend.context import Context, now_ms
 from backend.core.errors import MediaUnavailable, ReelhookError, SettingsError
 from backend.core.people import Caller
-from backend.db import audit, leases, webhook_claims
-from backend.db.audit import Subject
+from backend.db import leases, webhook_claims
+from backend.db.file import only_process
 from backend.db.migrate import MigrationError, migrate
 from backend.db.sqlite import SqliteDb, sqlite_path
 from backend.disk import data_key, faults
@@ -35,13 +29,13 @@ from backend.media.cage import Cage
 from backend.providers import catalog, registry
 from backend.providers.base import Means
 from backend.storage import open_storage
-from backend.upkeep import tidy
+from backend.upkeep.start import note_settings, open_providers, sweep_storage
 from backend.web.server import entry
+from backend.web.server.sockets import listen, raise_file_limit
 from backend.worker import Worker, attempt
 
 GRACE_S = 20
 LAST_WORDS_S = 2.0  # in which clients are told 503, and /readyz why
-SAFE_SQLITE = (3, 51, 3)  # before it, several writing processes could corrupt a WAL database
 
 log = structlog.get_logger("backend.app")
 
@@ -80,27 +74,6 @@ async def open_context(settings: Settings, *, beside: bool = False) -> AsyncIter
         await db.close()
 
 
-@contextlib.contextmanager
-def only_process(path: Path, role: str) -> Iterator[bool]:
-    """Hold the database's lock; whether no other process can be at work on it. Raises SettingsError.
-
-    The lock is on a file of its own: closing any descriptor of the database would drop SQLite's locks.
-    """
-    shared = sqlite3.sqlite_version_info >= SAFE_SQLITE
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = path.with_name(f"{path.name}.{role if shared else 'process'}.lock")
-        opened = os.fdopen(os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a")
-    except OSError as error:
-        raise SettingsError(f"DATABASE_URL: {error.filename}: {error.strerror}") from error
-    with opened as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SettingsError(_already_used(path, shared)) from error
-        yield not shared
-
-
 def check_dev_mode(settings: Settings, host: str) -> None:
     """Raise SettingsError when anybody but this machine could reach a service that asks for no key."""
     outside = [url for url in (settings.base_url, settings.ngrok_url) if url and not is_loopback(url)]
@@ -113,9 +86,9 @@ async def serve(settings: Settings, host: str, port: int, *, with_worker: bool =
     """Run the service until it is told to stop. Prints one line when it is ready."""
     check_dev_mode(settings, host)
     threads.start()
-    entry.raise_file_limit()
+    raise_file_limit()
     with only_process(sqlite_path(settings.database_url), "serve") as alone:
-        listener = await asyncio.to_thread(_listen, host, port)
+        listener = await asyncio.to_thread(listen, host, port)
         port = listener.getsockname()[1]
         async with open_context(settings.at_port(port)) as ctx:
             worker = Worker(ctx) if with_worker else None
@@ -214,45 +187,12 @@ async def _keep_working(worker: Worker, stop: Callable[[], None]) -> None:
 
 async def _after_start(ctx: Context, alone: bool) -> None:
     """What is done once. What breaks off by an error of ours keeps neither the rest nor the service from its work."""
-    await attempt("note_settings", lambda: _note_settings(ctx))
-    await attempt("open_providers", lambda: _open_providers(ctx))
+    await attempt("note_settings", lambda: note_settings(ctx))
+    await attempt("open_providers", lambda: open_providers(ctx))
     if alone:
-        await attempt("sweep", lambda: _sweep(ctx))
+        await attempt("sweep", lambda: sweep_storage(ctx))
     with contextlib.suppress(MediaUnavailable):  # which was logged; each file tries again
         await ctx.cage.warm()
-
-
-async def _open_providers(ctx: Context) -> None:
-    """Ask for webhook secrets."""
-    if not ctx.providers:
-        log.warning("no_provider", why="no provider has a key: nothing can be generated; see `reelhook doctor`")
-    for provider in ctx.providers.values():
-        try:
-            if provider.webhooks:
-                await provider.webhooks.open()
-        except ReelhookError as error:
-            log.warning("provider_not_ready", provider=provider.name, why=error.message)
-
-
-async def _sweep(ctx: Context) -> None:
-    """Remove the files that a crash left without a row."""
-    swept = await tidy.sweep_orphans(ctx)
-    if swept.trusted:
-        log.info("storage_swept", removed=swept.removed, kept=swept.kept)
-    else:
-        log.error("storage_not_swept", unknown=swept.unknown, why="is DATABASE_URL the right one?")
-
-
-async def _note_settings(ctx: Context) -> None:
-    """Keep in the audit log what this process runs with. A full disk does not keep it from its work."""
-    told, caller = {"version": __version__, **ctx.settings.told()}, replace(audit.user(), kind="system")
-    subject = Subject("settings", None)
-    try:
-        await ctx.db.write(
-            lambda tx: audit.record(tx, caller, "settings.started", subject, ctx.now(), new=told),
-        )
-    except ReelhookError as error:
-        log.warning("settings_not_noted", why=error.message)
 
 
 def _spare_the_collector() -> None:
@@ -260,23 +200,3 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any that is free. Raises SettingsError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, UnicodeError, TypeError) as error:  # the last two for a name that is none
-        why = (error.strerror or error) if isinstance(error, OSError) else "no name of a machine"
-        raise SettingsError(f"cannot listen on {host}:{port}: {why}") from error
-
-
-def _already_used(path: Path, shared: bool) -> str:
-    if shared:
-        return f"{path} is used by another Reelhook process of this kind"
-    version = sqlite3.sqlite_version
-    return (
-        f"{path} is used by another Reelhook process; SQLite {version} is not safe with several "
-        "(3.51.3 and later are): run one `reelhook serve`, which works too"
-    )

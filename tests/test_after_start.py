@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from backend import app
 from backend.config import Settings
 from backend.providers.replicate.webhooks import SignedWebhooks
-from backend.upkeep import tidy
+from backend.upkeep import orphans
 from backend.worker import Worker
 
 
@@ -60,8 +60,8 @@ async def test_a_start_sweeps_and_fails_at_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "what", "routine"),
     [
-        (tidy, "sweep_orphans", "sweep"),
-        (app, "_note_settings", "note_settings"),
+        (orphans, "sweep_orphans", "sweep"),
+        (app, "note_settings", "note_settings"),
         (SignedWebhooks, "open", "open_providers"),
     ],
 )

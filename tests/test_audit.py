@@ -29,7 +29,7 @@ from backend.db import audit
 from backend.db.migrate import migrate
 from backend.db.versions import known, schema_file, statements
 from backend.manage import clients
-from backend.upkeep import tidy
+from backend.upkeep import start, tidy
 
 pytestmark = pytest.mark.hazard(62)
 ROOT = Path(__file__).parent.parent
@@ -508,7 +508,7 @@ async def test_settings_that_cannot_be_noted_keep_nobody_from_work(
 
     async with app.open_context(settings(tmp_path)) as ctx:
         monkeypatch.setattr(audit, "record", break_off)
-        await app._note_settings(ctx)
+        await start.note_settings(ctx)
     assert rows(tmp_path) == []
 
 

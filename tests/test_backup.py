@@ -33,7 +33,7 @@ from backend.db import claims, snapshot
 from backend.db.migrate import migrate
 from backend.db.versions import known
 from backend.steps import watch
-from backend.upkeep import after_restore, tidy
+from backend.upkeep import after_restore, orphans
 
 pytestmark = pytest.mark.story
 
@@ -747,7 +747,7 @@ def test_another_clients_equal_request_is_not_adopted_for_one_that_is_held(bench
 def test_what_was_stored_after_the_backup_is_not_swept_when_only_the_database_is_put_back(
     tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tidy, "SETTLE_S", 0.0)
+    monkeypatch.setattr(orphans, "SETTLE_S", 0.0)
     monkeypatch.setattr(ids, "_last", 0)  # other stories put their clocks forward, and ids never go back
     (tmp_path / "own").mkdir()
     with working(tmp_path / "own", provider) as bench:
@@ -760,14 +760,14 @@ def test_what_was_stored_after_the_backup_is_not_swept_when_only_the_database_is
     names = {file.name for file in (again / "media").rglob(f"{paid}*")}
     assert len(names) == 2
     with emulating() as another, working(again, another) as bench:
-        assert bench.run(tidy.sweep_orphans(bench.ctx)) == tidy.Swept(2, 0, kept=2)
+        assert bench.run(orphans.sweep_orphans(bench.ctx)) == orphans.Swept(2, 0, kept=2)
         bench.ended(bench.ask(prompt="after")["id"], "completed")
         orphan = f"{bench.ctx.new_id()}.png"
         spooled = bench.ctx.spool.new(orphan)
         spooled.write_bytes(b"of a crash")
         bench.run(bench.ctx.store.put(spooled, orphan))
-        swept = bench.run(tidy.sweep_orphans(bench.ctx))
-        assert swept == tidy.Swept(3, 1, kept=2) and swept.trusted
+        swept = bench.run(orphans.sweep_orphans(bench.ctx))
+        assert swept == orphans.Swept(3, 1, kept=2) and swept.trusted
         left = list((again / "media").rglob(f"{paid}*"))
         assert {file.name for file in left} == names
         for file in left:

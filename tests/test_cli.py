@@ -16,8 +16,9 @@ from typer.main import get_command
 
 from backend.cli.commands import app
 from backend.cli.output import size
-from backend.cli.processes import COMMAND, Program, environment, free_port, setting_names
+from backend.cli.processes import COMMAND, Program, environment, free_port
 from backend.config import Settings
+from backend.config.loading import setting_names
 from backend.core.errors import ReelhookError
 
 COMMANDS = {

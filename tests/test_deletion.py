@@ -26,7 +26,7 @@ from backend.db.connection import Tx
 from backend.manage import assets, clients
 from backend.providers import signatures
 from backend.steps import collect, receive, references, watch
-from backend.upkeep import tidy
+from backend.upkeep import orphans, tidy
 from backend.worker import LEASE_MS
 
 SECRET = signatures.read_secret("whsec_" + "A" * 32)
@@ -355,13 +355,13 @@ def test_a_start_in_the_middle_of_a_large_deletion_is_not_taken_for_the_wrong_da
     with running(tmp_path) as service:
         who = service.tenant()
         kept = image(service, who)
-        names = [f"{service.ctx.new_id()}.png" for _ in range(tidy.MOST_ORPHANS + 50)]
+        names = [f"{service.ctx.new_id()}.png" for _ in range(orphans.MOST_ORPHANS + 50)]
         for name in names:
             spooled = service.ctx.spool.new(name)
             spooled.write_bytes(b"x")
             service.run(service.ctx.store.put(spooled, name))
         write(service, lambda tx: operations.throw_away(tx, names, service.ctx.now()))
-        assert service.run(tidy.sweep_orphans(service.ctx)) == tidy.Swept(0, 0)
+        assert service.run(orphans.sweep_orphans(service.ctx)) == orphans.Swept(0, 0)
         service.run(tidy.tidy(service.ctx))
         assert stored(service, "") == sorted(stored(service, kept))
 
@@ -370,14 +370,14 @@ def test_the_sweep_at_a_start_leaves_files_whose_row_may_yet_be_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The crash came between the file and its commit: a paid result, which the row will name in a moment."""
-    monkeypatch.setattr(tidy, "SETTLE_S", 0)
+    monkeypatch.setattr(orphans, "SETTLE_S", 0)
     with running(tmp_path) as service:
         nobodys, unfinished = service.ctx.new_id(), service.generate(service.tenant())["id"]
         for id in (unfinished, nobodys):
             spooled = service.ctx.spool.new(f"{id}.png")
             spooled.write_bytes(b"x")
             service.run(service.ctx.store.put(spooled, f"{id}.png"))
-        assert service.run(tidy.sweep_orphans(service.ctx)) == tidy.Swept(1, 1)
+        assert service.run(orphans.sweep_orphans(service.ctx)) == orphans.Swept(1, 1)
         assert stored(service, "") == [f"{unfinished}.png"]
 
 

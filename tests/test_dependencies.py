@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from backend.cli.database import IS_SAFE_FOR_SEVERAL
+from backend.db.file import IS_SAFE_FOR_SEVERAL
 
 ROOT = Path(__file__).parent.parent
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")

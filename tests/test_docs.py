@@ -18,8 +18,8 @@ from PIL import Image
 
 from backend import __version__
 from backend.cli.commands import app
-from backend.cli.processes import setting_names
 from backend.config import Settings
+from backend.config.loading import setting_names
 from backend.core.catalog import ProviderFacts
 from backend.core.generation import ERROR_CODES, SHOWN
 from backend.core.inputs import Input

@@ -21,7 +21,7 @@ from backend.core import filing
 from backend.core.errors import ProviderRefused
 from backend.steps import outcomes, references
 from backend.storage import Spool, Usage
-from backend.upkeep import tidy
+from backend.upkeep import orphans, tidy
 
 PUBLIC = "https://objects.example.com"
 
@@ -160,7 +160,7 @@ def test_what_was_stored_before_a_crash_is_the_result(
 def test_a_deletion_takes_the_files_with_it_and_the_sweep_what_has_no_row(
     shop: Workshop, away: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tidy, "SETTLE_S", 0)
+    monkeypatch.setattr(orphans, "SETTLE_S", 0)
     witness(shop.folder)
     image, asset = made(shop), shop.upload(png())
     kept = set(away.objects)
@@ -168,7 +168,7 @@ def test_a_deletion_takes_the_files_with_it_and_the_sweep_what_has_no_row(
     made_of_it = made(shop, video_id=video["id"])
     orphan = f"{shop.ctx.new_id()}.png"
     away.objects[orphan] = b"of a crash"
-    assert shop.run(tidy.sweep_orphans(shop.ctx)) == tidy.Swept(1, 1)
+    assert shop.run(orphans.sweep_orphans(shop.ctx)) == orphans.Swept(1, 1)
     for id in (made_of_it["id"], video["id"]):
         assert shop.http.delete(f"/api/v2/generations/{id}").status_code == 204
     shop.run(tidy.tidy(shop.ctx))

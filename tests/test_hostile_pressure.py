@@ -16,7 +16,7 @@ from test_hostile_sockets import HOST, answers, webhook
 from webserving import ask, raw, serve, until
 
 from backend.web.calls import bodies
-from backend.web.server import entry, protocol
+from backend.web.server import protocol, sockets
 
 NOWHERE = b"POST /nowhere HTTP/1.1\r\n" + HOST
 CHUNKED = NOWHERE + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -136,7 +136,7 @@ def test_the_answer_to_a_body_that_is_too_large_is_not_lost(service: Service) ->
 
 @pytest.mark.hazard(48)
 def test_whoever_does_not_read_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry, "MOST_CONNECTIONS", 40)
+    monkeypatch.setattr(sockets, "MOST_CONNECTIONS", 40)
     monkeypatch.setattr(protocol, "QUIET_S", 0.2)
     cut: list[protocol.Stage] = []
     end = protocol.BoundedProtocol._cut
@@ -220,7 +220,7 @@ def test_a_last_answer_that_nobody_takes_does_not_hold_the_connection(
 def test_a_newcomer_is_told_when_everybody_else_is_being_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entry, "MOST_CONNECTIONS", 8)
+    monkeypatch.setattr(sockets, "MOST_CONNECTIONS", 8)
     with running(tmp_path) as service, ExitStack() as crowd, _slow_reads(service) as reached:
         wanted = f"GET /api/v2/clients HTTP/1.1\r\nHost: x\r\nX-API-Key: {service.admin}\r\n\r\n".encode()
         for count in range(1, 8):
@@ -257,7 +257,7 @@ def _slow_reads(service: Service) -> Iterator[list[int]]:
 def test_a_slow_upload_outlives_whoever_only_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crowd_says: bytes
 ) -> None:
-    monkeypatch.setattr(entry, "MOST_CONNECTIONS", 30)
+    monkeypatch.setattr(sockets, "MOST_CONNECTIONS", 30)
     with running(tmp_path) as service, ExitStack() as crowd, connected(service.port) as upload:
         upload.sendall(webhook(b"Content-Length: 1000"))
         for _ in range(200):

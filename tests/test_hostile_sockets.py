@@ -17,7 +17,7 @@ from api_service import Service, running
 from webserving import ask, raw, until
 
 from backend.web.calls import bodies
-from backend.web.server import entry
+from backend.web.server import entry, sockets
 
 HOST = b"Host: localhost\r\n"
 SMUGGLED = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: smuggled\r\n\r\n"
@@ -177,7 +177,7 @@ def _drip(port: int, head: bytes) -> bytes:
 def test_a_house_full_of_silent_connections_still_answers_others(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, says: bytes
 ) -> None:
-    monkeypatch.setattr(entry, "MOST_CONNECTIONS", 40)
+    monkeypatch.setattr(sockets, "MOST_CONNECTIONS", 40)
     with running(tmp_path_factory.mktemp("full")) as service, ExitStack() as crowd:
         lines = [crowd.enter_context(socket.create_connection(("127.0.0.1", service.port))) for _ in range(100)]
         for line in lines:
@@ -202,7 +202,7 @@ def _is_closed(line: socket.socket) -> bool:
 def test_whoever_is_being_answered_does_not_make_room(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entry, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(sockets, "MOST_CONNECTIONS", 20)
     with running(tmp_path_factory.mktemp("busy")) as service, ExitStack() as crowd:
         reached, free = threading.Event(), threading.Event()
         read = service.ctx.db.read
@@ -231,4 +231,4 @@ def test_fewer_connections_are_taken_than_files_may_be_open(
     monkeypatch: pytest.MonkeyPatch, files: int, most: int
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (files, files))
-    assert entry._most_connections() == most
+    assert sockets.most_connections() == most

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from workshop import Workshop
 
-from backend.cli.settings import load
+from backend.config.loading import load
 from backend.core.errors import SettingsError
 from backend.emulator import WEBHOOK_SECRET
 from backend.providers import signatures

@@ -51,7 +51,7 @@ HOMES: dict[str, set[str]] = {
     "slowapi": {"web"},
     "sse_starlette": {"web"},
     "httpx": {"http"},
-    "sqlite3": {"db", "app", "cli.database"},  # the last two for the library's version
+    "sqlite3": {"db"},
     "asyncpg": {"db"},
     "obstore": {"storage"},
     "PIL": {"media", "emulator"},

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from machine.double import ANSWERS, ENDS
 from machine.world import UNRELEASED, Hold, House, World, housing
 
-from backend.upkeep import tidy
+from backend.upkeep import orphans
 
 pytestmark = pytest.mark.story
 
@@ -234,7 +234,7 @@ class Lives(RuleBasedStateMachine):
 
 @pytest.fixture
 def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr(tidy, "SETTLE_S", 0)
+    monkeypatch.setattr(orphans, "SETTLE_S", 0)
     with housing() as house:
         yield house
 

@@ -29,8 +29,8 @@ from test_webhooks_out import verified
 from workshop import Clock, Workshop, working
 
 from backend.cli.processes import COMMAND, environment
-from backend.cli.settings import load
 from backend.config import Settings
+from backend.config.loading import load
 from backend.core import ids
 from backend.core.errors import SettingsError
 from backend.core.webhooks import new_secret

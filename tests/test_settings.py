@@ -18,9 +18,9 @@ from pydantic import AfterValidator, SecretStr, ValidationError
 from typer.testing import CliRunner
 
 from backend.cli.commands import app
-from backend.cli.processes import environment, setting_names
-from backend.cli.settings import load, reasons
+from backend.cli.processes import environment
 from backend.config import EnvFileError, Settings, values
+from backend.config.loading import load, reasons, setting_names
 from backend.core.errors import SettingsError
 
 NAMES = {field: names[0] for field, names in setting_names().items()}

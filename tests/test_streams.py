@@ -30,7 +30,7 @@ from backend.db.feed import Topic
 from backend.live import listener as listeners
 from backend.live.tail import Tail
 from backend.web.calls import streams
-from backend.web.server import entry, protocol
+from backend.web.server import protocol, sockets
 
 
 @pytest.fixture
@@ -367,7 +367,7 @@ def longest_queue(service: Service) -> int:
 
 
 def test_streams_leave_places_for_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry, "MOST_CONNECTIONS", 40)
+    monkeypatch.setattr(sockets, "MOST_CONNECTIONS", 40)
     with running(tmp_path) as service, ExitStack() as stack:
         one, other = service.tenant("one"), service.tenant("other")
         for _ in range(20):

@@ -24,6 +24,7 @@ from backend.core.errors import NotFound, ReelhookError, StorageFull
 from backend.core.people import ApiKey
 from backend.db import audit, keys, leases, migrate, restores, schema, schema_values, snapshot, versions
 from backend.db.audit import Subject
+from backend.db.file import only_process
 from backend.db.sqlite import sqlite_path
 from backend.disk import data_key, durable, room
 from backend.live.shown import time
@@ -170,9 +171,9 @@ def _bring(source: Path, target: Path) -> None:
 def _alone(target: Path) -> Iterator[None]:
     """No service and no worker runs on this database, and none can start."""
     with contextlib.ExitStack() as locks:
-        alone = locks.enter_context(app.only_process(target, "serve"))
+        alone = locks.enter_context(only_process(target, "serve"))
         if not alone:  # a newer SQLite, where both may run
-            locks.enter_context(app.only_process(target, "worker"))
+            locks.enter_context(only_process(target, "worker"))
         yield
 
 

@@ -23,7 +23,7 @@ def backup(
 ) -> None:
     """Copy the database, the data key and the stored files into a new folder; the service may run."""
     from backend.backup import taking
-    from backend.cli.settings import load
+    from backend.config.loading import load
 
     made = taking.take(load(), path, media=not no_media)
     _complain("the service does not have these files whole, and neither has the backup", made.lost)
@@ -48,7 +48,7 @@ def restore(
 ) -> None:
     """Put a backup back where there is no database; what may have been sent since is looked for, not sent again."""
     from backend.backup import restoring
-    from backend.cli.settings import load
+    from backend.config.loading import load
 
     done = restoring.restore(load(), path, resume=resume, without_damaged=without_damaged)
     found = done.manifest

@@ -66,7 +66,7 @@ def revoke(id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 
 async def _with_context(work: Callable[[Context], Awaitable[T]]) -> T:
     from backend.app import open_context
-    from backend.cli.settings import load
+    from backend.config.loading import load
 
     async with open_context(load(), beside=True) as ctx:
         return await work(ctx)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from backend.cli.options import DEFAULT_URL, Json, listening
-from backend.cli.output import print_json, say
+from backend.cli.output import print_json, print_table, say
 
 Host = Annotated[str, typer.Option(help="The address to listen on.", callback=listening)]
 
@@ -25,7 +25,7 @@ def serve(
     """Run the service: the API, the webhooks and the worker."""
     _never_wait_for_readers()
     from backend import app
-    from backend.cli.settings import load
+    from backend.config.loading import load
 
     changes: dict[str, object] = {"auth_mode": "dev"} if dev else {}
     if tunnel:
@@ -43,7 +43,7 @@ def worker(
     """Run a worker of its own, next to `serve --no-worker`."""
     _never_wait_for_readers()
     from backend import app
-    from backend.cli.settings import load
+    from backend.config.loading import load
 
     settings = load()
     run(lambda: app.work(settings, ("image", "video") if kind == "all" else (kind,)))
@@ -80,8 +80,8 @@ def migrate(
     ] = False,
 ) -> None:
     """Bring the database to the current schema, or make it."""
-    from backend.cli.database import bring
-    from backend.cli.settings import load
+    from backend.config.loading import load
+    from backend.db.file import bring
     from backend.db.sqlite import sqlite_path
 
     path = sqlite_path(load().database_url)
@@ -108,7 +108,8 @@ def doctor(json: Json = False, url: Running = DEFAULT_URL) -> None:
     if json:
         print_json({"ok": checks.passes(found), "checks": [each.as_dict() for each in found]})
     else:
-        checks.show(found)
+        rows = [(check.name, check.value, check.state.value, check.advice) for check in found]
+        print_table(("setting", "value", "state", "meaning, or what to do"), rows)
     checks.leave(0 if checks.passes(found) else 1)
 
 

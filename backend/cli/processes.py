@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from backend.config import Settings
-from backend.config.sources import names_of
+from backend.config.loading import setting_names
 from backend.core.errors import ReelhookError
 
 READY_S = 60.0
@@ -92,14 +91,6 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     ours = {name for names in setting_names().values() for name in names}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in ours}
     return kept | dict(settings) | {"PYTHONUNBUFFERED": "1"}
-
-
-def setting_names() -> dict[str, list[str]]:
-    """The variables each field of Settings is read from, the usual one first."""
-    return {
-        field: [name.upper() for name in names_of(described, field)]
-        for field, described in Settings.model_fields.items()
-    }
 
 
 def free_port() -> int:

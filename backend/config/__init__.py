@@ -9,15 +9,14 @@ import hashlib
 import os
 import re
 from functools import cached_property
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from backend.config import sources, values
+from backend.config.hosts import is_loopback, is_public
 from backend.config.sources import EnvFileError, Variables
 from backend.config.values import (
     DatabaseUrl,
@@ -167,26 +166,3 @@ def _told(value: str | int | SecretStr | None) -> str | int | dict[str, str] | N
 def fingerprint(secret: str) -> str:
     """What tells whether a secret is still the same one: 32 bits of a hash."""
     return hashlib.sha256(f"reelhook fingerprint\n{secret}".encode()).hexdigest()[:8]
-
-
-def is_public(url: str) -> bool:
-    """Whether somebody elsewhere might reach this address: neither loopback nor "any address of this machine"."""
-    address = _address(urlsplit(url).hostname or "")
-    return not is_loopback(url) and not (address is not None and address.is_unspecified)
-
-
-def is_loopback(url_or_host: str) -> bool:
-    """Whether an address can only be reached from this machine. Names other than localhost are not looked up."""
-    host = urlsplit(url_or_host).hostname if "://" in url_or_host else url_or_host
-    host = (host or "").rstrip(".").lower()
-    address = _address(host)
-    if address is None:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback
-
-
-def _address(host: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(host.split("%")[0])
-    except ValueError:
-        return None

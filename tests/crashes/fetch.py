@@ -11,7 +11,7 @@ from emulating import png, until
 
 from backend.app import open_context
 from backend.config import Settings
-from backend.upkeep import tidy
+from backend.upkeep import orphans
 from crashes import strace
 from crashes.case import case
 from crashes.scene import Scene
@@ -161,7 +161,7 @@ def swept(scene: Scene) -> None:
 
 
 async def _sweep(settings: dict[str, Any]) -> None:
-    tidy.SETTLE_S = 0.0
+    orphans.SETTLE_S = 0.0
     async with open_context(Settings(_env_file=None, **settings)) as ctx:
-        found = await tidy.sweep_orphans(ctx)
+        found = await orphans.sweep_orphans(ctx)
         assert found.trusted, found

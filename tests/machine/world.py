@@ -30,7 +30,7 @@ from backend.manage import clients
 from backend.providers import registry, signatures
 from backend.providers.base import Means
 from backend.steps import receive, release, submit, watch
-from backend.upkeep import tidy
+from backend.upkeep import orphans, tidy
 from backend.web.server import entry
 from backend.worker import LEASE_MS
 from backend.worker.lanes import lanes as lanes_of
@@ -318,7 +318,7 @@ class World:
                 break
             self.clock.forward(61)
         self.tidy()
-        self._survive(tidy.sweep_orphans(self.ctx))
+        self._survive(orphans.sweep_orphans(self.ctx))
 
 
 async def _step(hold: Hold) -> None:

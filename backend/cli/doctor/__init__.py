@@ -13,10 +13,8 @@ from pydantic import SecretStr, ValidationError
 
 from backend.cli.doctor import machine, network
 from backend.cli.doctor.check import Check, State
-from backend.cli.output import print_table
-from backend.cli.processes import setting_names
-from backend.cli.settings import reasons
 from backend.config import EnvFileError, Settings
+from backend.config.loading import reasons, setting_names
 from backend.logs import redact
 
 CHECK_S = 15.0
@@ -45,12 +43,6 @@ def examine(url: str) -> list[Check]:
 def passes(checks: Sequence[Check]) -> bool:
     """Whether nothing would fail."""
     return all(check.state is not State.FAIL for check in checks)
-
-
-def show(checks: Sequence[Check]) -> None:
-    """A table for people."""
-    rows = [(check.name, check.value, check.state.value, check.advice) for check in checks]
-    print_table(("setting", "value", "state", "meaning, or what to do"), rows)
 
 
 def leave(status: int) -> NoReturn:

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from backend.cli.database import IS_SAFE_FOR_SEVERAL, SQLITE_VERSION, bring
 from backend.cli.doctor.check import Check, State
 from backend.config import Settings
 from backend.core.errors import MediaUnavailable, ReelhookError
 from backend.core.generation import UNCLEAR
+from backend.db.file import IS_SAFE_FOR_SEVERAL, SQLITE_VERSION, bring
 from backend.db.sqlite import sqlite_path
 
 LOCKED_S = 4.0  # for a database that somebody holds locked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,18 +23,16 @@ from backend.web.calls.site import Site
 from backend.web.calls.streams import Places
 from backend.web.server import stack
 from backend.web.server.protocol import BoundedProtocol
+from backend.web.server.sockets import most_connections
 
 GRACE_S = 15
 WEBHOOK_RATE_LIMIT = "100/minute"  # tests and replays of one key: each calls an address that anybody may have written
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-MOST_CONNECTIONS = 4000
-MOST_FILES = 65_536  # more than is ever needed; some systems make a process with millions slow
-OWN_FILES = 400  # what the service opens besides: the database, files, connections to providers
 
 
 def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
     """The application over this context; with `dev_caller` nobody is asked for a key."""
-    settings, most = ctx.settings, _most_connections() * 3 // 4
+    settings, most = ctx.settings, most_connections() * 3 // 4
     site = Site(
         ctx=ctx,
         keyring=Keyring(
@@ -108,24 +105,8 @@ def config(app: Starlette) -> uvicorn.Config:
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=GRACE_S,
-        limit_concurrency=_most_connections(),
+        limit_concurrency=most_connections(),
     )
-
-
-def raise_file_limit() -> None:
-    """Let this process open as many files as it may: a connection is one, and shells give out few by default."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _most_connections() -> int:
-    """Fewer than the files this process may open: without one left, nobody could even be refused."""
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if files == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return min(MOST_CONNECTIONS, max(files - OWN_FILES, files // 2))
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Settings for a command, with what is wrong said in one sentence."""
+"""Settings loaded for a program, with what is wrong said in one sentence, and the names of their variables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from backend.config import EnvFileError, Settings
+from backend.config.sources import names_of
 from backend.core.errors import SettingsError
 
 
@@ -34,3 +35,11 @@ def _reason(detail: ErrorDetails) -> str:
     value = str(detail["input"])
     message = detail["msg"].removeprefix("Value error, ")
     return message.replace(value, "...") if len(value) > 3 else message
+
+
+def setting_names() -> dict[str, list[str]]:
+    """The variables each field of Settings is read from, the usual one first."""
+    return {
+        field: [name.upper() for name in names_of(described, field)]
+        for field, described in Settings.model_fields.items()
+    }
