@@ -25,6 +25,7 @@ from gateway import Gateway, gateway, new_gateway
 from workshop import Workshop, working
 
 from backend.backup import disk, restoring, taking
+from backend.backup.partial import partial_folder
 from backend.cli.processes import environment
 from backend.config import Settings
 from backend.core import ids
@@ -584,7 +585,7 @@ def test_a_backup_never_goes_where_something_is(studio: Path, backup: Path, tmp_
 
 
 def test_two_backups_to_one_place_do_not_meet(studio: Path, tmp_path: Path) -> None:
-    with taking._partial(tmp_path / "backup") as partial:
+    with partial_folder(tmp_path / "backup") as partial:
         refused(command("backup", tmp_path / "backup", **place(studio)), "another backup is being made")
         assert partial.exists()
     back_up(place(studio), tmp_path / "backup")
@@ -852,7 +853,7 @@ def test_a_backup_that_has_just_begun_is_not_taken_for_a_broken_one(
             other.join(1)
 
     monkeypatch.setattr(Path, "mkdir", interrupted)
-    with taking._partial(tmp_path / "backup") as partial:
+    with partial_folder(tmp_path / "backup") as partial:
         other.join(20)
         assert partial.is_dir()
     assert len(told) == 1 and "another backup is being made" in told[0]

@@ -313,17 +313,17 @@ def test_the_admin_keys_that_come_along_are_listed(backup: Path, tmp_path: Path)
 def test_a_copy_that_changed_after_it_was_read_is_not_put_in_place(
     backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from backend.backup import restoring
+    from backend.backup import checks, restoring
     from backend.config import Settings
 
     settings = Settings(_env_file=None, **{name.lower(): value for name, value in place(tmp_path / "new").items()})
-    true = restoring._check_names
+    true = checks.check_names
 
     def check_and_change(database: Path) -> None:
         true(database)
         change(backup, "UPDATE clients SET name = 'another'")
 
-    monkeypatch.setattr(restoring, "_check_names", check_and_change)
+    monkeypatch.setattr(checks, "check_names", check_and_change)
     sums = restoring.manifests.sums
     before = list(sums(backup))
     monkeypatch.setattr(restoring.manifests, "sums", lambda _folder: iter(before))

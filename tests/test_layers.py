@@ -45,8 +45,8 @@ EXCEPTIONS: dict[str, set[str]] = {}
 
 # An outside package and the only places that may import it: a whole layer, or one module by its dotted name.
 HOMES: dict[str, set[str]] = {
-    "starlette": {"web", "emulator", "app"},
-    "uvicorn": {"app", "emulator", "http.serving", "web.server.entry"},
+    "starlette": {"web", "emulator"},
+    "uvicorn": {"emulator", "http.serving", "http.cycles", "web.server.entry"},
     "httptools": {"http"},
     "slowapi": {"web"},
     "sse_starlette": {"web"},

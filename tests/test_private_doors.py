@@ -33,8 +33,10 @@ from uvicorn.server import ServerState
 
 import backend
 from backend.emulator.kit.server import Server as EmulatorServer
-from backend.http.serving import Cycle, StrictProtocol
+from backend.http.cycles import Cycle
+from backend.http.serving import StrictProtocol
 from backend.web.callers import limits
+from backend.web.callers.windows import Memory
 from backend.web.mcp import serving
 from backend.web.server.entry import Server
 from backend.web.server.protocol import BoundedProtocol
@@ -92,7 +94,7 @@ DOORS = [
     Door(
         "starlette",
         "Route.methods, Router.redirect_slashes",
-        "web/calls/operation.py, web/server/stack.py",
+        "web/calls/answering.py, web/server/stack.py",
         "a route for GET always takes HEAD; a redirect is built from the Host header",
     ),
     Door(
@@ -301,7 +303,7 @@ def test_httptools_tells_where_the_offer_to_change_the_protocol_ends() -> None:
 def test_slowapi_asks_one_method_for_every_setting_of_its_own() -> None:
     assert "get_app_config" in slowapi.Limiter.__init__.__code__.co_names
     assert list(inspect.signature(slowapi.Limiter.get_app_config).parameters) == ["self", "key", "default_value"]
-    assert isinstance(limits.build({}).memory.limiter.storage, limits.Memory)
+    assert isinstance(limits.build({}).memory.limiter.storage, Memory)
 
 
 def test_sse_starlette_leaves_streams_alone_at_a_stop() -> None:

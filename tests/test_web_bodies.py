@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.core.errors import InvalidInput, InvalidJson, Problem
-from backend.web.calls import bodies
+from backend.web.calls import bodies, strict_json
 
 NOT_JSON = [
     b"",
@@ -64,26 +64,26 @@ FINE = [
 @pytest.mark.parametrize("body", NOT_JSON)
 def test_a_body_that_is_not_plain_json_is_invalid_json(body: bytes) -> None:
     with pytest.raises(InvalidJson):
-        bodies.parse(body)
+        strict_json.parse(body)
 
 
 @pytest.mark.hazard(42, 43)
 @pytest.mark.parametrize("body", NOT_VALUES)
 def test_a_value_no_database_takes_is_invalid_input(body: bytes) -> None:
     with pytest.raises(InvalidInput):
-        bodies.parse(body)
+        strict_json.parse(body)
 
 
 @pytest.mark.parametrize("body", FINE)
 def test_plain_json_is_read(body: bytes) -> None:
-    bodies.parse(body)
+    strict_json.parse(body)
 
 
 @pytest.mark.hazard(42)
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_a_problem(body: bytes) -> None:
     try:
-        bodies.parse(body)
+        strict_json.parse(body)
     except Problem as problem:
         assert problem.status in (400, 422)
 
@@ -91,7 +91,7 @@ def test_no_bytes_raise_anything_but_a_problem(body: bytes) -> None:
 async def test_a_large_body_is_checked_without_holding_the_loop() -> None:
     body = b"[" + b"1," * 500_000 + b"1]"
     began = time.perf_counter()
-    bodies.parse(body)
+    strict_json.parse(body)
     alone_s = time.perf_counter() - began
     longest_s = 0.0
 

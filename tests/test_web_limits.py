@@ -13,7 +13,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 from webserving import KEY, OTHER_KEY, Rows, ask, make_app, make_rows, make_site, raw, serve, until
 
-from backend.web.callers import limits
+from backend.web.callers import limits, windows
 from backend.web.calls.operation import Call, Operation, operation
 
 OPERATIONS: list[Operation] = []
@@ -126,8 +126,8 @@ def test_settings_of_other_programs_do_not_switch_limits_off(monkeypatch: pytest
 
 def test_windows_in_memory_move_start_no_thread_and_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_800_000_000.0
-    monkeypatch.setattr(limits.time, "time", lambda: now)
-    counters = limits.Memory()
+    monkeypatch.setattr(windows.time, "time", lambda: now)
+    counters = windows.Memory()
     until(lambda: not counters.timer.is_alive())
     threads = threading.active_count()
     assert counters.acquire_entry("one", 3, 60, 2) and not counters.acquire_entry("one", 3, 60, 2)

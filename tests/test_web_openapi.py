@@ -18,7 +18,8 @@ from webserving import KEY, ask, make_app, make_rows, make_site, serve
 from backend.core.requests import Strict
 from backend.storage import Spool
 from backend.web.calls import inputs, uploads
-from backend.web.calls.operation import Call, Operation, operation, routes
+from backend.web.calls.answering import routes
+from backend.web.calls.operation import Call, Operation, operation
 
 SPOOL = Spool(Path(tempfile.mkdtemp(prefix="uploads-")))
 

@@ -16,19 +16,20 @@ from typing import Any
 from backend import app
 from backend.backup import disk
 from backend.backup import manifest as manifests
-from backend.backup.manifest import DATABASE, KEY, MEDIA, Manifest
+from backend.backup.checks import check_backup, check_store, check_target, media_of
+from backend.backup.manifest import DATABASE, KEY, Manifest
 from backend.backup.taking import check_engines
 from backend.config import Settings
 from backend.context import Context
-from backend.core.errors import NotFound, ReelhookError, StorageFull
+from backend.core.errors import ReelhookError, StorageFull
 from backend.core.people import ApiKey
-from backend.db import audit, keys, leases, migrate, restores, schema, schema_values, snapshot, versions
+from backend.db import audit, keys, leases, restores, snapshot, versions
 from backend.db.audit import Subject
 from backend.db.file import only_process
 from backend.db.sqlite import sqlite_path
-from backend.disk import data_key, durable, room
+from backend.disk import durable, room
 from backend.live.shown import time
-from backend.storage import Spool, Store, check_name, open_storage
+from backend.storage import Spool, Store, open_storage
 from backend.upkeep import after_restore
 
 MOST_NOTED = 100  # admin keys that the audit log names
@@ -66,10 +67,10 @@ def restore(settings: Settings, source: Path, *, resume: bool = False, without_d
     check_engines(settings, media=found.media)
     with _alone(target):
         storage = open_storage(settings.storage_url) if found.media else None
-        _check_target(target, source)
+        check_target(target, source)
         if storage:
-            asyncio.run(_check_store(storage[1], source))
-        damaged = _check_backup(source, found, without_damaged)
+            asyncio.run(check_store(storage[1], source))
+        damaged = check_backup(source, found, without_damaged)
         try:
             with room.needed():
                 return _put_back(settings, source, found, target, storage, resume, damaged)
@@ -136,7 +137,7 @@ async def _bring_media(spool: Spool, store: Store, source: Path, damaged: set[st
     """
     batch: list[tuple[Path, str]] = []
     files = total = 0
-    for path, sha256 in _media(source):
+    for path, sha256 in media_of(source):
         if path in damaged:
             continue
         name, file = path.rpartition("/")[2], source / path
@@ -152,11 +153,6 @@ async def _bring_media(spool: Spool, store: Store, source: Path, damaged: set[st
             batch = []
     await store.put_all(batch)
     return files, total
-
-
-def _media(source: Path) -> Iterator[tuple[str, str]]:
-    """The path in the backup and the SHA-256 of all media."""
-    return ((path, sha256) for path, sha256 in manifests.sums(source) if path.startswith(f"{MEDIA}/"))
 
 
 def _bring(source: Path, target: Path) -> None:
@@ -175,67 +171,3 @@ def _alone(target: Path) -> Iterator[None]:
         if not alone:  # a newer SQLite, where both may run
             locks.enter_context(only_process(target, "worker"))
         yield
-
-
-def _check_backup(source: Path, found: Manifest, without_damaged: bool) -> set[str]:
-    """All of it is as it was written, and the database is one that this program can take.
-
-    `without_damaged`: but for these stored files.
-    """
-    damaged = manifests.damage(source, found)
-    _check_damage(source, damaged, without_damaged)
-    if found.data_key:
-        data_key.check(manifests.key(source), source / KEY)
-    schema.check(source / DATABASE)  # before anything of it is run
-    snapshot.check(source / DATABASE)
-    try:
-        migrate.check(source / DATABASE)
-    except migrate.MigrationError as error:
-        raise ReelhookError(f"{source / DATABASE}: {error}") from error
-    schema_values.check(source / DATABASE)
-    _check_names(source / DATABASE)
-    return set(damaged)
-
-
-def _check_names(database: Path) -> None:
-    """Every file that a row names is in the storage and nowhere else."""
-    for name in snapshot.names(database):
-        try:
-            check_name(name)
-        except NotFound:
-            raise ReelhookError(f"{database} names a file that no storage can have: {name[:80]!r}") from None
-
-
-def _check_damage(source: Path, damaged: dict[str, str], without_damaged: bool) -> None:
-    vital = [path for path in damaged if not path.startswith(f"{MEDIA}/")]
-    if vital or (damaged and not without_damaged):
-        first = min(vital or damaged)
-        way_out = "" if vital else " (`--without-damaged` puts back all but such files)"
-        raise ReelhookError(f"the backup is damaged: {source / first} {damaged[first]}{way_out}")
-
-
-def _check_target(target: Path, source: Path) -> None:
-    """There is no database, nothing that SQLite would take for a part of the new one, and no other key."""
-    if target.exists() and target.stat().st_size:
-        raise ReelhookError(f"{target} exists: a backup is put back only where there is no database; move it away")
-    for suffix in ("-wal", "-shm", "-journal"):
-        if target.with_name(target.name + suffix).exists():
-            raise ReelhookError(f"{target}{suffix} belongs to a database that was here: move it away")
-    key = target.with_name(KEY)
-    if key.exists() and (source / KEY).exists() and key.read_bytes() != manifests.key(source):
-        raise ReelhookError(f"{key} exists and is another key than that of the backup: move it away")
-
-
-async def _check_store(store: Store, source: Path) -> None:
-    """What is in the storage is of this backup, brought by a restore that did not come to its end."""
-    there = {name async for name in store.names()}
-    if not there:
-        return
-    for written, sha256 in _media(source):
-        name = written.rpartition("/")[2]
-        if name in there:
-            async with store.local(name) as path:
-                if await asyncio.to_thread(disk.digest, path) == sha256:
-                    there.discard(name)
-    if there:
-        raise ReelhookError(f"STORAGE_URL has files that are not of this backup, as {min(there)}: choose an empty one")

@@ -13,6 +13,7 @@ from backend.web.api import (
     docs,
     events,
     generate,
+    generation_lists,
     generations,
     health,
     keys,
@@ -24,20 +25,20 @@ from backend.web.api import (
 )
 from backend.web.calls.operation import OPERATIONS, Handler, Operation
 from backend.web.mcp import route as mcp
-from backend.web.openai import errors, images, models, videos  # noqa: F401  errors makes those of /v1 known
+from backend.web.openai import errors, images, models, video_requests, videos  # noqa: F401  errors makes those of /v1 known
 
 PAGE: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "/api/v2/generations", generations.list_generations),
+    ("GET", "/api/v2/generations", generation_lists.list_generations),
     ("GET", "/api/v2/generations/{id}", generations.get_generation),
     ("GET", "/api/v2/images/{id}", generations.get_image),
     ("GET", "/api/v2/videos/{id}", generations.get_video),
     ("POST", "/api/v2/generations/{id}/cancel", generations.cancel_generation),
     ("POST", "/api/v2/generations/{id}/retry", generations.retry_generation),
     ("DELETE", "/api/v2/generations/{id}", generations.delete_generation),
-    ("GET", "/api/v2/campaigns/{id}/generated-images", generations.list_campaign_images),
-    ("GET", "/api/v2/campaigns/{id}/generated-videos", generations.list_campaign_videos),
-    ("GET", "/api/v2/clients/{id}/generated-images", generations.list_client_images),
-    ("GET", "/api/v2/clients/{id}/generated-videos", generations.list_client_videos),
+    ("GET", "/api/v2/campaigns/{id}/generated-images", generation_lists.list_campaign_images),
+    ("GET", "/api/v2/campaigns/{id}/generated-videos", generation_lists.list_campaign_videos),
+    ("GET", "/api/v2/clients/{id}/generated-images", generation_lists.list_client_images),
+    ("GET", "/api/v2/clients/{id}/generated-videos", generation_lists.list_client_videos),
     ("GET", "/api/v2/assets", assets.list_assets),
     ("GET", "/api/v2/assets/{id}", assets.get_asset),
     ("DELETE", "/api/v2/assets/{id}", assets.delete_asset),
@@ -87,7 +88,7 @@ PAGE: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/images/generations", images.create_images),
     ("GET", "/v1/models", models.list_models),
     ("GET", "/v1/models/{owner}/{name}", models.retrieve_model),
-    ("POST", "/v1/videos", videos.create_video),
+    ("POST", "/v1/videos", video_requests.create_video),
     ("GET", "/v1/videos", videos.list_videos),
     ("GET", "/v1/videos/{id}", videos.retrieve_video),
     ("DELETE", "/v1/videos/{id}", videos.remove_video),

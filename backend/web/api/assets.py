@@ -20,7 +20,7 @@ from backend.manage import access, assets, idempotency, quota
 from backend.manage.idempotency import Idempotency, Reply
 from backend.steps import browse, request
 from backend.web.api import views
-from backend.web.api.generations import Page
+from backend.web.api.paging import Page
 from backend.web.api.views import AssetList, AssetView
 from backend.web.calls import presence, replies, uploads
 from backend.web.calls.inputs import Query

@@ -13,7 +13,7 @@ from backend.manage import clients
 from backend.manage.idempotency import Reply
 from backend.steps import browse
 from backend.web.api import views
-from backend.web.api.generations import Page
+from backend.web.api.paging import Page
 from backend.web.api.views import CampaignList, CampaignView, ClientList, ClientView
 from backend.web.calls import replies
 from backend.web.calls.operation import Call, operation

@@ -17,7 +17,7 @@ from backend.manage.idempotency import Reply
 from backend.steps import browse
 from backend.web.api import views
 from backend.web.api.clients import Name
-from backend.web.api.generations import Page
+from backend.web.api.paging import Page
 from backend.web.api.views import KeyList, NewKeyView
 from backend.web.calls import replies
 from backend.web.calls.operation import Call, operation

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
-from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from backend.context import Context
 from backend.core import filing
-from backend.core.errors import BadRange, Conflict, NotFound
+from backend.core.errors import Conflict, NotFound
 from backend.core.generation import Generation
 from backend.core.people import Caller
 from backend.live import links
 from backend.steps import browse
+from backend.web.api import ranges
 from backend.web.calls.inputs import Query
 from backend.web.calls.operation import Call, operation
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _ERRORS = (403, 404, 409, 410, 416)
 
 
@@ -160,9 +158,9 @@ async def send(call: Call, kind: str, variant: str) -> Response:
     if await call.ctx.store.size(file.name) is None:
         raise NotFound("The file is missing from the storage.", code="file_missing")
     headers = _headers(file)
-    if _unchanged(call.request, file):
+    if ranges.is_unchanged(call.request, file.tag):
         return Response(status_code=304, headers=headers)
-    span = _span(call.request, file)
+    span = ranges.span(call.request, file.bytes, file.tag)
     start, end = span or (0, file.bytes)
     headers["content-length"] = str(end - start)
     if span:
@@ -221,29 +219,3 @@ def _headers(file: File) -> dict[str, str]:
         "cross-origin-resource-policy": "cross-origin",
         "referrer-policy": "no-referrer",
     }
-
-
-def _unchanged(request: Request, file: File) -> bool:
-    wanted = request.headers.get("if-none-match")
-    tags = {tag.strip().removeprefix("W/") for tag in wanted.split(",")} if wanted else set()
-    return "*" in tags or f'"{file.tag}"' in tags
-
-
-def _span(request: Request, file: File) -> tuple[int, int] | None:
-    """The one range that is asked for, end excluded; None for everything. Raises BadRange.
-
-    Several ranges, or an If-Range that is not this file, get the whole file, as RFC 9110 allows.
-    """
-    asked = request.headers.get("range", "")
-    condition = request.headers.get("if-range")
-    found = _RANGE.fullmatch(asked.strip().lower().replace(" ", ""))
-    if not found or found.groups() == ("", "") or condition not in (None, f'"{file.tag}"'):
-        return None
-    first, last = found.groups()
-    start = int(first) if first else max(file.bytes - int(last), 0)
-    end = min(int(last) + 1, file.bytes) if first and last else file.bytes
-    if first and last and int(last) < int(first):
-        return None
-    if start >= file.bytes or (not first and int(last) == 0):
-        raise BadRange(headers={"content-range": f"bytes */{file.bytes}"})
-    return start, end

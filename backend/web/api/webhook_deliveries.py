@@ -18,7 +18,7 @@ from backend.manage import webhook_endpoints
 from backend.manage.idempotency import Reply
 from backend.steps import browse
 from backend.web.api import views, webhook_views
-from backend.web.api.generations import Page
+from backend.web.api.paging import Page
 from backend.web.api.webhook_views import OutgoingList, OutgoingView
 from backend.web.calls import replies
 from backend.web.calls.operation import Call, operation

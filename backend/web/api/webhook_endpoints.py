@@ -15,7 +15,7 @@ from backend.manage import webhook_endpoints
 from backend.manage.idempotency import Reply
 from backend.steps import browse
 from backend.web.api import views, webhook_views
-from backend.web.api.generations import Page
+from backend.web.api.paging import Page
 from backend.web.api.webhook_views import EndpointList, EndpointView, NewEndpointView, SecretView
 from backend.web.calls import replies
 from backend.web.calls.inputs import Query

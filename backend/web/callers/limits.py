@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 import structlog
 from limits import RateLimitItem, parse_many
 from limits.errors import StorageError
-from limits.storage import MemoryStorage
 from slowapi import Limiter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,57 +24,15 @@ from starlette.responses import Response
 from backend.core.errors import TooManyRequests
 from backend.core.generation import Kind
 from backend.core.people import Caller
+from backend.web.callers.windows import SCHEME
 
 # A webhook is a test or a replay, which call anybody's address; a write is whatever may change something.
 Limited = Kind | Literal["webhook", "write"]
 REDIS_AGAIN_S = 5.0  # an unreachable Redis is asked again after this; each try may take REDIS_WITHIN_S
 REDIS_WITHIN_S = 0.2
-SWEEP_S = 5.0
 PREFIX = "reelhook"  # of every counter: a Redis may be shared with other programs
 
 log = structlog.get_logger("backend.web.callers.limits")
-
-
-class Memory(MemoryStorage):
-    """Moving windows in memory, for one event loop. The library's own start a thread every hundredth of a second."""
-
-    STORAGE_SCHEME = ["reelhook-memory"]
-
-    def __init__(self, uri: str | None = None, **options: Any) -> None:
-        super().__init__(uri, **options)
-        self._windows: dict[str, tuple[deque[float], int]] = {}  # when each request came, and how long it counts
-        self._sweep_at = time.time() + SWEEP_S
-
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Count `amount` requests, if that many more may come within `expiry` seconds."""
-        now = time.time()
-        if now >= self._sweep_at:
-            self._sweep(now)
-        times = self._times(key, expiry, now)
-        if len(times) + amount > limit:
-            return False
-        times.extend([now] * amount)
-        return True
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """When the window began (Unix seconds), and how many requests are in it."""
-        now = time.time()
-        times = self._times(key, expiry, now)
-        return (times[0] if times else now), len(times)
-
-    def _times(self, key: str, expiry: int, now: float) -> deque[float]:
-        """The requests that still count, the oldest first."""
-        times, _ = self._windows.setdefault(key, (deque(), expiry))
-        while times and times[0] < now - expiry:
-            times.popleft()
-        return times
-
-    def _sweep(self, now: float) -> None:
-        """Forget the keys whose requests are all over: else everybody who ever asked would be remembered."""
-        self._sweep_at = now + SWEEP_S
-        for key, (times, expiry) in list(self._windows.items()):
-            if not times or times[-1] < now - expiry:
-                del self._windows[key]
 
 
 class _Limiter(Limiter):
@@ -151,7 +107,7 @@ def build(defaults: Mapping[Limited, str], redis_url: str | None = None) -> Limi
     return Limits(dict(defaults), _limiter(), redis, ThreadPoolExecutor(1, "limits"))
 
 
-def _limiter(storage_uri: str = "reelhook-memory://", **options: Any) -> Limiter:
+def _limiter(storage_uri: str = f"{SCHEME}://", **options: Any) -> Limiter:
     return _Limiter(key_func=lambda: "", strategy="moving-window", storage_uri=storage_uri, storage_options=options)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 from starlette.requests import Request
 
-from backend.core.errors import InvalidInput, InvalidJson, RequestTimeout, TooLarge, Unavailable, UnsupportedMedia
+from backend.core.errors import RequestTimeout, TooLarge, Unavailable, UnsupportedMedia
+from backend.web.calls.strict_json import parse
 
 CAP_BYTES = 1 << 20
 WITHIN_S = 30.0
@@ -20,8 +19,6 @@ LARGE_BYTES = 1 << 20
 LARGE_WITHIN_S = 10.0  # a body beyond LARGE_BYTES: nobody may hold so much memory for long
 STRANGERS_BYTES = 64 << 20  # that all senders nobody knows yet may hold together
 FREE_BYTES = 16 << 10  # of each such body, not counted: whoever fills the rest does not keep out the usual webhook
-MOST_MEMBERS = 1000  # checking each against a model would hold up everybody
-MAX_DEPTH = 32
 _THREAD_BYTES = 32 << 10  # a larger body takes more than a few milliseconds to read as JSON
 _JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9!#$&^_.-]+\+json)")
 
@@ -124,103 +121,3 @@ def require_json_type(request: Request) -> None:
 async def check(raw: bytes) -> Any:
     """The JSON value of a body, as `parse` has it and raises; a large one is read in a thread."""
     return await asyncio.to_thread(parse, raw) if len(raw) > _THREAD_BYTES else parse(raw)
-
-
-def parse(raw: bytes) -> Any:
-    """The JSON value of a body that every reader understands the same way.
-
-    InvalidJson: not UTF-8, a BOM, empty, duplicate keys, NaN or infinite numbers, nested too deep.
-    InvalidInput: correct JSON with values no database takes (64 bits, NUL, lone surrogates).
-    """
-    text = _decode(raw)
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_int64,
-        )
-    except RecursionError:
-        raise InvalidJson(f"The JSON is nested deeper than {MAX_DEPTH} levels.") from None
-    except ValueError as error:
-        raise InvalidJson(_where(error)) from None
-    _check_values(value, escapes="\\u" in text)
-    return value
-
-
-def _decode(raw: bytes) -> str:
-    if not raw.strip(b" \t\r\n"):
-        raise InvalidJson("The body is empty: JSON is needed.")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise InvalidJson("The body is not valid UTF-8.") from None
-    if text.startswith("\ufeff"):
-        raise InvalidJson("The body begins with a byte order mark: send plain UTF-8.")
-    return text
-
-
-def _where(error: ValueError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"The body is not valid JSON (line {error.lineno}, column {error.colno})."
-    return "The body is not valid JSON."
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > MOST_MEMBERS:
-        raise InvalidInput.of("body", f"An object has more than {MOST_MEMBERS} members.")
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise InvalidJson("An object has the same key twice.")
-    return values
-
-
-def _refuse_constant(_text: str) -> NoReturn:
-    raise InvalidJson("NaN and Infinity are not JSON.")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise InvalidJson("A number is too large.")
-    return value
-
-
-def _int64(text: str) -> int:
-    if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 63:
-        raise InvalidInput.of("body", "A whole number does not fit into 64 bits.")
-    return int(text)
-
-
-def _check_values(value: Any, *, escapes: bool) -> None:
-    """Walk the value level by level: no recursion, so depth costs nothing.
-
-    Only escapes can smuggle in NUL or half a surrogate pair; without any the strings are fine.
-    """
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        if escapes:
-            _check_strings([item for item in level if isinstance(item, str)])
-            _check_strings([key for item in level if isinstance(item, dict) for key in item])
-        level = [item for item in level if isinstance(item, dict | list)]
-        if not level:
-            return
-        level = [child for item in level for child in _children(item)]
-    raise InvalidJson(f"The JSON is nested deeper than {MAX_DEPTH} levels.")
-
-
-def _children(item: dict[str, Any] | list[Any]) -> Any:
-    return item.values() if isinstance(item, dict) else item
-
-
-def _check_strings(strings: list[str]) -> None:
-    # Joined by a space, so that two halves of a pair in neighbouring strings do not become whole.
-    text = " ".join(strings)
-    if "\0" in text:
-        raise InvalidInput.of("body", "A text contains the character NUL.")
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise InvalidInput.of("body", "A text contains half of a surrogate pair.") from None

@@ -17,15 +17,11 @@ from typing import Any, Literal, TypedDict, Unpack
 import pydantic
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from backend.context import Context
-from backend.core.errors import Forbidden, NotFound
-from backend.core.ids import is_id
 from backend.core.people import Caller
-from backend.web.callers import limits
 from backend.web.callers.limits import Limited
-from backend.web.calls import auth, bodies, inputs
+from backend.web.calls import bodies
 from backend.web.calls.site import Site
 
 Auth = Literal["key", "admin", "none", "media"]
@@ -151,75 +147,3 @@ def operation(
         return handler
 
     return register
-
-
-def routes(operations: Sequence[Operation]) -> list[Route]:
-    """Flat routes, one a path, so that 405 names every method; fixed words before parameters."""
-    by_path: dict[str, dict[str, Operation]] = {}
-    for made in operations:
-        methods = by_path.setdefault(made.path, {})
-        for method in (made.method, "HEAD") if made.head else (made.method,):
-            if method in methods:
-                raise ValueError(f"two operations for {method} {made.path}")
-            methods[method] = made
-    return [_route(path, by_path[path]) for path in sorted(by_path, key=_fixed_first)]
-
-
-def _fixed_first(path: str) -> list[tuple[bool, str]]:
-    return [("{" in part, part) for part in path.split("/")]
-
-
-def _route(path: str, by_method: Mapping[str, Operation]) -> Route:
-    async def endpoint(request: Request) -> Response:
-        request.state.route = path
-        return await run(by_method[request.method], request)
-
-    route = Route(path, endpoint, methods=list(by_method), name=path)
-    route.methods = set(by_method)  # Starlette adds HEAD to every GET, event streams included
-    return route
-
-
-async def run(made: Operation, request: Request) -> Response:
-    """Answer one request: caller, rate, input, handler, in this order."""
-    site: Site = request.app.state.site
-    site.lookout.look(request.scope)
-    caller = await _admit(made, request, site)
-    if caller is not None and made.limits:
-        await limits.admit(site.limits, request, caller, made.limits)
-    call = await _read(made, request, site, caller)
-    response = await made.handler(call)
-    limits.write_headers(request, response)
-    return response
-
-
-async def _admit(made: Operation, request: Request, site: Site) -> Caller | None:
-    if made.auth == "none":
-        return None
-    if made.auth == "media" and auth.is_signed(request):
-        auth.check_signed(request)
-        return None
-    caller = await auth.authenticate(request)
-    if made.auth == "admin" and not caller.admin:
-        raise Forbidden("Only an admin key may do that.")
-    if site.dev_caller is not None and "write" in made.limits:  # also a GET that changes something
-        auth.require_own_page(request.headers)
-    return caller
-
-
-async def _read(made: Operation, request: Request, site: Site, caller: Caller | None) -> Call:
-    path = {name: str(value) for name, value in request.path_params.items()}
-    if not all(is_id(value) for name, value in path.items() if name == "id" or name.endswith("_id")):
-        raise NotFound
-    model = made.query or (inputs.Query if made.auth != "none" else None)  # strangers may add what they like
-    query = inputs.read_query(request.query_params, model) if model else None
-    key = inputs.read_idempotency_key(request) if made.idempotent else None
-    body, given = None, None
-    if made.body is not None and not _is_other_type(made, request):
-        body, given = await inputs.read_body(request, made.body, made.cap_bytes)
-    return Call(request, site, caller, path, body, query, given, key)
-
-
-def _is_other_type(made: Operation, request: Request) -> bool:
-    """Whether the body is one of the further types the handler reads itself."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return given in made.accepts

@@ -6,7 +6,7 @@ import base64
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
@@ -16,46 +16,29 @@ from pydantic import Field
 from backend.web.mcp import answers
 from backend.web.mcp.access import Access
 from backend.web.mcp.answers import Campaigns, CampaignShown, Generated, Made, Page
+from backend.web.mcp.parameters import (
+    AspectRatio,
+    AssetId,
+    CampaignId,
+    Copies,
+    Cursor,
+    Duration,
+    Frame,
+    Id,
+    ImageId,
+    Kind,
+    Limit,
+    Model,
+    Once,
+    Prompt,
+    Seed,
+    VideoId,
+    WaitS,
+)
 from backend.web.mcp.waiting import wait_for
 from reelhook import AsyncClient, Campaign, Generation, NotFound, ReelhookError, Unanswered, models
 
 MOST_NAMED = 10
-ID = r"^[0-9A-Za-z_-]{1,64}$"
-
-Prompt = Annotated[str | None, Field(description="what to make, in plain words")]
-CampaignId = Annotated[
-    str | None,
-    Field(pattern=ID, description="the campaign this is made for; needed unless the connection has one of its own"),
-]
-ImageId = Annotated[str | None, Field(description="a generated image to start from; it may be unfinished")]
-AssetId = Annotated[str | None, Field(description="an uploaded file to start from")]
-VideoId = Annotated[str | None, Field(description="a generated video to start from: one of its frames")]
-Frame = Annotated[Literal["first", "last"] | None, Field(description="which frame of video_id; last unless said")]
-Model = Annotated[str | None, Field(description="leave it out for the usual model")]
-AspectRatio = Annotated[str | None, Field(description="such as 16:9, 9:16 or 1:1")]
-Copies = Annotated[int | None, Field(ge=1, le=4, description="that many at once, each paid for")]
-Seed = Annotated[int | None, Field(ge=0, le=2**31 - 1)]
-Duration = Annotated[int | None, Field(ge=1, le=60, description="seconds")]
-Once = Annotated[
-    str | None,
-    Field(
-        min_length=1,
-        max_length=255,
-        description="a text of your own: the same call with the same text again gives what the first one made",
-    ),
-]
-WaitS = Annotated[
-    int,
-    Field(
-        ge=0,
-        le=600,
-        description="seconds to wait for the result, with progress; 0 only starts it. It goes on after that too",
-    ),
-]
-Id = Annotated[str, Field(pattern=ID, description="the id of an image or video")]
-Limit = Annotated[int, Field(ge=1, le=50)]
-Cursor = Annotated[str | None, Field(description="next_cursor of the page before")]
-Kind = Annotated[Literal["image", "video"] | None, Field(description="only these")]
 
 
 class Toolbox:

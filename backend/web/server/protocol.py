@@ -11,7 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from backend.http.serving import StrictProtocol, write_refusal
+from backend.http.cycles import write_refusal
+from backend.http.serving import StrictProtocol
 
 HEAD_WITHIN_S = 15.0
 MAX_HEAD_BYTES = 64 << 10

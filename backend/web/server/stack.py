@@ -8,7 +8,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from backend.web.calls import openapi, problems
-from backend.web.calls.operation import Operation, routes
+from backend.web.calls.answering import routes
+from backend.web.calls.operation import Operation
 from backend.web.calls.site import Site
 from backend.web.server.devmode import DevGuard
 from backend.web.server.middleware import Envelope, ErrorBorder
