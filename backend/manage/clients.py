@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from backend.context import Context
 from backend.core.errors import Conflict
@@ -16,6 +16,7 @@ from backend.manage import access, quota
 
 DEV_CLIENT = "dev"
 DEV_CAMPAIGN = "default"
+Row = TypeVar("Row", Client, Campaign)
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Change:
     name: str | None = None
     has_budget: bool = False
     budget_micros: int | None = None
+
+    def of(self, row: Row) -> Row:
+        """The row as it is afterwards."""
+        renamed = row if self.name is None else replace(row, name=self.name)
+        return replace(renamed, budget_micros=self.budget_micros) if self.has_budget else renamed
 
 
 async def add_client(tx: Tx, ctx: Context, caller: Caller, name: str, budget_micros: int | None = None) -> Client:
@@ -48,17 +54,11 @@ async def dev_campaign(tx: Tx, ctx: Context, caller: Caller, client_id: str) -> 
 
 
 async def change_client(tx: Tx, ctx: Context, caller: Caller, id: str, change: Change) -> Client:
-    """Another name, another budget, or both. Raises NotFound."""
-    old = found = await access.client(tx, caller, id)
-    if change.name is not None:
-        await clients.rename(tx, id, change.name)
-        found = replace(found, name=change.name)
-    if change.has_budget:
-        await clients.set_budget(tx, id, change.budget_micros)
-        await balances.begin_anew(tx, id, None, ctx.now())
-        found = replace(found, budget_micros=change.budget_micros)
-    await audit.record(tx, caller, "client.updated", _client(old), ctx.now(), old=_kept(old), new=_kept(found))
-    return found
+    """Give it another name, another budget, or both. Raises NotFound."""
+    old = await access.client(tx, caller, id)
+    new = await _change(tx, ctx, change, old)
+    await audit.record(tx, caller, "client.updated", _client(old), ctx.now(), old=_kept(old), new=_kept(new))
+    return new
 
 
 async def remove_client(ctx: Context, caller: Caller, id: str) -> None:
@@ -90,17 +90,11 @@ async def add_campaign(
 
 
 async def change_campaign(tx: Tx, ctx: Context, caller: Caller, id: str, change: Change) -> Campaign:
-    """Another name, another budget, or both. Raises NotFound."""
-    old = found = await access.campaign(tx, caller, id)
-    if change.name is not None:
-        await campaigns.rename(tx, id, change.name)
-        found = replace(found, name=change.name)
-    if change.has_budget:
-        await campaigns.set_budget(tx, id, change.budget_micros)
-        await balances.begin_anew(tx, found.client_id, id, ctx.now())
-        found = replace(found, budget_micros=change.budget_micros)
-    await audit.record(tx, caller, "campaign.updated", _campaign(old), ctx.now(), old=_kept(old), new=_kept(found))
-    return found
+    """Give it another name, another budget, or both. Raises NotFound."""
+    old = await access.campaign(tx, caller, id)
+    new = await _change(tx, ctx, change, old)
+    await audit.record(tx, caller, "campaign.updated", _campaign(old), ctx.now(), old=_kept(old), new=_kept(new))
+    return new
 
 
 async def delete_campaign(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
@@ -112,6 +106,19 @@ async def delete_campaign(tx: Tx, ctx: Context, caller: Caller, id: str) -> None
         raise Conflict("Something unfinished of another campaign starts from a file of this one.", code="in_use")
     await campaigns.mark_deleted(tx, id, ctx.now())
     await audit.record(tx, caller, "campaign.deleted", _campaign(found), ctx.now(), old=_kept(found))
+
+
+async def _change(tx: Tx, ctx: Context, change: Change, row: Row) -> Row:
+    if isinstance(row, Client):
+        rename, set_budget, owner = clients.rename, clients.set_budget, (row.id, None)
+    else:
+        rename, set_budget, owner = campaigns.rename, campaigns.set_budget, (row.client_id, row.id)
+    if change.name is not None:
+        await rename(tx, row.id, change.name)
+    if change.has_budget:
+        await set_budget(tx, row.id, change.budget_micros)
+        await balances.begin_anew(tx, *owner, ctx.now())
+    return change.of(row)
 
 
 async def _new_campaign(tx: Tx, ctx: Context, caller: Caller, made: Campaign) -> Campaign:
