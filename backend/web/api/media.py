@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from backend.live import links
 from backend.steps import browse
 from backend.web.api import ranges
 from backend.web.calls.inputs import Query
-from backend.web.calls.operation import Call, operation
+from backend.web.calls.operation import Call, Handler, operation
 
 _ERRORS = (403, 404, 409, 410, 416)
 
@@ -50,99 +51,49 @@ ACTIVE = frozenset({"image/svg+xml"})
 ANYONE = Caller("link", None, admin=True)  # a genuine link names one file: who follows it does not matter
 
 
-@operation(
-    "GET",
-    "/api/v2/images/{id}/data",
-    query=WhichFile,
-    answers={200: "image/*", 206: "image/*"},
-    auth="media",
-    tags=["media"],
-    errors=_ERRORS,
-)
+def _stored(path: str, *types: str, query: type[Query] = Signed, tag: str = "media") -> Callable[[Handler], Handler]:
+    """A route of stored bytes: whole as the first of these types, in ranges as the second."""
+    answers = dict(zip((200, 206), types, strict=False))
+    return operation("GET", path, query=query, answers=answers, auth="media", tags=[tag], errors=_ERRORS)
+
+
+@_stored("/api/v2/images/{id}/data", "image/*", "image/*", query=WhichFile)
 async def image_data(call: Call) -> Response:
     """Give an image's bytes; `file` is one of its files by its index."""
     return await send(call, "image", "data")
 
 
-@operation(
-    "GET",
-    "/api/v2/images/{id}/poster",
-    query=Signed,
-    answers={200: "image/jpeg"},
-    auth="media",
-    tags=["media"],
-    errors=_ERRORS,
-)
+@_stored("/api/v2/images/{id}/poster", "image/jpeg")
 async def image_poster(call: Call) -> Response:
     """Give a small picture of an image."""
     return await send(call, "image", "poster")
 
 
-@operation(
-    "GET",
-    "/api/v2/videos/{id}/data",
-    query=WhichFile,
-    answers={200: "video/*", 206: "video/*"},
-    auth="media",
-    tags=["media"],
-    errors=_ERRORS,
-)
+@_stored("/api/v2/videos/{id}/data", "video/*", "video/*", query=WhichFile)
 async def video_data(call: Call) -> Response:
     """Give a video's bytes; `file` is one of its files by its index."""
     return await send(call, "video", "data")
 
 
-@operation(
-    "GET",
-    "/api/v2/videos/{id}/poster",
-    query=Signed,
-    answers={200: "image/jpeg"},
-    auth="media",
-    tags=["media"],
-    errors=_ERRORS,
-)
+@_stored("/api/v2/videos/{id}/poster", "image/jpeg")
 async def video_poster(call: Call) -> Response:
     """Give a small picture of a video."""
     return await send(call, "video", "poster")
 
 
-@operation(
-    "GET",
-    "/api/v2/videos/{id}/frame/{which}",
-    query=Signed,
-    answers={200: "image/jpeg"},
-    auth="media",
-    tags=["media"],
-    errors=_ERRORS,
-)
+@_stored("/api/v2/videos/{id}/frame/{which}", "image/jpeg")
 async def video_frame(call: Call) -> Response:
     """Give the first or last frame of a video, once it was used as a reference."""
     return await send(call, "video", call.path["which"])
 
 
-@operation(
-    "GET",
-    "/api/v2/assets/{id}/frame/{which}",
-    query=Signed,
-    answers={200: "image/jpeg"},
-    auth="media",
-    tags=["assets"],
-    errors=_ERRORS,
-)
+@_stored("/api/v2/assets/{id}/frame/{which}", "image/jpeg", tag="assets")
 async def asset_frame(call: Call) -> Response:
     """Give the first or last frame of a video asset, once it was used as a reference."""
     return await send(call, "asset", call.path["which"])
 
 
-@operation(
-    "GET",
-    "/api/v2/assets/{id}/data",
-    query=Signed,
-    answers={200: "*/*", 206: "*/*"},
-    auth="media",
-    tags=["assets"],
-    errors=_ERRORS,
-)
+@_stored("/api/v2/assets/{id}/data", "*/*", "*/*", tag="assets")
 async def asset_data(call: Call) -> Response:
     """Give an asset's bytes."""
     return await send(call, "asset", "data")
