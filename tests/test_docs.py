@@ -29,9 +29,9 @@ from backend.core.requests import VideoRequest
 from backend.core.roles import ROLES, Role
 from backend.emulator.kit.faults import parse
 from backend.emulator.kit.kinds import KINDS
+from backend.live.views import GenerationView
 from backend.providers import catalog
 from backend.upkeep import readiness
-from backend.web.api.views import GenerationView
 from backend.web.calls.operation import OPERATIONS
 from backend.web.server import entry  # noqa: F401  registers every operation
 

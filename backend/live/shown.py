@@ -13,46 +13,34 @@ from backend.core.events import Event
 from backend.core.filing import Output
 from backend.core.generation import PROCESSING, Generation
 from backend.live import links
+from backend.live.views import FailureView, FileView, GenerationView
 
 Shown = dict[str, Any]
+_GENERATION, _FAILURE, _FILE = (tuple(view.model_fields) for view in (GenerationView, FailureView, FileView))
 
 
 def generation(ctx: Context, row: Generation, at: int | None = None) -> Shown:
-    """One generation. `url` is there exactly when it is completed; its year begins now, or `at` (milliseconds)."""
-    noun, done = f"{row.kind}s", row.status == "completed"
-    failure, outputs = row.failure, filing.outputs(row)
+    """Return one generation in the shape of `GenerationView`.
+
+    `url` is there exactly when it is completed; its year begins now, or `at` (milliseconds since 1970).
+    """
+    made = _made(ctx, row, at)
+    return {name: made[name] if name in made else getattr(row, name) for name in _GENERATION}
+
+
+def _made(ctx: Context, row: Generation, at: int | None) -> Shown:
+    """What is shown otherwise than it stands in the row."""
+    noun, done, failure = f"{row.kind}s", row.status == "completed", row.failure
     url = links.link(ctx, noun, row.id, at=at) if done else None
     return {
-        "id": row.id,
-        "kind": row.kind,
         "status": row.shown_status,
         "stage": row.status,
-        "progress": row.progress,
-        "client_id": row.client_id,
-        "campaign_id": row.campaign_id,
-        "batch_id": row.batch_id,
-        "retry_of": row.retry_of,
-        "provider": row.provider,
-        "model": row.model,
-        "prompt": row.prompt,
-        "source": row.source,
-        "params": row.params,
         "url": url,
         "poster_url": links.link(ctx, noun, row.id, "poster", at=at) if done and row.poster_name else None,
-        "content_type": row.content_type,
-        "bytes": row.bytes,
-        "sha256": row.sha256,
-        "width": row.width,
-        "height": row.height,
-        "duration_s": row.duration_s,
         "cost_usd": {"estimated": dollars(row.cost_estimated_micros), "actual": dollars(row.cost_actual_micros)},
-        "error": {"code": failure.code, "message": failure.message, "retryable": failure.retryable}
-        if failure
-        else None,
+        "error": {name: getattr(failure, name) for name in _FAILURE} if failure else None,
         "media": {"state": row.media_state or "read", "why": row.media_why},
-        "files": [_file(ctx, row, one, url, at) for one in outputs],
-        "metadata": row.metadata,
-        "possibly_charged": row.possibly_charged,
+        "files": [_file(ctx, row, one, url, at) for one in filing.outputs(row)],
         "created_at": time(row.created_at),
         "submitted_at": time(row.submitted_at),
         "completed_at": time(row.finished_at),
@@ -64,8 +52,8 @@ def _file(ctx: Context, row: Generation, one: Output, own_url: str | None, at: i
     url = own_url if one.file_name == row.file_name else None
     if url is None and one.file_name:
         url = links.link(ctx, f"{row.kind}s", row.id, at=at, file=one.index)
-    said = {name: getattr(one, name) for name in ("content_type", "bytes", "sha256", "width", "height", "duration_s")}
-    return {"index": one.index, "url": url, **said, "media": {"state": one.state, "why": one.why}}
+    made = {"url": url, "media": {"state": one.state, "why": one.why}}
+    return {name: made[name] if name in made else getattr(one, name) for name in _FILE}
 
 
 def event(ctx: Context, one: Event, row: Generation | None) -> Shown:

@@ -12,10 +12,10 @@ from backend.core.requests import Moment
 from backend.db.audit import ACTIONS, Entry
 from backend.db.audit_lists import AuditFilter
 from backend.live.shown import Shown, time
+from backend.live.views import View
 from backend.steps import browse
 from backend.web.api import views
 from backend.web.api.paging import Page, to_ms
-from backend.web.api.views import View
 from backend.web.calls import replies
 from backend.web.calls.operation import Call, operation
 

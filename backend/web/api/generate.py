@@ -9,9 +9,10 @@ from backend.core.generation import Kind
 from backend.core.requests import ImageRequest, VideoRequest
 from backend.db.connection import Tx
 from backend.live import shown
+from backend.live.views import GenerationView
 from backend.manage.idempotency import Reply
 from backend.steps import request
-from backend.web.api.views import Generations, GenerationView
+from backend.web.api.views import Generations
 from backend.web.calls import replies
 from backend.web.calls.operation import Call, operation
 

@@ -11,10 +11,10 @@ from backend.core.generation import Kind
 from backend.core.requests import Nothing
 from backend.db.connection import Tx
 from backend.live import shown
+from backend.live.views import GenerationView
 from backend.manage import idempotency
 from backend.manage.idempotency import Reply
 from backend.steps import browse, change, request, retry
-from backend.web.api.views import GenerationView
 from backend.web.callers import limits
 from backend.web.calls import replies
 from backend.web.calls.operation import Call, operation

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from backend.db.usage import Sum
 from backend.live.shown import Shown, dollars
+from backend.live.views import CostView, View
 from backend.manage.usage import Asked, KeptByClient, Report
-from backend.web.api.views import CostView, View
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")  # what a spreadsheet may take for more than text

@@ -7,7 +7,7 @@ from typing import Literal
 
 from backend.core.webhooks import PENDING, Attempt, ClientSecret, Endpoint, Outgoing
 from backend.live.shown import Shown, time
-from backend.web.api.views import View
+from backend.live.views import View
 
 SHOWN_ONCE = "It is shown once. POST /api/v2/webhook-secret/rotate gives a new one; for a day both sign."
 
