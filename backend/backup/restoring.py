@@ -90,13 +90,26 @@ def _put_back(
     files, total = asyncio.run(_bring_media(*storage, source, damaged)) if storage else (0, 0)
     if found.data_key and not target.with_name(KEY).exists():
         _bring(source / KEY, target.with_name(KEY))
+    rough = _copy_database(source, target)
+    held, version, admins = asyncio.run(_prepare(settings, rough, found.taken_ms, resume))
+    generations = _put_in_place(rough, target)
+    left_out = sorted(path.rpartition("/")[2] for path in damaged)
+    return Restored(found, held, version, files, total, left_out, admins, generations)
+
+
+def _copy_database(source: Path, target: Path) -> Path:
+    """Copy the database beside its place; what an earlier restore left there is removed."""
     rough = target.with_name(f"{target.name}.restoring")
     for old in target.parent.glob(f"{rough.name}*"):
         old.unlink()
     sums = {path: sha256 for path, sha256 in manifests.sums(source) if path == DATABASE}
     if disk.copy(source / DATABASE, rough) != sums[DATABASE]:
         raise ReelhookError(f"the backup changed while it was read: {source / DATABASE}")
-    held, version, admins = asyncio.run(_prepare(settings, rough, found.taken_ms, resume))
+    return rough
+
+
+def _put_in_place(rough: Path, target: Path) -> int:
+    """Give the database its name, when all of it is on the disk; how many generations it has."""
     for old in target.parent.glob(f"{rough.name}.*"):
         old.unlink()  # the copy that a migration makes: the backup is one
     if list(target.parent.glob(f"{rough.name}-*")):
@@ -105,8 +118,7 @@ def _put_back(
     generations = snapshot.counts(rough)["generations"]
     os.rename(rough, target)
     durable.sync(target.parent)
-    left_out = sorted(path.rpartition("/")[2] for path in damaged)
-    return Restored(found, held, version, files, total, left_out, admins, generations)
+    return generations
 
 
 async def _prepare(settings: Settings, rough: Path, taken_ms: int, resume: bool) -> tuple[int, int, list[ApiKey]]:

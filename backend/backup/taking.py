@@ -73,11 +73,7 @@ def _fill(partial: Path, database: Path, store: Store | None) -> Manifest:
     """First the database: each of its rows has its files by then, unless they are deleted meanwhile."""
     begun_at = datetime.now(UTC)
     copy = partial / DATABASE
-    snapshot.take(database, copy)
-    if not snapshot.is_ours(copy):
-        raise ReelhookError(f"{database} has no tables of ours: there is nothing to back up")
-    snapshot.check(copy)
-    durable.sync(copy)
+    _copy_database(database, copy)
     with open(disk.create(partial / SUMS), "w", encoding="ascii", newline="\n") as file:
         progress = _Progress(file)
         progress.note(DATABASE, disk.digest(copy))
@@ -86,7 +82,7 @@ def _fill(partial: Path, database: Path, store: Store | None) -> Manifest:
             progress.note(KEY, disk.copy(key, partial / KEY))
         if store:
             asyncio.run(_copy_media(store, copy, partial, progress))
-        gone = set(progress.missing.values()) - snapshot.still_there(database, set(progress.missing.values()))
+        lost, gone = _sort_missing(progress.missing, database)
         made = Manifest(
             reelhook=__version__,
             created_at=begun_at,
@@ -96,14 +92,31 @@ def _fill(partial: Path, database: Path, store: Store | None) -> Manifest:
             data_key=has_key,
             files=progress.files,
             bytes=progress.bytes,
-            deleted_meanwhile=sorted(name for name, id in progress.missing.items() if id in gone),
-            lost=sorted([name for name, id in progress.missing.items() if id not in gone] + progress.differing),
+            deleted_meanwhile=sorted(gone),
+            lost=sorted(lost + progress.differing),
         )
         _write_manifest(partial / MANIFEST, made)
         progress.note(MANIFEST, disk.digest(partial / MANIFEST))
         file.flush()
         os.fsync(file.fileno())
     return made
+
+
+def _copy_database(database: Path, copy: Path) -> None:
+    """Copy it as it is at one moment. Raises ReelhookError for what is none of ours, or is damaged."""
+    snapshot.take(database, copy)
+    if not snapshot.is_ours(copy):
+        raise ReelhookError(f"{database} has no tables of ours: there is nothing to back up")
+    snapshot.check(copy)
+    durable.sync(copy)
+
+
+def _sort_missing(missing: dict[str, str], database: Path) -> tuple[list[str], list[str]]:
+    """The missing files whose rows are still there, and those whose rows were deleted since they were copied."""
+    there = snapshot.still_there(database, set(missing.values()))
+    return [name for name, id in missing.items() if id in there], [
+        name for name, id in missing.items() if id not in there
+    ]
 
 
 async def _copy_media(store: Store, copy: Path, partial: Path, progress: _Progress) -> None:

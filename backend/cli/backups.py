@@ -11,6 +11,7 @@ from backend.cli.options import Json
 from backend.cli.output import plain, print_json, say, size
 
 if TYPE_CHECKING:
+    from backend.backup.restoring import Restored
     from backend.core.people import ApiKey
 
 NAMES_SHOWN = 5
@@ -51,31 +52,31 @@ def restore(
     from backend.config.loading import load
 
     done = restoring.restore(load(), path, resume=resume, without_damaged=without_damaged)
-    found = done.manifest
+    admins = [_admin(key) for key in done.admins]
+    _warn(done, admins)
+    if json:
+        same = ("held", "files", "bytes", "left_out", "schema_version")
+        counted: dict[str, Any] = {name: getattr(done, name) for name in same}
+        counted["created_at"] = done.manifest.created_at.isoformat()
+        print_json({"path": str(path), **counted, "admin_keys": admins})
+    else:
+        typer.echo(f"restored {done.generations} generations and {_files(done.files, done.bytes)}")
+
+
+def _warn(done: Restored, admins: list[dict[str, str | None]]) -> None:
+    """Say what a person should know or do after a restore."""
     _complain("left out, because they are damaged in the backup", done.left_out)
-    if not found.media:
+    if not done.manifest.media:
         say("the backup has no stored files: put back your own copy of them")
     if done.held:
         say(
             f"{done.held} unfinished requests may have been sent after the backup was made: the service will look for "
             "them at the provider, and what it does not find will fail as submit_unknown"
         )
-    admins = [_admin(key) for key in done.admins]
     for each in admins:
         told = "admin key {id} ({name}, {prefix}..., of {created_at}): revoke it if it is not yours"
         say(plain(told.format(**each)))  # on one line: somebody else may have named it
     say("a backup must be trusted: its keys, its secrets and the addresses that are told come with it")
-    if json:
-        counted: dict[str, Any] = {
-            "held": done.held,
-            "files": done.files,
-            "bytes": done.bytes,
-            "left_out": done.left_out,
-        }
-        counted |= {"schema_version": done.schema_version, "created_at": found.created_at.isoformat()}
-        print_json({"path": str(path), **counted, "admin_keys": admins})
-    else:
-        typer.echo(f"restored {done.generations} generations and {_files(done.files, done.bytes)}")
 
 
 def _admin(key: ApiKey) -> dict[str, str | None]:

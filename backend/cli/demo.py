@@ -126,15 +126,7 @@ def _keep_settings(folder: Path, settings: dict[str, str]) -> None:
 
 def _tell(stage: Stage, made: dict[str, Generation]) -> None:
     rows = [
-        (
-            each["id"],
-            each["kind"],
-            each["status"],
-            _seconds(each),
-            size(each["bytes"]),
-            each["file"],
-            each["url"],
-        )
+        (each["id"], each["kind"], each["status"], _seconds(each), size(each["bytes"]), each["file"], each["url"])
         for each in made.values()
     ]
     print_table(("id", "kind", "status", "seconds", "size", "file", "url"), rows)

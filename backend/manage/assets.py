@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,29 +59,30 @@ async def fetch(ctx: Context, client_id: str, url: str, room: int) -> Path:
     Raises InvalidInput, ClientFull when only the room is too small, TooManyRequests, Unavailable.
     """
     target = ctx.spool.new()
-    cap_bytes = asset_bytes(ctx)
-    try:
+    most = min(asset_bytes(ctx), room)
+    with _fetching(ctx, room):
         async with of_clients.take(client_id):
             await ctx.http.fetch(
-                url,
-                target,
-                cap_bytes=min(cap_bytes, room),
-                total_s=FETCH_LIMIT_S,
-                hops=3,
-                places=of_hosts,
-                floor=FLOOR_BYTES,
+                url, target, cap_bytes=most, total_s=FETCH_LIMIT_S, hops=3, places=of_hosts, floor=FLOOR_BYTES
             )
+    return target
+
+
+@contextmanager
+def _fetching(ctx: Context, room: int) -> Iterator[None]:
+    """Tell a client what went wrong with its URL."""
+    try:
+        yield
     except BlockedAddress as error:
         raise InvalidInput.of("url", "this address must not be reached", code="blocked_address") from error
     except NoPlace as error:
         raise Unavailable("Too much is being fetched from this host.", code="host_busy", retry_after=10) from error
     except AnswerTooLarge as error:
-        if room < cap_bytes:
+        if room < asset_bytes(ctx):
             raise quota.full(ctx) from error
         raise InvalidInput.of("url", f"more than {ctx.settings.max_asset_mb} MB", code="too_large") from error
     except (BadAnswer, NotSent, Unanswered) as error:
         raise InvalidInput.of("url", "nothing could be fetched from there", code="fetch_failed") from error
-    return target
 
 
 def asset_bytes(ctx: Context) -> int:
@@ -96,26 +98,18 @@ async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None,
     """
     id = ctx.new_id()
     try:
-        found = await look(ctx.cage.probe(spooled, place=media.upload(client_id)))
-        size, digest = await media.in_thread(_measure, spooled)
-        file_name = id + media.extension(found.content_type)
-        await ctx.store.put(spooled, file_name)
-    except InvalidMedia as error:
-        raise InvalidInput.of("file", error.message, code="invalid_media") from error
-    except MediaBusy as error:
-        raise TooManyRequests(error.message, code="media_busy", retry_after=5) from error
-    except MediaUnavailable as error:
-        raise Unavailable(error.message, retry_after=5) from error
-    except StorageFull as error:
-        raise OutOfSpace(retry_after=60) from error
+        with _storing():
+            found = await look(ctx.cage.probe(spooled, place=media.upload(client_id)))
+            size, digest = await media.in_thread(_measure, spooled)
+            file_name = id + media.extension(found.content_type)
+            await ctx.store.put(spooled, file_name)
     finally:
         await media.in_thread(lambda: spooled.unlink(missing_ok=True))
-    shown = "".join(letter for letter in name or "" if letter.isprintable())[:200]
     return Asset(
         id=id,
         client_id=client_id,
         kind=found.kind,
-        name=shown or None,
+        name="".join(letter for letter in name or "" if letter.isprintable())[:200] or None,
         file_name=file_name,
         content_type=found.content_type,
         bytes=size,
@@ -125,6 +119,21 @@ async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None,
         duration_s=found.duration_s,
         created_at=ctx.now(),
     )
+
+
+@contextmanager
+def _storing() -> Iterator[None]:
+    """Tell a client why its file is not kept."""
+    try:
+        yield
+    except InvalidMedia as error:
+        raise InvalidInput.of("file", error.message, code="invalid_media") from error
+    except MediaBusy as error:
+        raise TooManyRequests(error.message, code="media_busy", retry_after=5) from error
+    except MediaUnavailable as error:
+        raise Unavailable(error.message, retry_after=5) from error
+    except StorageFull as error:
+        raise OutOfSpace(retry_after=60) from error
 
 
 async def add(tx: Tx, asset: Asset) -> Asset:

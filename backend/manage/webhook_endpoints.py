@@ -59,11 +59,15 @@ async def change(
     elif enabled is False:
         await webhook_endpoints.disable(tx, id, ctx.now(), BY_HAND)
     changed = await access.endpoint(tx, caller, id)
-    old, new = _kept(found), _kept(changed)
-    if found.url != changed.url and old["url"] == new["url"]:
-        new["hidden_part"] = "another"
+    old, new = _kept(found), _kept(changed) | _hidden_change(found, changed)
     await audit.record(tx, caller, "webhook_endpoint.updated", _subject(found), ctx.now(), old=old, new=new)
     return changed
+
+
+def _hidden_change(old: Endpoint, new: Endpoint) -> dict[str, str]:
+    """What the audit log says of two URLs that look the same there, because their secrets are left out."""
+    looks_same = _kept(old)["url"] == _kept(new)["url"]
+    return {"hidden_part": "another"} if looks_same and old.url != new.url else {}
 
 
 async def rotate(tx: Tx, ctx: Context, caller: Caller, id: str, secret: str) -> Endpoint:

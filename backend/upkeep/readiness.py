@@ -64,16 +64,20 @@ async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
         load = await workload(ctx)
     except Unavailable as error:
         return {"database": {"ok": False, "why": error.message}}
-    free = await ctx.spool.free_bytes()
     silent = beat is None or now - beat > WORKER_SILENT_MS
-    full = free is not None and free < ctx.settings.min_free_mb * 1_000_000
+    stuck = load.stuck_s > OVERDUE_S and not load.paused
     reasons = {
         "database": None,
         "storage": await ctx.spool.trouble(),
         "worker": "no worker is alive: nothing that is accepted moves on" if silent else None,
-        "queue": f"the oldest due row has waited {load.stuck_s} s"
-        if load.stuck_s > OVERDUE_S and not load.paused
-        else None,
-        "disk": f"only {(free or 0) // 1_000_000} MB are free" if full else None,
+        "queue": f"the oldest due row has waited {load.stuck_s} s" if stuck else None,
+        "disk": _fullness(await ctx.spool.free_bytes(), ctx.settings.min_free_mb),
     }
     return {name: {"ok": why is None, "why": why} for name, why in reasons.items()}
+
+
+def _fullness(free_bytes: int | None, min_free_mb: int) -> str | None:
+    """Why nothing new is accepted, when so few bytes are free; None where nobody can say how many are."""
+    if free_bytes is None or free_bytes >= min_free_mb * 1_000_000:
+        return None
+    return f"only {free_bytes // 1_000_000} MB are free"

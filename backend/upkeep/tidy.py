@@ -31,21 +31,7 @@ SPOOL_S = 3600.0
 async def tidy(ctx: Context) -> None:
     """One round: old answers and history, dead workers, what belonged to deleted campaigns and clients, their files."""
     await ctx.db.write(lambda tx: operations.prune_workers(tx, ctx.now() - WORKERS_MS))
-    for forget in (
-        mark_campaigns,
-        forget_answers,
-        forget_events,
-        forget_provider_webhooks,
-        forget_webhook_deliveries,
-        forget_audit,
-        empty_campaigns,
-        empty_clients,
-        forget_warnings,
-        forget_campaigns,
-        forget_endpoints,
-        forget_clients,
-        empty_trash,
-    ):
+    for forget in ROUND:
         for _ in range(MOST_BITES):
             if not await forget(ctx):
                 break
@@ -158,3 +144,21 @@ async def empty_trash(ctx: Context) -> int:
 
 def _history_begins(ctx: Context) -> int:
     return ctx.now() - ctx.settings.history_days * DAY_MS
+
+
+# What belongs to another thing goes before it: a campaign is forgotten when it is empty, its client after it.
+ROUND = (
+    mark_campaigns,
+    forget_answers,
+    forget_events,
+    forget_provider_webhooks,
+    forget_webhook_deliveries,
+    forget_audit,
+    empty_campaigns,
+    empty_clients,
+    forget_warnings,
+    forget_campaigns,
+    forget_endpoints,
+    forget_clients,
+    empty_trash,
+)

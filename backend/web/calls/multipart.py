@@ -75,17 +75,7 @@ class FormReader:
         if b"boundary" not in options:
             raise _unreadable("Missing boundary in multipart.")
         try:
-            parser = MultipartParser(
-                options[b"boundary"],
-                {
-                    "on_header_field": self._on_header_field,
-                    "on_header_value": self._on_header_value,
-                    "on_header_end": self._on_header_end,
-                    "on_headers_finished": self._on_headers_finished,
-                    "on_part_data": self._on_part_data,
-                    "on_part_end": self._on_part_end,
-                },
-            )
+            parser = self._parser(options[b"boundary"])
             async for chunk in chunks:
                 parser.write(chunk)
                 await self._write()
@@ -94,6 +84,19 @@ class FormReader:
             raise _unreadable("Invalid multipart data.") from None
         whole = self._parts[: self._ended]
         return [(name, part if isinstance(part, Spooled) else _text(part)) for name, part in whole]
+
+    def _parser(self, boundary: bytes) -> MultipartParser:
+        return MultipartParser(
+            boundary,
+            {
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+            },
+        )
 
     def close(self) -> None:
         """Remove the file that is still there."""

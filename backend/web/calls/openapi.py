@@ -73,16 +73,22 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in dict.fromkeys(tag for made in shown for tag in made.tags)],
         "paths": paths,
-        "components": {
-            "schemas": dict(sorted(schemas.definitions.items())),
-            "headers": _HEADERS,
-            "responses": {
-                f"{spoken.name}{status}": _problem(spoken, status, schemas)
-                for spoken in (OURS, *DIALECTS.values())
-                for status in dict.fromkeys(map(spoken.status, _TITLES))
-            },
-            "securitySchemes": _SECURITY_SCHEMES,
-        },
+        "components": _components(schemas),
+    }
+
+
+def _components(schemas: Schemas) -> Schema:
+    problems = {
+        f"{spoken.name}{status}": _problem(spoken, status, schemas)
+        for spoken in (OURS, *DIALECTS.values())
+        for status in dict.fromkeys(map(spoken.status, _TITLES))
+    }
+    definitions = dict(sorted(schemas.definitions.items()))
+    return {
+        "schemas": definitions,
+        "headers": _HEADERS,
+        "responses": problems,
+        "securitySchemes": _SECURITY_SCHEMES,
     }
 
 

@@ -13,6 +13,7 @@ from typing import cast
 import uvicorn
 from starlette.applications import Starlette
 
+from backend.config import Settings
 from backend.context import Context
 from backend.core.people import Caller
 from backend.db import keys
@@ -32,28 +33,34 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
     """The application over this context; with `dev_caller` nobody is asked for a key."""
-    settings, most = ctx.settings, most_connections() * 3 // 4
+    most = most_connections() * 3 // 4  # open streams: the rest of the connections is for requests
     site = Site(
         ctx=ctx,
-        keyring=Keyring(
-            lambda prefix: ctx.db.read(lambda tx: keys.by_prefix(tx, prefix)),
-            ctx.now,
-            learn=lambda id, fingerprint: ctx.db.write(lambda tx: keys.set_fingerprint(tx, id, fingerprint)),
-        ),
-        limits=limits.build(
-            {
-                "image": settings.image_rate_limit,
-                "video": settings.video_rate_limit,
-                "webhook": WEBHOOK_RATE_LIMIT,
-                "write": settings.write_rate_limit,
-            },
-            settings.redis_url,
-        ),
-        trusted_proxies=settings.proxy_networks,
+        keyring=_keyring(ctx),
+        limits=_limits(ctx.settings),
+        trusted_proxies=ctx.settings.proxy_networks,
         dev_caller=dev_caller,
         places=Places(most, most * 2 // 3),
     )
     return stack.build(site, routes.operations())
+
+
+def _keyring(ctx: Context) -> Keyring:
+    return Keyring(
+        lambda prefix: ctx.db.read(lambda tx: keys.by_prefix(tx, prefix)),
+        ctx.now,
+        learn=lambda id, fingerprint: ctx.db.write(lambda tx: keys.set_fingerprint(tx, id, fingerprint)),
+    )
+
+
+def _limits(settings: Settings) -> limits.Limits:
+    defaults: dict[limits.Limited, str] = {
+        "image": settings.image_rate_limit,
+        "video": settings.video_rate_limit,
+        "webhook": WEBHOOK_RATE_LIMIT,
+        "write": settings.write_rate_limit,
+    }
+    return limits.build(defaults, settings.redis_url)
 
 
 class Server(uvicorn.Server):
