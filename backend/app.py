@@ -1,4 +1,4 @@
-"""Puts the parts together: the context, the web face and the worker, in one process or in two."""
+"""Puts the parts together: the context, the web application and the worker, in one process or in two."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ log = structlog.get_logger("backend.app")
 
 @contextlib.asynccontextmanager
 async def open_context(settings: Settings, *, beside: bool = False) -> AsyncIterator[Context]:
-    """A migrated database, the storage, the providers that have keys. Raises SettingsError.
+    """Open a migrated database, the storage, and the providers that have keys. Raises SettingsError.
 
-    `beside` a running service only small changes are made, and its database file is never tidied up.
+    `beside` a running service only small changes are made, and the log of the database file is left to the service.
     """
     path = sqlite_path(settings.database_url)
     try:
@@ -115,7 +115,7 @@ async def work(settings: Settings, kinds: tuple[str, ...]) -> None:
 
 
 async def _dev_caller(ctx: Context) -> Caller | None:
-    """Who everybody is in dev mode."""
+    """Return the caller that every request has in dev mode; None when keys are asked for."""
     if not ctx.settings.dev:
         return None
     client = await ctx.db.write(lambda tx: clients.dev_client(tx, ctx))
@@ -126,7 +126,7 @@ async def _dev_caller(ctx: Context) -> Caller | None:
 async def _ending_with_its_disk(worker: Worker | None) -> AsyncIterator[None]:
     """End the process soon after its disk failed, in the middle of whatever it does.
 
-    Nothing is closed in order: that would write the log back into a database whose disk failed, or wait for it.
+    Nothing is closed in order: to close the database would write its log back to a disk that failed, or wait for that.
     """
     loop = asyncio.get_running_loop()
 
@@ -153,9 +153,10 @@ async def _ending_with_its_disk(worker: Worker | None) -> AsyncIterator[None]:
 async def _background(
     ctx: Context, worker: Worker | None, alone: bool, stop: Callable[[], None]
 ) -> AsyncIterator[None]:
-    """The worker and what is done once after a start; at the end what is in hand is finished.
+    """Run the worker, and what is done once after a start; at the end finish what is in hand.
 
-    A worker that ends by itself ends the service by `stop`, which would accept what nobody does. Raises ReelhookError.
+    A worker that ends by itself ends the service by `stop`: else it would accept work that nobody does. Raises
+    ReelhookError.
     """
     if worker and alone:
         await ctx.spool.sweep(0)  # before anybody writes there
@@ -176,7 +177,7 @@ async def _background(
 
 
 async def _keep_working(worker: Worker, stop: Callable[[], None]) -> None:
-    """Run the worker; should it end before it is told to, `stop` the rest."""
+    """Run the worker. If it ends before it is told to, `stop` the service."""
     try:
         await worker.run()
     finally:
@@ -186,7 +187,7 @@ async def _keep_working(worker: Worker, stop: Callable[[], None]) -> None:
 
 
 async def _after_start(ctx: Context, alone: bool) -> None:
-    """What is done once. What breaks off by an error of ours keeps neither the rest nor the service from its work."""
+    """Do what is done once. An error of ours in one of these ends neither the others nor the service."""
     await attempt("note_settings", lambda: note_settings(ctx))
     await attempt("open_providers", lambda: open_providers(ctx))
     if alone:
@@ -196,7 +197,7 @@ async def _after_start(ctx: Context, alone: bool) -> None:
 
 
 def _spare_the_collector() -> None:
-    """What was imported lives for ever: the garbage collector need not walk through it at every turn."""
+    """Keep the garbage collector out of what was imported: that is needed until the end."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)

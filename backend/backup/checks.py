@@ -16,14 +16,15 @@ from backend.storage import Store, check_name
 
 
 def media_of(source: Path) -> Iterator[tuple[str, str]]:
-    """The path in the backup and the SHA-256 of all media."""
+    """Return the path in the backup and the SHA-256 of each stored file."""
     return ((path, sha256) for path, sha256 in manifests.sums(source) if path.startswith(f"{MEDIA}/"))
 
 
 def check_backup(source: Path, found: Manifest, without_damaged: bool) -> set[str]:
-    """All of it is as it was written, and the database is one that this program can take.
+    """Return the stored files that are damaged. Raises ReelhookError for any other damage.
 
-    `without_damaged`: but for these stored files.
+    All else must be as it was written, and the database one that this program can take. Damaged stored files are
+    accepted only `without_damaged`.
     """
     damaged = manifests.damage(source, found)
     _check_damage(source, damaged, without_damaged)
@@ -41,7 +42,7 @@ def check_backup(source: Path, found: Manifest, without_damaged: bool) -> set[st
 
 
 def check_names(database: Path) -> None:
-    """Every file that a row names is in the storage and nowhere else."""
+    """Raise ReelhookError for a row that names a file which no storage can have: it could lead elsewhere."""
     for name in snapshot.names(database):
         try:
             check_name(name)
@@ -58,7 +59,7 @@ def _check_damage(source: Path, damaged: dict[str, str], without_damaged: bool) 
 
 
 def check_target(target: Path, source: Path) -> None:
-    """There is no database, nothing that SQLite would take for a part of the new one, and no other key."""
+    """Raise ReelhookError if there is a database, a file that SQLite would take for part of it, or another key."""
     if target.exists() and target.stat().st_size:
         raise ReelhookError(f"{target} exists: a backup is put back only where there is no database; move it away")
     for suffix in ("-wal", "-shm", "-journal"):
@@ -70,7 +71,7 @@ def check_target(target: Path, source: Path) -> None:
 
 
 async def check_store(store: Store, source: Path) -> None:
-    """What is in the storage is of this backup, brought by a restore that did not come to its end."""
+    """Raise ReelhookError unless all files in the storage came from this backup, by a restore that was broken off."""
     there = {name async for name in store.names()}
     if not there:
         return

@@ -1,4 +1,4 @@
-"""Files that are copied or linked whole, measured on the way, and synced."""
+"""Files that are copied or linked whole, hashed on the way, and synced to the disk."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CHUNK_BYTES = 1 << 20
 
 
 def create(path: Path) -> int:
-    """A descriptor of a new file that its owner alone may use, whatever the umask. Raises FileExistsError."""
+    """Return a descriptor of a new file that only its owner may use, whatever the umask. Raises FileExistsError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     os.fchmod(descriptor, 0o600)
     return descriptor
 
 
 def make_folder(path: Path) -> None:
-    """A folder that its owner alone may use, unless there is one."""
+    """Make a folder that only its owner may use, unless it exists."""
     try:
         path.mkdir(mode=0o700)
         path.chmod(0o700)
@@ -28,10 +28,10 @@ def make_folder(path: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> str:
-    """Make `target` the same file, or where that cannot be a copy; the SHA-256 of what it has.
+    """Make `target` the same file as `source`, or a copy where that cannot be. Returns the SHA-256 of its bytes.
 
-    Raises FileNotFoundError. A stored file never changes under its name, so a second name for it is as good as a copy;
-    but it may have rotted, so it is read.
+    A stored file never changes under its name, so a second name for it is as good as a copy. It is read all the same:
+    its bytes may have been damaged on the disk. Raises FileNotFoundError.
     """
     try:
         os.link(source, target, follow_symlinks=False)
@@ -43,7 +43,7 @@ def link_or_copy(source: Path, target: Path) -> str:
 
 
 def copy(source: Path, target: Path) -> str:
-    """Copy into a new file, its owner's alone, that survives a power loss; its SHA-256."""
+    """Copy into a new file of its owner alone that survives a power loss. Returns the SHA-256."""
     digest = hashlib.sha256()
     with source.open("rb") as read, open(create(target), "wb") as written:
         while chunk := read.read(CHUNK_BYTES):
@@ -55,12 +55,12 @@ def copy(source: Path, target: Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folders(root: Path) -> None:
-    """The names in a folder and in all below it survive a power loss from here on."""
+    """Sync a folder and all folders in it: the names of files survive a power loss from here on."""
     for folder, _, _ in os.walk(root, topdown=False):
         durable.sync(Path(folder))

@@ -25,10 +25,10 @@ _LINE = re.compile(rf"([0-9a-f]{{64}})  ({DATABASE}|{KEY}|{MANIFEST}|{MEDIA}/[0-
 
 
 class Manifest(BaseModel):
-    """`manifest.json`. `files` and `bytes` are those of the media.
+    """`manifest.json`. `files` and `bytes` are those of the stored files.
 
-    `deleted_meanwhile` names files that were removed with their rows while the backup was made; `lost` names files
-    that the service itself does not have, or not as its rows say.
+    `deleted_meanwhile` names files that were removed with their rows while the backup was made. `lost` names files that
+    the service itself does not have, or not as their rows say.
     """
 
     format: Literal[1] = 1
@@ -55,7 +55,7 @@ class Manifest(BaseModel):
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a backup. Raises ReelhookError when there is none that this program can read."""
+    """Return the manifest of a backup. Raises ReelhookError when there is none that this program can read."""
     try:
         found = Manifest.model_validate_json(_small(folder / MANIFEST, MOST_BYTES))
     except FileNotFoundError:
@@ -69,12 +69,12 @@ def read(folder: Path) -> Manifest:
 
 
 def key(folder: Path) -> bytes:
-    """The data key of a backup. Raises ReelhookError, FileNotFoundError."""
+    """Return the data key of a backup. Raises ReelhookError, FileNotFoundError."""
     return _small(folder / KEY, MOST_KEY)
 
 
 def sums(folder: Path) -> Iterator[tuple[str, str]]:
-    """Each path below the folder with its SHA-256, as SHA256SUMS has them. Raises ReelhookError."""
+    """Yield each path in the folder with its SHA-256, as SHA256SUMS has them. Raises ReelhookError."""
     try:
         if wrong := _no_file(folder / SUMS):
             raise ReelhookError(f"{folder / SUMS} {wrong}")
@@ -90,9 +90,9 @@ def sums(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def damage(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """Read every file of the backup: what is wrong, by the path of each that is not what it was.
+    """Read every file of the backup, and return what is wrong by the path of each damaged one.
 
-    Raises ReelhookError when it is not known what should be there.
+    Raises ReelhookError when SHA256SUMS does not list what should be there.
     """
     listed = set()
     damaged = {}
@@ -106,7 +106,7 @@ def damage(folder: Path, manifest: Manifest) -> dict[str, str]:
 
 
 def _small(file: Path, most: int) -> bytes:
-    """A file that is read whole. Raises ReelhookError, FileNotFoundError."""
+    """Return the content of a file that is read whole. Raises ReelhookError, FileNotFoundError."""
     if wrong := _no_file(file):
         raise ReelhookError(f"{file} {wrong}")
     if file.stat().st_size > most:
@@ -115,7 +115,7 @@ def _small(file: Path, most: int) -> bytes:
 
 
 def _no_file(file: Path) -> str | None:
-    """Why it is no file of the backup's own: a link leads elsewhere, and what has no end is never read."""
+    """Return why this is not a plain file. A link could lead elsewhere; a pipe would be read for ever."""
     return None if stat.S_ISREG(file.lstat().st_mode) else "is no file, but a link or something else"
 
 

@@ -19,7 +19,7 @@ from backend.core.errors import ReelhookError
 
 @contextlib.contextmanager
 def partial_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target`, locked while it is being filled, and gone at the end unless it was renamed.
+    """Make a folder beside `target`, locked while it is filled, and removed at the end unless it was renamed.
 
     What a killed backup to the same place left is removed first.
     """

@@ -98,7 +98,7 @@ def _put_back(
 
 
 def _copy_database(source: Path, target: Path) -> Path:
-    """Copy the database beside its place; what an earlier restore left there is removed."""
+    """Copy the database beside its place, and return where. What an earlier restore left there is removed."""
     rough = target.with_name(f"{target.name}.restoring")
     for old in target.parent.glob(f"{rough.name}*"):
         old.unlink()
@@ -109,7 +109,7 @@ def _copy_database(source: Path, target: Path) -> Path:
 
 
 def _put_in_place(rough: Path, target: Path) -> int:
-    """Give the database its name, when all of it is on the disk; how many generations it has."""
+    """Give the database its name once all of it is on the disk. Returns how many generations it has."""
     for old in target.parent.glob(f"{rough.name}.*"):
         old.unlink()  # the copy that a migration makes: the backup is one
     if list(target.parent.glob(f"{rough.name}-*")):
@@ -168,7 +168,7 @@ async def _bring_media(spool: Spool, store: Store, source: Path, damaged: set[st
 
 
 def _bring(source: Path, target: Path) -> None:
-    """Copy a small file at one stroke."""
+    """Copy a small file, so that its name appears only when it is whole."""
     rough = target.with_name(f"{target.name}.restoring")
     rough.unlink(missing_ok=True)
     disk.copy(source, rough)
@@ -177,7 +177,7 @@ def _bring(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """No service and no worker runs on this database, and none can start."""
+    """Make sure that no service and no worker runs on this database, and that none can start."""
     with contextlib.ExitStack() as locks:
         alone = locks.enter_context(only_process(target, "serve"))
         if not alone:  # a newer SQLite, where both may run

@@ -1,4 +1,4 @@
-"""A backup is made beside its final name and renamed when all of it would survive a power loss."""
+"""Takes a backup: it is made beside its final name, and renamed when all of it would survive a power loss."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def take(settings: Settings, target: Path, *, media: bool = True) -> Manifest:
 
 
 def check_engines(settings: Settings, *, media: bool) -> None:
-    """Raise ReelhookError for what has its own tools for this."""
+    """Raise ReelhookError for an engine that has its own tools for backups."""
     engine, store = (url.partition(":")[0] for url in (settings.database_url, settings.storage_url))
     if engine != "sqlite":
         raise ReelhookError(f"DATABASE_URL: {engine}: only SQLite is copied; use the engine's own tools, as pg_dump")
@@ -57,7 +57,7 @@ def check_engines(settings: Settings, *, media: bool) -> None:
 
 @dataclass
 class _Progress:
-    """SHA256SUMS as it grows, and what was found on the way; `missing` has the row's id by the file's name."""
+    """SHA256SUMS as it grows, and what was found on the way. `missing` has the row's id by the name of the file."""
 
     sums: IO[str]
     files: int = 0
@@ -70,7 +70,7 @@ class _Progress:
 
 
 def _fill(partial: Path, database: Path, store: Store | None) -> Manifest:
-    """First the database: each of its rows has its files by then, unless they are deleted meanwhile."""
+    """Copy the database first: then each of its rows has its files, unless they are deleted meanwhile."""
     begun_at = datetime.now(UTC)
     copy = partial / DATABASE
     _copy_database(database, copy)
@@ -103,7 +103,7 @@ def _fill(partial: Path, database: Path, store: Store | None) -> Manifest:
 
 
 def _copy_database(database: Path, copy: Path) -> None:
-    """Copy it as it is at one moment. Raises ReelhookError for what is none of ours, or is damaged."""
+    """Copy the database as it is at one moment. Raises ReelhookError for one that is not ours, or is damaged."""
     snapshot.take(database, copy)
     if not snapshot.is_ours(copy):
         raise ReelhookError(f"{database} has no tables of ours: there is nothing to back up")
@@ -112,7 +112,7 @@ def _copy_database(database: Path, copy: Path) -> None:
 
 
 def _sort_missing(missing: dict[str, str], database: Path) -> tuple[list[str], list[str]]:
-    """The missing files whose rows are still there, and those whose rows were deleted since they were copied."""
+    """Return the missing files whose rows still exist, and those whose rows were deleted since the copy."""
     there = snapshot.still_there(database, set(missing.values()))
     return [name for name, id in missing.items() if id in there], [
         name for name, id in missing.items() if id not in there
@@ -120,7 +120,7 @@ def _sort_missing(missing: dict[str, str], database: Path) -> tuple[list[str], l
 
 
 async def _copy_media(store: Store, copy: Path, partial: Path, progress: _Progress) -> None:
-    """Every file that a row of the copy names, under the same name and in the same sub-folder."""
+    """Copy every file that a row of the copy names, under the same name and in the same sub-folder."""
     disk.make_folder(partial / MEDIA)
     for row in snapshot.kept(copy):
         for name, *_ in row.files:
@@ -133,7 +133,7 @@ async def _copy_media(store: Store, copy: Path, partial: Path, progress: _Progre
 
 
 async def _copy_file(store: Store, partial: Path, name: str, progress: _Progress, row: snapshot.KeptFiles) -> None:
-    """One file, with the bytes its row tells of; a frame may be missing: it is made again when it is needed."""
+    """Copy one file, if its bytes are those its row tells of. A frame may be missing: it can be made again."""
     target = partial / MEDIA / folder_of(name) / name
     try:
         async with store.local(name) as source:

@@ -1,6 +1,7 @@
-"""Settings from the environment and `.env`; the only reader of the environment.
+"""Settings from the environment and from `.env`. Nothing else reads the environment.
 
-Each is trimmed, blank is not set, and what cannot work is refused by name: the type of a field says what it may be.
+Each value is trimmed, a blank one counts as not set, and one that cannot work is refused by name. The type of a field
+says what its value may be.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given, then the environment, then `.env`."""
+        """Return the sources in their order: what is given in code, then the environment, then `.env`."""
         file = dotenv_settings.env_file if isinstance(dotenv_settings, DotEnvSettingsSource) else None
         variables = sources.file_variables(file) if isinstance(file, str | Path) else {}
         return init_settings, Variables(settings_cls, os.environ), Variables(settings_cls, variables)
@@ -117,38 +118,38 @@ class Settings(BaseSettings):
 
     @cached_property
     def webhook_secrets(self) -> tuple[str, ...]:
-        """REPLICATE_WEBHOOK_SECRET as the secrets in it."""
+        """The secrets in REPLICATE_WEBHOOK_SECRET."""
         given = self.replicate_webhook_secret
         return tuple(re.split(r"[,\s]+", given.get_secret_value().strip(", \t\r\n"))) if given else ()
 
     @cached_property
     def allow_networks(self) -> tuple[Network, ...]:
-        """WEBHOOK_ALLOW_CIDRS as networks."""
+        """The networks of WEBHOOK_ALLOW_CIDRS."""
         return values.networks(self.webhook_allow_cidrs)
 
     @cached_property
     def proxy_networks(self) -> tuple[Network, ...]:
-        """TRUSTED_PROXIES as networks."""
+        """The networks of TRUSTED_PROXIES."""
         return values.networks(self.trusted_proxies)
 
     def at_port(self, port: int) -> Settings:
-        """The same, for a service that listens there: its address when BASE_URL does not say another."""
+        """Return the same settings for a service that listens there: the port matters when BASE_URL is not set."""
         moved = self.model_copy()
         moved._port = port
         return moved
 
     @property
     def client_url(self) -> str:
-        """Where clients reach the service."""
+        """The address at which clients reach the service."""
         return self.base_url or f"http://localhost:{self._port}"
 
     @property
     def public_url(self) -> str:
-        """Where providers reach the service, if they can."""
+        """The address at which providers reach the service, if they can."""
         return self.ngrok_url or self.client_url
 
     def told(self) -> dict[str, str | int | dict[str, str] | None]:
-        """Every setting by its name, as it may be shown: of a secret only its fingerprint."""
+        """Return every setting by its name as it may be shown: of a secret only its fingerprint."""
         return {field.upper(): _told(getattr(self, field)) for field in type(self).model_fields}
 
     @property
@@ -164,5 +165,5 @@ def _told(value: str | int | SecretStr | None) -> str | int | dict[str, str] | N
 
 
 def fingerprint(secret: str) -> str:
-    """What tells whether a secret is still the same one: 32 bits of a hash."""
+    """Return 32 bits of a hash, which tell whether a secret is still the same one."""
     return hashlib.sha256(f"reelhook fingerprint\n{secret}".encode()).hexdigest()[:8]

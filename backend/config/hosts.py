@@ -1,4 +1,4 @@
-"""Which hosts are this machine, as the address of a URL names them."""
+"""Which hosts are this machine, by the address in a URL."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 
 def is_public(url: str) -> bool:
-    """Whether somebody elsewhere might reach this address: neither loopback nor "any address of this machine"."""
+    """Whether somebody elsewhere might reach this address: it is neither loopback nor 0.0.0.0 or ::."""
     address = _address(urlsplit(url).hostname or "")
     return not is_loopback(url) and not (address is not None and address.is_unspecified)
 
 
 def is_loopback(url_or_host: str) -> bool:
-    """Whether an address can only be reached from this machine. Names other than localhost are not looked up."""
+    """Whether only this machine can reach an address. Names other than localhost are not looked up."""
     host = urlsplit(url_or_host).hostname if "://" in url_or_host else url_or_host
     host = (host or "").rstrip(".").lower()
     address = _address(host)

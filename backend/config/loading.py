@@ -11,7 +11,7 @@ from backend.core.errors import SettingsError
 
 
 def load() -> Settings:
-    """The settings. Raises SettingsError naming each variable that is wrong, never its value."""
+    """Return the settings. Raises SettingsError that names each wrong variable, never its value."""
     try:
         return Settings()
     except EnvFileError as error:
@@ -22,7 +22,7 @@ def load() -> Settings:
 
 
 def reasons(error: ValidationError) -> dict[str, str]:
-    """What is wrong, by the name of the variable."""
+    """Return what is wrong, by the name of the variable."""
     return {_name(each): _reason(each) for each in error.errors(include_url=False)}
 
 
@@ -31,14 +31,14 @@ def _name(detail: ErrorDetails) -> str:
 
 
 def _reason(detail: ErrorDetails) -> str:
-    """The message without the value, which may be a secret in the wrong place."""
+    """Return the message without the value: that may be a secret in the wrong place."""
     value = str(detail["input"])
     message = detail["msg"].removeprefix("Value error, ")
     return message.replace(value, "...") if len(value) > 3 else message
 
 
 def setting_names() -> dict[str, list[str]]:
-    """The variables each field of Settings is read from, the usual one first."""
+    """Return the variables that each field of Settings is read from, the usual one first."""
     return {
         field: [name.upper() for name in names_of(described, field)]
         for field, described in Settings.model_fields.items()

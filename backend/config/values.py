@@ -1,4 +1,4 @@
-"""What the value of a setting may be. Pure: no message holds the value, which may be a secret in the wrong place."""
+"""What the value of a setting may be. No message holds the value: it may be a secret in the wrong place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _TOKEN = re.compile(r"[!-~]+")
 
 
 def clean(value: object) -> object:
-    """Text without blanks around it. Raises ValueError for what nobody can see in it, as copied from a web page."""
+    """Return the text without blanks around it.
+
+    Raises ValueError for invisible characters, as copied from a web page.
+    """
     if not isinstance(value, str):
         return value
     text = value.strip()
@@ -41,12 +44,12 @@ def clean(value: object) -> object:
 
 
 def is_blank(value: object) -> bool:
-    """Whether it counts as not set."""
+    """Whether a value counts as not set."""
     return isinstance(value, str) and not value.strip()
 
 
 def http_url(text: str) -> str:
-    """Raises ValueError unless it is an address that paths can be added to."""
+    """Return the URL in one form. Raises ValueError unless paths can be added to it."""
     parts = _split(text)
     usable = parts.scheme in ("http", "https") and _is_host(parts.hostname or "") and "@" not in parts.netloc
     if not usable or parts.query or parts.fragment or text[-1] in "?#":
@@ -55,7 +58,7 @@ def http_url(text: str) -> str:
 
 
 def redis_url(text: str) -> str:
-    """Raises ValueError unless the Redis client can read it."""
+    """Return the text. Raises ValueError unless the Redis client can read it."""
     if not text.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must be redis://, rediss:// or unix://")
     parts = _split(text)
@@ -73,7 +76,7 @@ def redis_url(text: str) -> str:
 
 
 def database_url(text: str) -> str:
-    """Raises ValueError for a file that can be none; whether its scheme is supported is seen where it is opened."""
+    """Return the text. Raises ValueError for what can be no file. Where it is opened its scheme is checked."""
     scheme, there, path = text.partition("://")
     if scheme != "sqlite" or not there:
         return text
@@ -84,7 +87,7 @@ def database_url(text: str) -> str:
 
 
 def storage_url(text: str) -> str:
-    """Raises ValueError for what cannot be split; whether its scheme is supported is seen where it is opened."""
+    """Return the text. Raises ValueError for what is no URL. Where it is opened its scheme is checked."""
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -97,7 +100,7 @@ def storage_url(text: str) -> str:
 
 
 def rate(text: str) -> str:
-    """Raises ValueError unless it is a limit that lets something through."""
+    """Return the text. Raises ValueError unless it is a limit that lets something through."""
     try:
         found = parse_many(text)
     except ValueError:
@@ -108,7 +111,7 @@ def rate(text: str) -> str:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Networks parted by commas. Raises ValueError."""
+    """Return the networks, which commas separate. Raises ValueError."""
     try:
         return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
     except ValueError:
@@ -121,14 +124,14 @@ def _networks_text(text: str) -> str:
 
 
 def token(secret: SecretStr) -> SecretStr:
-    """Raises ValueError unless a header can hold it."""
+    """Return the secret. Raises ValueError unless a header can hold it."""
     if not _TOKEN.fullmatch(secret.get_secret_value()):
         raise ValueError("must be letters, digits and signs of ASCII without blanks: copy it again")
     return secret
 
 
 def data_key(secret: SecretStr) -> SecretStr:
-    """Raises ValueError for a key that could be guessed."""
+    """Return the secret. Raises ValueError for one that could be guessed."""
     if len(secret.get_secret_value()) < LEAST_KEY:
         raise ValueError(
             f"needs at least {LEAST_KEY} characters: make one with `openssl rand -hex 32`, and keep the "
@@ -138,7 +141,7 @@ def data_key(secret: SecretStr) -> SecretStr:
 
 
 def webhook_secret(secret: SecretStr) -> SecretStr:
-    """Raises ValueError unless each secret in it is long enough to be one."""
+    """Return the secrets as they are. Raises ValueError unless each is long enough to be one."""
     parts = [part for part in re.split(r"[\s,]+", secret.get_secret_value()) if part]
     if not parts or not all(_is_webhook_secret(part) for part in parts):
         raise ValueError(f"must be whsec_ and the base64 of at least {SECRET_BYTES} bytes")
@@ -153,7 +156,7 @@ def _is_webhook_secret(text: str) -> bool:
 
 
 def _split(text: str) -> SplitResult:
-    """The parts of a URL of which every letter and the port is one. Raises ValueError."""
+    """Split a URL. Raises ValueError when a character or the port cannot be part of one."""
     if not _URL.fullmatch(text):
         raise ValueError("holds a blank, or a character that no URL has")
     try:
@@ -167,7 +170,7 @@ def _split(text: str) -> SplitResult:
 
 
 def _is_host(host: str) -> bool:
-    """A name or an address: what looks like an address has to be one."""
+    """Whether it is a name or an address. What looks like an address must be one."""
     if ":" in host or host.rpartition(".")[2].isdigit():
         try:
             return bool(ip_address(host.split("%")[0]))

@@ -1,4 +1,4 @@
-"""One request and its answer, as uvicorn handles it, and the answer to what is no request."""
+"""One request and its answer, as uvicorn handles them, and the answer to bytes that are no request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 class Cycle(RequestResponseCycle):
-    """A request and its answer; its body may turn out to be none while the application waits for it."""
+    """A request and its answer. While the application waits for the body, that may turn out to be broken."""
 
     has_begun = False
     is_broken = False
@@ -18,7 +18,7 @@ class Cycle(RequestResponseCycle):
     ends_with_connection = False
 
     async def run_asgi(self, app: Any) -> None:
-        """Answer, unless somebody else has done so."""
+        """Let the application answer, unless the request was taken back."""
         if not self.is_void:
             self.has_begun = True
             await super().run_asgi(app)
@@ -26,7 +26,10 @@ class Cycle(RequestResponseCycle):
     # The next two hand on what is awaited: a coroutine around each would cost more than all checks together.
 
     def send(self, message: Any) -> Coroutine[Any, Any, None]:
-        """Answer. A refusal before the request is whole is the last answer on its connection."""
+        """Send a piece of the answer.
+
+        A refusal that comes before the request is whole is the last answer on its connection.
+        """
         if self.more_body and message.get("status", 0) >= 400:
             self.keep_alive = False
         if self.scope["http_version"] == "1.0":
@@ -43,7 +46,7 @@ class Cycle(RequestResponseCycle):
             self.expected_content_length = len(message.get("body", b""))
 
     def receive(self) -> Coroutine[Any, Any, Any]:
-        """The next piece of the body; whoever sends one that can not be read to its end counts as gone."""
+        """Return the next piece of the body. A client whose body is broken counts as gone."""
         return _gone() if self.is_broken else super().receive()
 
 
@@ -52,7 +55,7 @@ async def _gone() -> dict[str, str]:
 
 
 def write_refusal(problem: Mapping[str, object], *headers: str) -> bytes:
-    """An answer of 400 that ends the connection, byte for byte."""
+    """Return the bytes of an answer of 400 that ends the connection."""
     body = json.dumps(problem).encode()
     head = (
         "HTTP/1.1 400 Bad Request",

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, strict about what a request is: each is answered once and in its turn."""
+"""uvicorn's HTTP protocol, made strict: a request is answered once and in its turn; doubtful framing ends it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ OLD_VERSION = "0.9"
 
 
 class StrictProtocol(HttpToolsProtocol):
-    """Closes the connection whenever it is in doubt where the next request begins.
+    """Closes the connection whenever it is not certain where the next request begins.
 
-    That is after everything that is no request, and after a refusal that came before its request was whole.
+    That is after bytes that are no request, and after a refusal that was sent before the request had come whole.
     """
 
     _line: asyncio.Transport
@@ -34,12 +34,12 @@ class StrictProtocol(HttpToolsProtocol):
         self.parser = cast(httptools.HttpRequestParser, RequestParser(self))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give uvicorn's own code a transport that is closed politely."""
+        """Give uvicorn's own code a transport that closes politely."""
         self._line = transport
         super().connection_made(cast(asyncio.Transport, _Polite(transport, self)))
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless what came before was no request."""
+        """Read on, unless earlier bytes were no request."""
         if self._fault is not None:
             return
         super().data_received(data)
@@ -48,12 +48,12 @@ class StrictProtocol(HttpToolsProtocol):
             self.send_400_response(f"HTTP/{OLD_VERSION} is not spoken here.")
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Note that the head of a request begins."""
         self._in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The head is whole: if it is a request's, the application gets it."""
+        """Give the request to the application when its head is whole and in order. Raises HttpParserError."""
         version = self.parser.get_http_version()
         if fault := find_fault(version, self.parser.get_method(), self.headers):
             self._fault = fault
@@ -64,12 +64,12 @@ class StrictProtocol(HttpToolsProtocol):
             self.cycle.waiting_for_100_continue = False  # such a client would take the 100 for its answer
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body; of a request that has its answer nobody wants any."""
+        """Take a piece of the body. A request that has its answer needs no more of it."""
         if not self._is_leaving:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """Note that the request is whole."""
         self._in_body = False
         if self._is_leaving:
             self.end()
@@ -79,19 +79,19 @@ class StrictProtocol(HttpToolsProtocol):
             self._close_after(self.cycle)
 
     def _close_after(self, cycle: RequestResponseCycle) -> None:
-        """End with this request: a trailer said that it is the last one, and the parser reads nothing behind it."""
+        """Close after this request: a trailer said that it is the last one, and the parser reads nothing behind it."""
         cycle.keep_alive = False
         if cycle.response_complete:
             self.transport.close()
 
     def on_response_complete(self) -> None:
-        """Answered: the next in line, or whoever sent no request, has its turn."""
+        """Start the next request in the queue, or refuse what was no request when it is its turn."""
         super().on_response_complete()
         if self._fault is not None:
             self._refuse_in_turn()
 
     def send_400_response(self, msg: str) -> None:
-        """Read nothing more, and say why once all requests before are answered."""
+        """Read nothing more, and refuse once all earlier requests are answered."""
         if self.is_leaving:
             self.end()
             return
@@ -102,13 +102,14 @@ class StrictProtocol(HttpToolsProtocol):
         self._refuse_in_turn()
 
     def refusal(self, detail: str) -> bytes:
-        """The whole answer to what is no request."""
+        """Return the whole answer to bytes that are no request."""
         return write_refusal({"title": "Bad request", "status": 400, "detail": detail})
 
     def leave(self) -> None:
         """Close, a little later while the client still sends.
 
-        At once would make the kernel reset the connection, and the client would lose the answer it has not read.
+        If we closed at once the kernel would reset the connection, and the client would lose the answer it has not
+        read.
         """
         if self._is_leaving:
             return
@@ -122,7 +123,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.linger()
 
     def linger(self) -> None:
-        """Give the client time to read and to end."""
+        """Give the client LINGER_S to read its answer and to end."""
         self.loop.call_later(LINGER_S, self.end)
 
     def end(self) -> None:
@@ -132,7 +133,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     @property
     def is_leaving(self) -> bool:
-        """Whether no further request is answered here."""
+        """Whether no further request is answered on this connection."""
         return self._is_leaving or self._line.is_closing()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -141,7 +142,7 @@ class StrictProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _break_off(self, cycle: Cycle) -> None:
-        """Take back a request whose body is broken, unless the application has it already and answers."""
+        """Take back a request whose body is broken, unless the application has it already and will answer."""
         if cycle.response_complete:
             self.transport.close()
         elif getattr(cycle, "has_begun", False):
@@ -162,7 +163,7 @@ class StrictProtocol(HttpToolsProtocol):
 
 
 class _Polite:
-    """The transport as uvicorn's own code gets it: whoever closes it leaves politely."""
+    """The transport as uvicorn's own code gets it: its `close` waits for the client, as `StrictProtocol.leave` says."""
 
     def __init__(self, transport: asyncio.Transport, protocol: StrictProtocol) -> None:
         self._transport, self._protocol = transport, protocol
@@ -170,7 +171,7 @@ class _Polite:
         self.close = protocol.leave
 
     def is_closing(self) -> bool:
-        """Whether it is closed, or soon will be."""
+        """Whether the connection is closed, or soon will be."""
         return self._protocol.is_leaving
 
     def __getattr__(self, name: str) -> Any:

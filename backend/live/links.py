@@ -26,12 +26,13 @@ def link(
     at: int | None = None,
     file: int | None = None,
 ) -> str:
-    """A URL that needs no key. `noun` is images, videos or assets; it lives `life_s`, at most a year.
+    """Return a URL that needs no key, for `life_s` seconds and a year at most.
 
-    `file`: the place of one output among several; without it the first that is stored.
+    `noun` is images, videos or assets. `file` is the place of one output among several; without it the link leads to
+    the first one that is stored. Its life begins at `at` (milliseconds since 1970), or now.
 
-    It ends at midnight, so that it stays the same all day and caches can keep what it leads to. `at` (milliseconds):
-    when its life begins, if that is not now.
+    A life of a day or more ends at midnight UTC: so the link stays the same all day, and caches can keep what it leads
+    to.
     """
     whole_days = min(life_s, YEAR_S) // DAY_S * DAY_S
     now_s = (ctx.now() if at is None else at) // 1000
@@ -44,10 +45,10 @@ def link(
 
 
 def check(ctx: Context, noun: str, id: str, variant: str, exp: str, sig: str, file: str | None = None) -> None:
-    """Raise Forbidden unless we made this link, Gone when it has expired.
+    """Raise Forbidden unless we made this link, and Gone when it has expired.
 
-    The name of its key is before the signature. Older links have none: any key may have signed those. They sign
-    another text, so that a link whose name was taken away is none of them.
+    The name of the key that signed it stands before the signature. Older links have no name, and any key may have
+    signed those. They sign another text: so nobody can take the name off a link and pass it as an older one.
     """
     if not (exp.isascii() and exp.isdigit() and len(exp) <= 12):
         raise Forbidden("This link is not valid.", code="bad_signature")
@@ -65,7 +66,7 @@ def check(ctx: Context, noun: str, id: str, variant: str, exp: str, sig: str, fi
 
 
 def _of_file(variant: str, file: int | str | None) -> str:
-    """What is signed: the place too, as it stands in the URL."""
+    """Return the variant as it is signed: with the place of the file, as it stands in the URL."""
     return variant if file is None else f"{variant}?file={file}"
 
 

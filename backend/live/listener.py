@@ -1,4 +1,4 @@
-"""Somebody who listens to events: what waits for them, and where they go on when they fell behind."""
+"""One listener to events: what waits for it, and from where it goes on when it fell behind."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MOST_QUEUED = 100  # messages that wait for one listener; of more it reads what 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One message: `line` is its body as one line of JSON, shared by everybody it is told to.
+    """One message. `line` is its body as one line of JSON, shared by all who are told it.
 
-    Without an id it is not remembered: it concerns only who is there.
+    A message without an id is not kept: it is only for those who listen now.
     """
 
     id: str | None
@@ -31,9 +31,9 @@ Read = Callable[[Topic, str], Awaitable[tuple[list[Told], str]]]
 
 
 class Listener:
-    """Listens to one topic: first to what is already there, in pages, then to what the tail hands over.
+    """Listens to one topic: first to the events that are there, in pages, then to those that the tail hands over.
 
-    `seen` is the id up to which everything was taken. `caught_up`: nothing was left in the database.
+    All events up to the id `seen` were taken. `caught_up` says that nothing more was left in the database.
     """
 
     def __init__(self, topic: Topic, seen: str, read: Read) -> None:
@@ -47,9 +47,10 @@ class Listener:
         self._bell = asyncio.Event()
 
     async def more(self, within_s: float) -> list[Told]:
-        """What is next, oldest first and at most a page.
+        """Return what comes next, the oldest first and at most a page.
 
-        Nothing when the time is over, when it ended, and when it has just caught up. Raises Unavailable.
+        Returns nothing when the time is over, when the listener ended, and when it has just caught up. Raises
+        Unavailable.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -63,7 +64,7 @@ class Listener:
         return []
 
     def tell(self, message: Told) -> None:
-        """Hand it over; one that takes nothing is left behind."""
+        """Queue a message. A full queue is dropped whole, and the listener reads from the database again."""
         if len(self._queue) >= MOST_QUEUED:
             self._queue.clear()
             self._behind = True
@@ -71,7 +72,7 @@ class Listener:
         self._bell.set()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """End the listener: nothing more will come."""
         self.ended = True
         self._bell.set()
 
@@ -82,7 +83,7 @@ class Listener:
         return found
 
     async def _catch_up(self) -> list[Told]:
-        """The next page. What is handed over meanwhile comes after it, or is in it."""
+        """Read the next page. Messages that come meanwhile are in that page, or stay in the queue behind it."""
         self._behind = False
         try:
             found, until = await self._read(self.topic, self.seen)

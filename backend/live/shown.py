@@ -29,7 +29,7 @@ def generation(ctx: Context, row: Generation, at: int | None = None) -> Shown:
 
 
 def _made(ctx: Context, row: Generation, at: int | None) -> Shown:
-    """What is shown otherwise than it stands in the row."""
+    """Return the fields that are shown otherwise than they stand in the row."""
     noun, done, failure = f"{row.kind}s", row.status == "completed", row.failure
     url = links.link(ctx, noun, row.id, at=at) if done else None
     return {
@@ -48,7 +48,7 @@ def _made(ctx: Context, row: Generation, at: int | None) -> Shown:
 
 
 def _file(ctx: Context, row: Generation, one: Output, own_url: str | None, at: int | None) -> Shown:
-    """One output of several, or the only one; a missing one has no bytes and no URL."""
+    """Show one output of several, or the only one. One that is missing has no bytes and no URL."""
     url = own_url if one.file_name == row.file_name else None
     if url is None and one.file_name:
         url = links.link(ctx, f"{row.kind}s", row.id, at=at, file=one.index)
@@ -57,9 +57,9 @@ def _file(ctx: Context, row: Generation, one: Output, own_url: str | None, at: i
 
 
 def event(ctx: Context, one: Event, row: Generation | None) -> Shown:
-    """One event: the body of a webhook and the data of a stream. `row` is its generation.
+    """Return one event: the body of a webhook, and the data of a stream. `row` is its generation, if it has one.
 
-    It says the same whenever it is told: what came of the generation later is left out.
+    The same event always says the same: what became of the generation after it is left out.
     """
     about = generation(ctx, _as_of(one, row), one.created_at) if row else one.subject
     return {"id": one.id, "type": one.type, "created_at": time(one.created_at), "data": about}
@@ -94,12 +94,12 @@ _OF_THE_END = (
 
 
 def time(at_ms: int | None) -> str | None:
-    """RFC 3339 in UTC with milliseconds."""
+    """Return a time in milliseconds since 1970 as RFC 3339 in UTC."""
     if at_ms is None:
         return None
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def dollars(micros: int | None) -> float | None:
-    """Millionths of a dollar as dollars."""
+    """Return millionths of a dollar as dollars."""
     return None if micros is None else micros / 1_000_000

@@ -1,4 +1,4 @@
-"""The end of the events: read once for everybody who listens, and told to each in order, without a gap or a double.
+"""The end of the list of events: it is read once for all listeners, and each gets every event once and in order.
 
     with tail.subscribe(topic, await tail.last_id(topic)) as listener:
         while not listener.ended:
@@ -6,8 +6,8 @@
 
     rows = await tail.wait_for([id], within_s=60)
 
-A listener first reads what is already there from the database, and then lives on what the tail hands out. One that
-takes nothing falls behind: it costs a bounded queue and nobody else's time, and reads from the database again.
+A listener first reads the events that are there from the database. Then it gets what the tail hands out. One that takes
+nothing falls behind: it costs a queue of bounded length and nobody else's time, and reads from the database again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ log = structlog.get_logger("backend.live.tail")
 
 
 class Tail:
-    """One per process. It looks into the database only while somebody listens."""
+    """The tail of one process. It reads from the database only while somebody listens or waits."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
@@ -60,20 +60,23 @@ class Tail:
 
     @contextmanager
     def subscribe(self, topic: Topic, after: str) -> Iterator[Listener]:
-        """Listen from the first event after this id; `last_id` is where now is, an empty id is the beginning."""
+        """Listen from the first event after this id.
+
+        `last_id` gives the id for "from now on"; "" means from the beginning.
+        """
         listener = Listener(topic, after, self._page)
         with self._listening([listener]):
             yield listener
 
     async def last_id(self, topic: Topic) -> str:
-        """The id of the topic's last event that is committed; empty when it has none."""
+        """Return the id of the last event of the topic that is committed; "" when it has none."""
         return await self._ctx.db.read(lambda tx: feed.last_id(tx, topic))
 
     async def wait_for(self, ids: Sequence[str], within_s: float) -> list[Generation]:
-        """The generations in the order of `ids`: when all are final, or as they are when the time is over.
+        """Return the generations in the order of `ids`: when all are final, or as they are when the time is over.
 
-        One that is not there, or is deleted meanwhile, is left out and not waited for. A process that is told to
-        stop waits no longer. Raises Unavailable.
+        One that does not exist, or is deleted meanwhile, is left out and not waited for. When the process stops it
+        returns at once. Raises Unavailable.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
@@ -89,7 +92,7 @@ class Tail:
             return wait.rows
 
     def stop(self) -> None:
-        """End every listener at once, and each that comes later."""
+        """End all listeners now, and every later one at once."""
         self.stopped = True
         self._end_all()
         self._ready.set()
@@ -142,7 +145,10 @@ class Tail:
             self._end_all()  # nobody is left, unless it failed: then they come back by themselves
 
     async def _look_at_all(self) -> bool:
-        """Hand out what is new; whether there is more."""
+        """Hand out what is new, and return whether there is more.
+
+        Trouble with the database is logged: the next look tries again.
+        """
         try:
             if not self._ready.is_set():
                 self._last = await self._ctx.db.read(events.last_id)
@@ -168,7 +174,7 @@ class Tail:
         return len(found) == PAGE
 
     async def _look_at_progress(self) -> None:
-        """What only lives: told to who is there, and never kept."""
+        """Tell progress to those who listen now. It is never kept: a listener that missed it gets the next one."""
         standings = await self._ctx.db.read(lambda tx: feed.standings(tx, MOST_STANDINGS))
         changed = [one for one in standings if self._progress.get(one.id) != one.progress]
         self._progress = {one.id: one.progress for one in standings}

@@ -1,4 +1,4 @@
-"""Who waits for generations to end: one look into the database a second for all of them, however many they are."""
+"""Waiting for generations to end: one look into the database a second for all who wait, however many they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ PAGE = 200  # generations read at a time
 
 
 class Wait:
-    """One who waits for these generations. `bell` is set when one of them may have ended, or nobody looks any more."""
+    """One wait for some generations.
+
+    `bell` is set when one of them may have ended, and when the tail ends and nobody looks any more.
+    """
 
     def __init__(self, ids: Sequence[str]) -> None:
         self.ids = ids
@@ -25,16 +28,19 @@ class Wait:
 
     @property
     def rows(self) -> list[Generation]:
-        """As they were last seen, in the order of `ids`; without those that are not there."""
+        """The generations as they were last seen, in the order of `ids`, without those that do not exist."""
         return [row for id in self.ids if (row := self._seen.get(id))]
 
     @property
     def is_over(self) -> bool:
-        """Whether all were looked for, and none of those that are there is unfinished."""
+        """Whether all were looked for, and all that exist are final."""
         return all(id in self._seen for id in self.ids) and all(row.status in FINAL for row in self.rows)
 
     def see(self, id: str, row: Generation | None) -> None:
-        """This is how it stands now; None: it is not there. What has ended is over, whatever an older look says."""
+        """Note how a generation stands now; None means that it does not exist.
+
+        A final one is never replaced by an older look.
+        """
         known = self._seen.get(id)
         if row and known and known.status in FINAL:
             return
@@ -44,7 +50,7 @@ class Wait:
 
 
 class Waits:
-    """All who wait. Somebody has to `look`, and to `tell` what ends meanwhile."""
+    """All waits of a process. The tail calls `look` again and again, and `tell` for each generation that ends."""
 
     def __init__(self, db: Db) -> None:
         self._db = db
@@ -71,11 +77,11 @@ class Waits:
                     del self._by_id[id]
 
     async def look_for(self, wait: Wait) -> None:
-        """A look of its own, at its beginning and its end. Raises Unavailable."""
+        """Look for the generations of one wait, as at its beginning and its end. Raises Unavailable."""
         await self._look_at(list(dict.fromkeys(wait.ids)))
 
     async def look(self) -> None:
-        """See how all of them stand, at most once in LOOK_S. Raises Unavailable."""
+        """Look for all generations that are waited for, at most once in LOOK_S. Raises Unavailable."""
         if time.monotonic() - self._looked_at < LOOK_S:
             return
         self._looked_at = time.monotonic()
@@ -84,12 +90,12 @@ class Waits:
             await self._look_at(ids[start : start + PAGE])
 
     def tell(self, row: Generation) -> None:
-        """It has ended."""
+        """Note that this generation has ended."""
         for wait in self._by_id.get(row.id, ()):
             wait.see(row.id, row)
 
     def wake(self) -> None:
-        """Let everybody see that nobody looks any more."""
+        """Wake every wait, so that it sees that nobody looks any more."""
         for wait in {one for there in self._by_id.values() for one in there}:
             wait.bell.set()
 

@@ -1,4 +1,4 @@
-"""What exists for a caller: another client's things are not there, exactly as things that never were."""
+"""What exists for a caller. The things of another client are not found, exactly as things that never were."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backend.db.connection import Tx
 
 
 async def generation(tx: Tx, caller: Caller, id: str) -> Generation:
-    """Raises NotFound; so it does for one whose campaign was deleted, though its row goes a little later."""
+    """Return the generation. Raises NotFound, also when its campaign was deleted and its row goes a little later."""
     row = await generations.get(tx, id)
     if row is None or not caller.sees(row.client_id) or await campaigns.get(tx, row.campaign_id) is None:
         raise NotFound("There is no such generation.", code="generation_not_found")
@@ -19,7 +19,7 @@ async def generation(tx: Tx, caller: Caller, id: str) -> Generation:
 
 
 async def client(tx: Tx, caller: Caller, id: str) -> Client:
-    """Raises NotFound."""
+    """Return the client. Raises NotFound."""
     row = await clients.get(tx, id)
     if row is None or not caller.sees(id):
         raise NotFound("There is no such client.", code="client_not_found")
@@ -27,7 +27,7 @@ async def client(tx: Tx, caller: Caller, id: str) -> Client:
 
 
 async def campaign(tx: Tx, caller: Caller, id: str) -> Campaign:
-    """Raises NotFound."""
+    """Return the campaign. Raises NotFound."""
     row = await campaigns.get(tx, id)
     if row is None or not caller.sees(row.client_id):
         raise NotFound("There is no such campaign.", code="campaign_not_found")
@@ -35,7 +35,7 @@ async def campaign(tx: Tx, caller: Caller, id: str) -> Campaign:
 
 
 async def asset(tx: Tx, caller: Caller, id: str) -> Asset:
-    """Raises NotFound."""
+    """Return the asset. Raises NotFound."""
     row = await assets.get(tx, id)
     if row is None or not caller.sees(row.client_id) or await clients.get(tx, row.client_id) is None:
         raise NotFound("There is no such asset.", code="asset_not_found")
@@ -43,7 +43,7 @@ async def asset(tx: Tx, caller: Caller, id: str) -> Asset:
 
 
 async def endpoint(tx: Tx, caller: Caller, id: str) -> Endpoint:
-    """Raises NotFound."""
+    """Return the webhook endpoint. Raises NotFound."""
     row = await webhook_endpoints.get(tx, id)
     if row is None or not caller.sees(row.client_id):
         raise NotFound("There is no such webhook endpoint.", code="webhook_endpoint_not_found")
@@ -51,7 +51,7 @@ async def endpoint(tx: Tx, caller: Caller, id: str) -> Endpoint:
 
 
 async def outgoing(tx: Tx, caller: Caller, id: str) -> Outgoing:
-    """A webhook delivery. Raises NotFound."""
+    """Return the webhook delivery. Raises NotFound."""
     row = await webhook_lists.get(tx, id)
     if row is None or not caller.sees(row.client_id) or await clients.get(tx, row.client_id) is None:
         raise NotFound("There is no such webhook delivery.", code="webhook_delivery_not_found")
@@ -59,7 +59,10 @@ async def outgoing(tx: Tx, caller: Caller, id: str) -> Outgoing:
 
 
 async def owner(tx: Tx, caller: Caller, client_id: str | None) -> str:
-    """Whose a new thing will be: the caller's client, or the one an admin names. Raises InvalidInput, NotFound."""
+    """Return the client that a new thing will belong to: the caller's, or the one an admin names.
+
+    Raises InvalidInput, NotFound.
+    """
     id = client_id or caller.client_id
     if id is None:
         raise InvalidInput.of("client_id", "is needed with an admin key")

@@ -1,4 +1,4 @@
-"""Assets: files that clients bring, by upload or by URL, checked before they are there."""
+"""Assets: files that clients bring, by upload or by URL. Each is checked before its row is written."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PLACE_S = 20.0
 
 
 def too_many() -> TooManyRequests:
-    """What a client is told that has all of its fetches under way for too long."""
+    """Return the refusal for a client whose fetches have all been under way for too long."""
     many = "Too many files are being fetched for this client."
     return TooManyRequests(many, code="too_many_fetches", retry_after=10)
 
@@ -54,9 +54,10 @@ of_hosts = Places(8, PLACE_S)  # nor can many together make of us a load on some
 
 
 async def fetch(ctx: Context, client_id: str, url: str, room: int) -> Path:
-    """The file behind a client's URL, spooled; no private address is ever reached. `room` is what was reserved for it.
+    """Return the spooled file behind a client's URL. `room` is how many bytes were reserved for it.
 
-    Raises InvalidInput, ClientFull when only the room is too small, TooManyRequests, Unavailable.
+    No private address is ever reached. Raises InvalidInput, ClientFull when only the room is too small,
+    TooManyRequests, Unavailable.
     """
     target = ctx.spool.new()
     most = min(asset_bytes(ctx), room)
@@ -70,7 +71,7 @@ async def fetch(ctx: Context, client_id: str, url: str, room: int) -> Path:
 
 @contextmanager
 def _fetching(ctx: Context, room: int) -> Iterator[None]:
-    """Tell a client what went wrong with its URL."""
+    """Turn what goes wrong with a URL into what its client is told."""
     try:
         yield
     except BlockedAddress as error:
@@ -86,15 +87,15 @@ def _fetching(ctx: Context, room: int) -> Iterator[None]:
 
 
 def asset_bytes(ctx: Context) -> int:
-    """How large an asset may be."""
+    """Return how many bytes an asset may have."""
     return ctx.settings.max_asset_mb * 1_000_000
 
 
 async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None, look: Look) -> Asset:
-    """Probe a spooled file and store it under a new id; the row is still to be written. Raises InvalidInput.
+    """Look into a spooled file and store it under a new id. The row is still to be written. Raises InvalidInput.
 
-    The spooled file is used up. Of its name only what can be printed is kept. `look` waits for the probe, or gives it
-    up with an error of its own.
+    The spooled file is used up. Only the printable part of its name is kept. `look` waits for the inspection, or gives
+    it up with an error of its own.
     """
     id = ctx.new_id()
     try:
@@ -123,7 +124,7 @@ async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None,
 
 @contextmanager
 def _storing() -> Iterator[None]:
-    """Tell a client why its file is not kept."""
+    """Turn the reason why a file is not kept into what its client is told."""
     try:
         yield
     except InvalidMedia as error:
@@ -137,7 +138,7 @@ def _storing() -> Iterator[None]:
 
 
 async def add(tx: Tx, asset: Asset) -> Asset:
-    """The row of a file that is stored. Raises NotFound when its client was deleted meanwhile."""
+    """Write the row of a file that is stored. Raises NotFound when its client was deleted meanwhile."""
     if await clients.get(tx, asset.client_id) is None:
         raise NotFound("There is no such client.", code="client_not_found")
     await assets.insert(tx, asset)
@@ -145,7 +146,7 @@ async def add(tx: Tx, asset: Asset) -> Asset:
 
 
 async def leave(ctx: Context, asset: Asset) -> None:
-    """Its row was not written, or so it seems: only a file without a row is thrown away."""
+    """Throw the file away, if it has no row: its row was not written, or so it seems to the caller."""
 
     async def work(tx: Tx) -> None:
         if await assets.get(tx, asset.id) is None:

@@ -1,4 +1,4 @@
-"""How much of one client may be unfinished at a time: the queue is everybody's, and one client must not fill it."""
+"""How many generations of one client may be unfinished: all clients share the queue, and one must not fill it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients and their campaigns: made, changed and deleted, each change with its line in the audit log."""
+"""Clients and their campaigns: made, changed and deleted. Each change writes its line of the audit log."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Row = TypeVar("Row", Client, Campaign)
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of a client or a campaign: None leaves its name; the budget changes when `has_budget`."""
+    """How a client or a campaign changes. A name of None stays as it is; the budget changes only with `has_budget`."""
 
     name: str | None = None
     has_budget: bool = False
     budget_micros: int | None = None
 
     def of(self, row: Row) -> Row:
-        """The row as it is afterwards."""
+        """Return the row as it is after the change."""
         renamed = row if self.name is None else replace(row, name=self.name)
         return replace(renamed, budget_micros=self.budget_micros) if self.has_budget else renamed
 
 
 async def add_client(tx: Tx, ctx: Context, caller: Caller, name: str, budget_micros: int | None = None) -> Client:
-    """A new client; its budget is in millionths of a dollar, None for no limit."""
+    """Add a client. Its budget is in millionths of a dollar, None for no limit."""
     made = Client(ctx.new_id(), name, ctx.now(), budget_micros)
     await clients.insert(tx, made)
     await audit.record(tx, caller, "client.created", _client(made), ctx.now(), new=_kept(made))
@@ -42,12 +42,12 @@ async def add_client(tx: Tx, ctx: Context, caller: Caller, name: str, budget_mic
 
 
 async def dev_client(tx: Tx, ctx: Context) -> Client:
-    """The client that everything belongs to in dev mode."""
+    """Return the client that everything belongs to in dev mode; it is made when there is none."""
     return await clients.first_named(tx, DEV_CLIENT) or await add_client(tx, ctx, audit.SYSTEM, DEV_CLIENT)
 
 
 async def dev_campaign(tx: Tx, ctx: Context, caller: Caller, client_id: str) -> Campaign:
-    """The campaign of dev mode's requests that name none."""
+    """Return the campaign for requests of dev mode that name none; it is made when there is none."""
     return await campaigns.first_named(tx, client_id, DEV_CAMPAIGN) or await _new_campaign(
         tx, ctx, caller, Campaign(ctx.new_id(), client_id, DEV_CAMPAIGN, ctx.now())
     )
@@ -62,14 +62,14 @@ async def change_client(tx: Tx, ctx: Context, caller: Caller, id: str, change: C
 
 
 async def remove_client(ctx: Context, caller: Caller, id: str) -> None:
-    """As `delete_client`, with all of its campaigns, however many there are."""
+    """Delete a client as `delete_client` does, and mark all of its campaigns, however many there are."""
     await ctx.db.write(lambda tx: delete_client(tx, ctx, caller, id))
     while await ctx.db.write(lambda tx: campaigns.mark_deleted_of_clients(tx, ctx.now(), clients.BITE)):
         pass  # after a crash here the sweeper goes on
 
 
 async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
-    """The client, its keys and campaigns are gone at once; rows and bytes follow. Raises NotFound, Conflict."""
+    """Hide the client, its keys and campaigns at once; rows and bytes follow. Raises NotFound, Conflict."""
     found = await access.client(tx, caller, id)
     if await clients.has_unfinished(tx, id):
         raise Conflict("Something of this client is still being made.", code="unfinished")
@@ -80,7 +80,7 @@ async def delete_client(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
 async def add_campaign(
     tx: Tx, ctx: Context, caller: Caller, name: str, client_id: str | None, budget_micros: int | None = None
 ) -> Campaign:
-    """A new campaign of the caller's client; an admin says whose.
+    """Add a campaign to the caller's client; an admin says to which.
 
     Raises InvalidInput, NotFound, ClientFull, Conflict.
     """
@@ -98,7 +98,7 @@ async def change_campaign(tx: Tx, ctx: Context, caller: Caller, id: str, change:
 
 
 async def delete_campaign(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
-    """Gone at once; rows and bytes follow. Raises NotFound, Conflict while something is being made."""
+    """Hide a campaign at once; rows and bytes follow. Raises NotFound, Conflict while something is being made."""
     found = await access.campaign(tx, caller, id)
     if await clients.has_unfinished(tx, found.client_id, id):
         raise Conflict("Something of this campaign is still being made.", code="unfinished")

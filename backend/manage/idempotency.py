@@ -17,9 +17,10 @@ RUNNING_MS = 600_000  # a long request that a crash cut off may be made again af
 
 @dataclass(frozen=True)
 class Idempotency:
-    """A request's name: who asks (`scope`), the key it was given, and the SHA-256 of method, path and body.
+    """What names a request: who asks (`scope`), the key it gave, and the SHA-256 of method, path and body.
 
-    `is_meant` tells of a kept answer's body and time whether this request repeats it; without it each one is.
+    `is_meant` is given the body and the time (milliseconds) of a kept answer and says whether this request repeats that
+    one. Without it each request with the same name does.
     """
 
     scope: str
@@ -30,7 +31,7 @@ class Idempotency:
 
 @dataclass(frozen=True)
 class Reply:
-    """What is sent back: an HTTP status and something JSON can hold."""
+    """What is sent back: an HTTP status, and a body that JSON can hold."""
 
     status: int
     body: Any
@@ -58,7 +59,7 @@ async def once(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], Aw
 
 
 async def begin(ctx: Context, repeat: Idempotency | None) -> Reply | None:
-    """Reserve the key for work longer than a transaction; the kept answer if there is one. Raises as `once`."""
+    """Reserve the key for work that is longer than a transaction, or return the kept answer. Raises as `once`."""
     if repeat is None:
         return None
 
@@ -73,7 +74,7 @@ async def begin(ctx: Context, repeat: Idempotency | None) -> Reply | None:
 
 
 async def finish(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], Awaitable[Reply]]) -> Reply:
-    """The last transaction of work that began with `begin`."""
+    """Do the last transaction of work that began with `begin`, and keep its answer."""
 
     async def transaction(tx: Tx) -> Reply:
         answer = await work(tx)
@@ -85,17 +86,17 @@ async def finish(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], 
 
 
 async def look(ctx: Context, repeat: Idempotency) -> Reply | None:
-    """The answer that was kept, if there is one: before work that would be for nothing. Raises as `once`."""
+    """Return the kept answer, if there is one, before work that would be for nothing. Raises as `once`."""
     return await ctx.db.read(lambda tx: _kept(tx, ctx, repeat))
 
 
 async def renew(ctx: Context, repeat: Idempotency, old: Any, body: Any) -> None:
-    """Keep this body in the place of the old one, if that is still the kept one; its time begins anew."""
+    """Replace the kept body by another one, if it is still the `old` one. Its three days begin again."""
     await ctx.db.write(lambda tx: repeats.renew(tx, repeat.scope, repeat.key, ctx.now(), _as_text(old), _as_text(body)))
 
 
 async def abandon(ctx: Context, repeat: Idempotency | None) -> None:
-    """The work failed: the key is free again."""
+    """Free the key again, because the work failed."""
     if repeat:
         await ctx.db.write(lambda tx: repeats.forget(tx, repeat.scope, repeat.key))
 

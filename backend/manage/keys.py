@@ -22,7 +22,7 @@ COST = 10  # keys have 256 random bits: the hash only has to survive a leak
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key that was just made: the only time its text is known."""
+    """A key that was just made. Only now is its text known."""
 
     row: ApiKey
     text: str
@@ -38,9 +38,10 @@ def make(
     video_limit: str | None = None,
     campaign_id: str | None = None,
 ) -> NewKey:
-    """A key that is not stored yet; takes 60 ms of a core for bcrypt, so call it in a thread. No client: admin.
+    """Return a key that is not stored yet. Without a client it is an admin's.
 
-    `campaign_id` is the campaign of requests that name none.
+    It takes 60 ms of a core for bcrypt, so call it in a thread. `campaign_id` is used for requests that name no
+    campaign.
     """
     text = "sk_" + secrets.token_urlsafe(32)
     digest = bcrypt.hashpw(text.encode(), bcrypt.gensalt(COST)).decode()
@@ -63,12 +64,12 @@ def make(
 
 
 def fingerprint(text: str) -> int:
-    """What tells most wrong keys from this one and nothing about it: 16 bits of a hash of 256 random ones."""
+    """Return 16 bits of a hash of the key. They tell most wrong keys from it, and nothing about the key."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:2])
 
 
 async def add(tx: Tx, ctx: Context, caller: Caller, made: NewKey) -> ApiKey:
-    """Store its hash. Raises InvalidInput when there is no such client, or no such campaign of it."""
+    """Store the hash of a key. Raises InvalidInput when there is no such client, or no such campaign of it."""
     client_id, campaign_id = made.row.client_id, made.row.campaign_id
     if client_id is not None and await clients.get(tx, client_id) is None:
         raise InvalidInput.of("client_id", "there is no such client")
@@ -81,7 +82,7 @@ async def add(tx: Tx, ctx: Context, caller: Caller, made: NewKey) -> ApiKey:
 
 
 async def revoke(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
-    """Not accepted from now on; doing it twice is no error. Raises NotFound."""
+    """Refuse the key from now on. To do it twice is no error. Raises NotFound."""
     found = await keys.get(tx, id)
     if found is None:
         raise NotFound("There is no such key.", code="key_not_found")
@@ -94,7 +95,7 @@ def _subject(row: ApiKey) -> Subject:
 
 
 def _kept(row: ApiKey) -> dict[str, Any]:
-    """What a key is and may do: its public beginning, and neither the key nor its hash."""
+    """Return what the audit log keeps of a key: what it may do and its public beginning, not the key nor its hash."""
     same = ("name", "admin", "image_limit", "video_limit", "campaign_id")
     shown = {name: getattr(row, name) for name in same}
     return shown | {"prefix": f"sk_{row.prefix}", "expires_at": time(row.expires_at)}

@@ -1,6 +1,6 @@
-"""What a client may keep here: asked before something is accepted, and reserved before a body or a fetch is read.
+"""How much a client may keep here. It is asked before something is accepted, and reserved before bytes are read.
 
-What was paid for is never refused: a result is stored and counted, whatever there is room for.
+What was paid for is never refused: a result is stored and counted, whatever room there is.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ GB = 1_000_000_000
 
 
 async def admit(tx: Tx, ctx: Context, client_id: str, *, campaigns: int = 0, assets: int = 0) -> None:
-    """Let this client have something more. Raises ClientFull when it keeps all that it may, Conflict for too many rows.
+    """Let this client have something more.
 
-    One row is read, and nothing is written: what is written counts itself.
+    Raises ClientFull when it keeps all that it may, Conflict for too many rows. One row is read and nothing is written:
+    what is written afterwards counts itself.
     """
     held = await holdings.get(tx, client_id)
     if held.bytes >= limit_bytes(ctx):
@@ -39,10 +40,10 @@ def _check_rows(held: Held, campaigns: int, assets: int) -> None:
 
 @asynccontextmanager
 async def reserved(ctx: Context, client_id: str, most: int, *, least: int = 1) -> AsyncIterator[int]:
-    """Keep room for an asset of `most` bytes free until the block ends; how many bytes there are, `least` or more.
+    """Keep room for an asset of `most` bytes free until the block ends.
 
-    Raises ClientFull, Conflict. What others reserved is added up before the row is read: so what one of them stored
-    meanwhile is counted twice for a moment, and never forgotten.
+    Yields how many bytes there are, `least` or more. Raises ClientFull, Conflict. What others reserved is added up
+    before the row is read: so bytes that one of them stores meanwhile are counted twice for a moment, and never missed.
     """
     others = ctx.reserved_bytes.get(client_id, 0)
     ctx.reserved_bytes[client_id] = others + most
@@ -61,7 +62,7 @@ async def reserved(ctx: Context, client_id: str, most: int, *, least: int = 1) -
 
 
 def limit_bytes(ctx: Context) -> int:
-    """How much a client may keep."""
+    """Return how many bytes a client may keep."""
     return int(ctx.settings.max_client_gb * GB)
 
 
@@ -74,5 +75,5 @@ def _give_back(ctx: Context, client_id: str, size: int) -> None:
 
 
 def full(ctx: Context) -> ClientFull:
-    """What is said to a client without room."""
+    """Return the refusal for a client without room."""
     return ClientFull(f"A client may keep {ctx.settings.max_client_gb:g} GB here, and no more fits: delete something.")

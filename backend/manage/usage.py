@@ -21,7 +21,7 @@ MOST_SUMS = 50_000  # of each model in each group
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be added up; times are milliseconds, days are counted whole."""
+    """What is to be added up. Times are milliseconds since 1970; days are counted whole."""
 
     group: str
     since: int | None = None
@@ -31,18 +31,18 @@ class Asked:
 
     @property
     def first(self) -> int | None:
-        """The first day, since 1970 in UTC."""
+        """The number of the first day, since 1970 in UTC."""
         return None if self.since is None else self.since // DAY_MS
 
     @property
     def end(self) -> int | None:
-        """The day after the last one: a time within a day takes all of it in."""
+        """The number of the day after the last one. A time within a day takes in all of it."""
         return None if self.until is None else -(-self.until // DAY_MS)
 
 
 @dataclass(frozen=True)
 class KeptByClient:
-    """What one client keeps here now, and how many bytes of it there may be."""
+    """What one client keeps here now, and how many bytes it may keep."""
 
     held: Held
     limit_bytes: int
@@ -50,9 +50,9 @@ class KeptByClient:
 
 @dataclass(frozen=True)
 class Report:
-    """The groups, what they add up to, and the models they used, whose prices say when they were looked up.
+    """The groups, their sum, and the models they used: their prices say when they were looked up.
 
-    `kept` is of the one client that is looked at, if it is one.
+    `kept` is there when the report is about one client.
     """
 
     items: list[Sum]
@@ -62,7 +62,7 @@ class Report:
 
 
 async def report(ctx: Context, caller: Caller, asked: Asked) -> Report:
-    """What the caller sees of it. Raises InvalidInput when it ends before it begins, or is too long an answer."""
+    """Return what the caller may see of it. Raises InvalidInput when it ends before it begins, or would be too long."""
     if asked.since is not None and asked.until is not None and asked.since > asked.until:
         raise InvalidInput.of("to", "lies before from")
     own = caller.only_client
@@ -88,6 +88,6 @@ def _grouped(sums: list[Sum]) -> tuple[list[Sum], Sum]:
 
 
 def add_up(sums: list[Sum]) -> Sum:
-    """All together, with the id and the name of the first."""
+    """Return the sum of all, with the id and the name of the first."""
     first = sums[0] if sums else Sum(None, None, None, None)
     return replace(first, provider=None, model=None, **{name: sum(getattr(one, name) for one in sums) for name in SUMS})

@@ -1,4 +1,4 @@
-"""What clients set up to be told: webhook endpoints, their secrets, a test, and the same delivery once more."""
+"""Webhook endpoints that clients set up, their secrets, a test, and the same delivery once more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TOKEN = re.compile(r"(?<=/)(?=[^/]*[0-9])[A-Za-z0-9._~+=-]{20,}(?=/|$)")  # as 
 async def add(
     tx: Tx, ctx: Context, caller: Caller, url: str, events: tuple[str, ...], client_id: str | None, secret: str
 ) -> Endpoint:
-    """A new endpoint of the caller's client; an admin says whose. Raises InvalidInput, NotFound, Conflict."""
+    """Add an endpoint to the caller's client; an admin says to which. Raises InvalidInput, NotFound, Conflict."""
     owner = await access.owner(tx, caller, client_id)
     webhook_targets.check(ctx, url, "url")
     if await webhook_endpoints.count(tx, owner) >= MOST_ENDPOINTS:
@@ -47,9 +47,9 @@ async def change(
     events: tuple[str, ...] | None,
     enabled: bool | None,
 ) -> Endpoint:
-    """Another address, other events, on or off; None leaves it. What is pending goes to the new address.
+    """Change the address or the events, or switch the endpoint on or off; None leaves a value as it is.
 
-    Raises InvalidInput, NotFound.
+    Deliveries that are pending go to the new address. Raises InvalidInput, NotFound.
     """
     found = await access.endpoint(tx, caller, id)
     webhook_targets.check(ctx, url, "url")
@@ -65,13 +65,13 @@ async def change(
 
 
 def _hidden_change(old: Endpoint, new: Endpoint) -> dict[str, str]:
-    """What the audit log says of two URLs that look the same there, because their secrets are left out."""
+    """Return a note for the audit log when two URLs look the same there, because their secrets are left out."""
     looks_same = _kept(old)["url"] == _kept(new)["url"]
     return {"hidden_part": "another"} if looks_same and old.url != new.url else {}
 
 
 async def rotate(tx: Tx, ctx: Context, caller: Caller, id: str, secret: str) -> Endpoint:
-    """A new secret; for a day those that sign now do so too. Raises NotFound."""
+    """Give the endpoint a new secret. For a day the secrets that sign now sign too. Raises NotFound."""
     found, now = await access.endpoint(tx, caller, id), ctx.now()
     await webhook_endpoints.rotate(tx, id, secret, retiring(found.signing(now)), now + ROTATION_MS)
     await audit.record(tx, caller, "webhook_endpoint.rotated", _subject(found), now)
@@ -79,14 +79,14 @@ async def rotate(tx: Tx, ctx: Context, caller: Caller, id: str, secret: str) -> 
 
 
 async def remove(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
-    """Nothing more is sent to it, and its deliveries are gone for everybody. Raises NotFound."""
+    """Remove the endpoint: nothing more is sent to it, and nobody sees its deliveries any more. Raises NotFound."""
     found = await access.endpoint(tx, caller, id)
     await webhook_endpoints.mark_deleted(tx, id, ctx.now())
     await audit.record(tx, caller, "webhook_endpoint.deleted", _subject(found), ctx.now(), old=_kept(found))
 
 
 async def test(tx: Tx, ctx: Context, caller: Caller, id: str) -> Outgoing:
-    """Send it something that is about nothing. Raises NotFound, Conflict when it is disabled."""
+    """Send the endpoint an event that is about nothing. Raises NotFound, Conflict when it is disabled."""
     endpoint = await access.endpoint(tx, caller, id)
     _require_enabled(endpoint)
     subject = {"endpoint_id": id, "message": "This is a test."}
@@ -95,7 +95,7 @@ async def test(tx: Tx, ctx: Context, caller: Caller, id: str) -> Outgoing:
 
 
 async def replay(tx: Tx, ctx: Context, caller: Caller, id: str) -> Outgoing:
-    """The same event once more, now, under its own id. Raises NotFound, Conflict when its endpoint is disabled."""
+    """Send the same event again now, under its own id. Raises NotFound, Conflict when its endpoint is disabled."""
     old = await access.outgoing(tx, caller, id)
     if old.endpoint_id:
         _require_enabled(await access.endpoint(tx, caller, old.endpoint_id))
@@ -114,9 +114,9 @@ async def _tell(tx: Tx, ctx: Context, made: Outgoing) -> Outgoing:
 async def show_secret(
     tx: Tx, ctx: Context, caller: Caller, client_id: str | None
 ) -> tuple[str, ClientSecret, str | None]:
-    """The client, what signs for its requests' own `webhook_url`, and its text: only when nobody was shown it before.
+    """Return the client, the secret that signs for its requests' own `webhook_url`, and its text the first time.
 
-    It is made when there is none. Raises InvalidInput when an admin names no client, NotFound.
+    The secret is made when there is none. Raises InvalidInput when an admin names no client, NotFound.
     """
     owner, now = await access.owner(tx, caller, client_id), ctx.now()
     kept = await webhook_secrets.keep(tx, owner, new_secret(), now)
@@ -131,7 +131,7 @@ async def show_secret(
 async def rotate_secret(
     tx: Tx, ctx: Context, caller: Caller, client_id: str | None, fresh: str
 ) -> tuple[str, ClientSecret]:
-    """The client and its new secret, which is to be shown now; for a day those that sign now do so too.
+    """Return the client and its new secret, which is to be shown now. For a day those that sign now sign too.
 
     Raises InvalidInput when an admin names no client, NotFound.
     """
@@ -148,7 +148,7 @@ def _subject(endpoint: Endpoint) -> Subject:
 
 
 def _kept(endpoint: Endpoint) -> dict[str, Any]:
-    """What is kept of an endpoint in the audit log: of its URL no query and no token in the path, which are secrets."""
+    """Return what the audit log keeps of an endpoint: no query and no token of its URL, which are secrets."""
     bare, question, _ = endpoint.url.partition("?")
     shown = _TOKEN.sub("***", redact(bare)) + ("?***" if question else "")
     return {"url": shown, "events": list(endpoint.events), "enabled": endpoint.disabled_at is None}

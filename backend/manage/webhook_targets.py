@@ -1,4 +1,4 @@
-"""Addresses that clients want to be told at: what can never be one is refused when it is written."""
+"""Addresses for webhooks. One that can never work is refused when it is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backend.http import check_target
 
 
 def check(ctx: Context, url: str | None, field: str) -> None:
-    """Raise InvalidInput for what can never be a webhook's address; where a name leads is checked when it is called."""
+    """Raise InvalidInput for what can never be a webhook address. Where a name leads is checked when it is called."""
     if url is None:
         return
     try:
@@ -23,7 +23,7 @@ def check(ctx: Context, url: str | None, field: str) -> None:
 
 
 def _origin(url: str) -> tuple[str | None, int]:
-    """Host and port; every name of this machine's own is the same one."""
+    """Return host and port. All names of this machine count as one host."""
     parts = urlsplit(url)
     host = "localhost" if is_loopback(url) else parts.hostname
     return host, parts.port or (443 if parts.scheme == "https" else 80)

@@ -1,4 +1,4 @@
-"""After a restore: what may have been sent since the backup was made is looked for, never sent."""
+"""After a restore: a request that may have been sent since the backup is looked for, and never sent again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BITE = 8  # each may have to be told to 50 endpoints
 
 
 async def hold_unsent(ctx: Context, since: int) -> int:
-    """Make everything `unclear` that was not sent by `since`, in milliseconds; how many.
+    """Make everything `unclear` that was not sent by `since` (milliseconds since 1970), and return how many.
 
-    Its webhook or the provider's list adopts what was sent; the rest ends in time as `submit_unknown`. Until then
-    none of it counts against the provider's limit, so a service that was restored takes new work at once.
+    The webhook or the provider's list adopts what was sent. The rest fails in time as `submit_unknown`. Until then none
+    of it counts against the provider's limit: so a service that was restored takes new work at once.
     """
 
     async def work(tx: Tx) -> int:

@@ -1,4 +1,4 @@
-"""What has become due, by time or in another process, while nobody rang: one look for all lanes of the worker."""
+"""What has become due by time or in another process, while nobody rang a bell: one look for all lanes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BEGUN: dict[LaneName, str] = {"lost": SUBMITTING, "unclear": UNCLEAR, "poll": P
 
 
 async def lanes(ctx: Context, kinds: tuple[str, ...]) -> list[Lane]:
-    """The lanes that have something to do now, by one read: whoever looks in vain has written nothing."""
+    """Return the lanes that have something to do now, by one read. A look in vain writes nothing."""
     now, full = ctx.now(), await submit.is_full(ctx)
 
     async def work(tx: Tx) -> list[Lane]:

@@ -19,7 +19,7 @@ SETTLE_S = 60.0
 
 @dataclass(frozen=True)
 class Swept:
-    """How many stored files no row names, how many of them were removed, and how many are older than a restore."""
+    """How many stored files no row names, how many were removed, and how many were kept as older than a restore."""
 
     unknown: int
     removed: int
@@ -27,15 +27,16 @@ class Swept:
 
     @property
     def trusted(self) -> bool:
-        """False when there were so many that the database may be the wrong one: then all were left."""
+        """False when there were so many that the database may be the wrong one: then all were kept."""
         return self.unknown == self.removed + self.kept
 
 
 async def sweep_orphans(ctx: Context) -> Swept:
-    """At start: remove stored files that no row names, as a crash between file and commit leaves them.
+    """Remove, after a start, the stored files that no row names.
 
-    A crash leaves a few dozen. More, or nothing but such files, means another database: nothing is removed.
-    What is older than the last restore is never removed: its row may be what the backup lacked, and it was paid.
+    A crash leaves a few dozen. More of them, or nothing but them, means that this is another database: nothing is
+    removed. A file that is older than the last restore is never removed: its row may be what the backup lacked, and it
+    was paid for.
     """
     names = [name async for name in ctx.store.names() if is_id(name[:36])]
     unknown: list[str] = []

@@ -1,4 +1,4 @@
-"""How much there is to do, and whether work is taken and done: for metrics and for /readyz."""
+"""How much there is to do, and whether work is accepted and done: for metrics and for /readyz."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ OVERDUE_S = 120
 
 @dataclass(frozen=True)
 class Workload:
-    """What is unfinished by status, how late the most overdue row is, who is paused, what may have been paid.
+    """What is unfinished, by status; how late the most overdue row is; which providers are paused.
 
-    `set_aside` is what nobody could work on; `untold` are webhook deliveries still to be made. `stuck_s` is how
-    late it is for no good reason: a row of the queue may wait while many are in flight.
+    `possibly_charged` and `set_aside` count failed generations: those that may have been billed, and those that nobody
+    could work on. `untold` counts webhook deliveries still to be made. `stuck_s` is how late work is without a good
+    reason: a row of the queue may wait while many are in flight.
     """
 
     unfinished: dict[str, int]
@@ -34,7 +35,7 @@ class Workload:
 
 
 async def workload(ctx: Context) -> Workload:
-    """How much there is to do now."""
+    """Return how much there is to do now."""
     now = ctx.now()
 
     async def work(tx: Tx) -> Workload:
@@ -57,7 +58,7 @@ def _late_s(now: int, due_at: int | None) -> int:
 
 
 async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
-    """Whether work is taken and done: each check with `ok` and, if not, `why`."""
+    """Return each check by its name, with `ok` and, if it is not, `why`."""
     now = ctx.now()
     try:
         beat = await ctx.db.read(operations.last_beat)
@@ -77,7 +78,7 @@ async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
 
 
 def _fullness(free_bytes: int | None, min_free_mb: int) -> str | None:
-    """Why nothing new is accepted, when so few bytes are free; None where nobody can say how many are."""
+    """Return why nothing new is accepted when so few bytes are free; None where the system does not say."""
     if free_bytes is None or free_bytes >= min_free_mb * 1_000_000:
         return None
     return f"only {free_bytes // 1_000_000} MB are free"

@@ -17,7 +17,7 @@ log = structlog.get_logger("backend.upkeep.start")
 
 
 async def open_providers(ctx: Context) -> None:
-    """Ask for webhook secrets."""
+    """Let each provider ask for what it needs, such as its webhook secret. Without it results are polled for."""
     if not ctx.providers:
         log.warning("no_provider", why="no provider has a key: nothing can be generated; see `reelhook doctor`")
     for provider in ctx.providers.values():
@@ -29,7 +29,7 @@ async def open_providers(ctx: Context) -> None:
 
 
 async def sweep_storage(ctx: Context) -> None:
-    """Remove the files that a crash left without a row."""
+    """Remove the files that a crash left without a row, and log how many."""
     swept = await orphans.sweep_orphans(ctx)
     if swept.trusted:
         log.info("storage_swept", removed=swept.removed, kept=swept.kept)
@@ -38,7 +38,7 @@ async def sweep_storage(ctx: Context) -> None:
 
 
 async def note_settings(ctx: Context) -> None:
-    """Keep in the audit log what this process runs with. A full disk does not keep it from its work."""
+    """Write into the audit log what this process runs with. A full disk does not stop the service."""
     told, caller = {"version": __version__, **ctx.settings.told()}, replace(audit.user(), kind="system")
     subject = Subject("settings", None)
     try:

@@ -1,4 +1,4 @@
-"""What time makes superfluous is removed, in small bites."""
+"""Removes what is too old, or belonged to something deleted, in small transactions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPOOL_S = 3600.0
 
 
 async def tidy(ctx: Context) -> None:
-    """One round: old answers and history, dead workers, what belonged to deleted campaigns and clients, their files."""
+    """Do one round: old answers and history, dead workers, and all that belonged to deleted campaigns and clients."""
     await ctx.db.write(lambda tx: operations.prune_workers(tx, ctx.now() - WORKERS_MS))
     for forget in ROUND:
         for _ in range(MOST_BITES):
@@ -134,7 +134,7 @@ async def forget_clients(ctx: Context) -> int:
 
 
 async def empty_trash(ctx: Context) -> int:
-    """Remove files whose rows are gone: first the bytes, for good, then the note, so a crash leaves neither behind."""
+    """Remove files whose rows are gone: first the bytes, then the note. So a crash between the two leaves neither."""
     names = await ctx.db.read(lambda tx: operations.rubbish(tx, BITE))
     if names:
         await ctx.store.delete_all(names)

@@ -15,7 +15,7 @@ _MAX_ADDRESSES = 10_000
 
 
 class Attempts:
-    """A moving window of attempts by address; a good key takes its attempt back."""
+    """A moving window of attempts by address. An attempt with a good key is taken back."""
 
     def __init__(self, limit: int = LIMIT, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
@@ -23,9 +23,9 @@ class Attempts:
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def begin(self, address: str) -> float:
-        """Count an attempt before it is checked, so that a burst cannot slip through together.
+        """Count an attempt before its key is checked: else a burst of attempts would pass together.
 
-        Returns what `forgive` takes. Raises TooManyRequests when the address had its share.
+        Returns what `forgive` takes. Raises TooManyRequests when the address has had its share.
         """
         now = self._clock()
         times = self._times.setdefault(address, deque())
@@ -41,7 +41,7 @@ class Attempts:
         return now
 
     def forgive(self, address: str, began: float) -> None:
-        """The attempt showed a good key: it does not count."""
+        """Take an attempt back, because its key was good."""
         times = self._times.get(address)
         if times and began in times:
             times.remove(began)

@@ -1,8 +1,8 @@
-"""API keys checked: a comparison by bcrypt only for a key that may well be right, and none for one seen a moment ago.
+"""API keys checked. bcrypt is used only for a key that may well be right, and for none that was seen a moment ago.
 
-Whoever shares an address with somebody who guesses is not hurt: the failures of an address decide how the next bad
-key is refused, never whether a key is checked. What is surely wrong (no row, another fingerprint) costs no comparison,
-but takes as long as one, so that it tells nothing.
+Somebody who guesses does not hurt those who share the address: the failures of an address decide how its next bad key
+is refused, never whether a key is checked. A key that is surely wrong (no row, another fingerprint) costs no
+comparison. Its refusal takes as long as a comparison does, so that the time tells nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ log = structlog.get_logger("backend.web.callers.keyring")
 
 
 class Comparison(NamedTuple):
-    """A key, by its digest, and the hash it is compared with; `likely` when its fingerprint is right."""
+    """A key, by its digest, and the hash it is compared with. `likely` says that its fingerprint is right."""
 
     digest: bytes
     against: str
@@ -55,8 +55,9 @@ class Comparison(NamedTuple):
 class Keyring:
     """Finds the row of a key and checks the key against it.
 
-    `find` takes the public prefix; it is called for every request, so a revoked key dies at once.
-    `now` is the time in milliseconds that rows are written in. `learn` keeps the fingerprint of an older key.
+    `find` returns the row of a public prefix. It is called for every request, so a revoked key is refused at once.
+    `now` is the time in milliseconds, as rows have it. `learn` stores the fingerprint of a key that is older than
+    fingerprints.
     """
 
     def __init__(
@@ -84,7 +85,10 @@ class Keyring:
         self._learning: set[asyncio.Task[None]] = set()
 
     async def check(self, key: str, address: str) -> ApiKey:
-        """The row of a valid key; Unauthorized for any other, TooManyRequests from an address that guesses."""
+        """Return the row of a valid key.
+
+        Raises Unauthorized for any other, TooManyRequests for an address that guesses.
+        """
         if not FORM.fullmatch(key):
             self._attempts.begin(address)
             raise Unauthorized
@@ -109,22 +113,25 @@ class Keyring:
         return row
 
     def _begin(self, address: str) -> tuple[float | None, TooManyRequests | None]:
-        """Count an attempt of the address: what `forgive` takes, or what is said to it unless the key is good."""
+        """Count an attempt of the address.
+
+        Returns what `forgive` takes, and the refusal if the address has had its share.
+        """
         try:
             return self._attempts.begin(address), None
         except TooManyRequests as refusal:
             return None, refusal
 
     def _may_fit(self, row: ApiKey, key: str) -> bool:
-        """Whether a comparison is worth its price."""
+        """Whether the key may be right, so that a comparison is worth its price."""
         return self._is_in_force(row) and row.fingerprint in (None, fingerprint(key))
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _usable(self, row: ApiKey | None, matched: str, digest: bytes) -> ApiKey:
-        """The row, if it still holds the hash the key matched and is in force."""
+        """Return the row if it still holds the hash that the key matched, and is in force. Raises Unauthorized."""
         if row is not None and row.hash == matched and self._is_in_force(row):
             return row
         self._remembered.pop(digest, None)
@@ -134,7 +141,10 @@ class Keyring:
         return row.revoked_at is None and (row.expires_at is None or row.expires_at > self._now())
 
     def _recall(self, digest: bytes) -> str | None:
-        """The hash this key matched; that never changes, and the row is read anew at every request."""
+        """Return the hash that this key matched before.
+
+        A match never changes; the row is read again for every request.
+        """
         known, until = self._remembered.get(digest, ("", 0.0))
         if until > time.monotonic():
             self._remember(digest, known)
@@ -150,7 +160,7 @@ class Keyring:
 
     @contextmanager
     def _noted(self, digest: bytes) -> Iterator[None]:
-        """While a key is being checked, the same key is no further guess."""
+        """Mark the key as being checked: the same key again is not another guess."""
         self._checking[digest] += 1
         try:
             yield
@@ -160,7 +170,7 @@ class Keyring:
                 del self._checking[digest]
 
     async def _compare(self, key: str, wanted: Comparison) -> bool:
-        """One comparison for all requests that wait for the same one; it goes on if one of them leaves."""
+        """Share one comparison among all requests that need it. It goes on when one of them leaves."""
         task = self._running.get(wanted)
         if task is None:
             self._check_room(wanted)
@@ -169,14 +179,17 @@ class Keyring:
         return await asyncio.shield(task)
 
     def _check_room(self, wanted: Comparison) -> None:
-        """Raise Unavailable when too many wait; who guesses at keys without a fingerprint takes no other's place."""
+        """Raise Unavailable when too many comparisons wait.
+
+        Keys without a fingerprint never fill the places of others.
+        """
         doubtful = [one.against for one in self._running if not one.likely]
         crowd = len(doubtful) >= _MAX_DOUBTFUL or doubtful.count(wanted.against) >= _MAX_OF_ONE_PREFIX
         if len(self._running) >= _MAX_WAITING or (crowd and not wanted.likely):
             raise Unavailable("Too many keys are being checked.", retry_after=1)
 
     async def _pretend(self, key: str, *, cheaply: bool) -> None:
-        """Take as long as a comparison: by making one while nobody needs the threads, else by waiting."""
+        """Take as long as a comparison: make one while the threads are free, else wait."""
         busy = self._running or (self._pretending is not None and not self._pretending.done())
         if cheaply or busy:
             await asyncio.sleep(self._usual_s)
@@ -202,14 +215,17 @@ class Keyring:
 
 
 def _give_way() -> None:
-    """Let the threads that compare come second, and not last: new keys wait for them. A thread has its own on Linux."""
+    """Lower the priority of the threads that compare, but not to the last: requests with new keys wait for them.
+
+    Linux only.
+    """
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
 
 
 def matches(key: str, against: str) -> bool:
-    """Whether bcrypt agrees. A row that holds no bcrypt hash fits no key and is reported."""
+    """Whether bcrypt agrees. A row whose hash is no bcrypt hash fits no key; that is logged."""
     try:
         form = _HASH.fullmatch(against)
         if form is None or int(form[1]) > _MAX_COST:

@@ -1,6 +1,6 @@
-"""How often a key may ask for images, videos and webhooks, and write at all: the library `limits` counts.
+"""How many images, videos and webhooks a key may ask for, and how often it may write. The library `limits` counts.
 
-slowapi sets the counters up; its decorator is not used, because it takes 0.1 ms for each limit of each request.
+slowapi sets the counters up. Its decorator is not used: it takes 0.1 ms for each limit of each request.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ log = structlog.get_logger("backend.web.callers.limits")
 
 
 class _Limiter(Limiter):
-    """slowapi without its habit of reading settings from the environment and a .env file."""
+    """slowapi that reads no settings from the environment or an .env file, which may be of another program."""
 
     def get_app_config(self, key: str, default_value: Any = None) -> Any:
         return default_value
 
 
 class Asked(NamedTuple):
-    """What one request counts for: the limit as text, what is counted by it, and whose key it is."""
+    """What one request counts for: the kind that is limited, the limit as text, and whose key it is."""
 
     kind: Limited
     limit: str
@@ -51,7 +51,7 @@ class Asked(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """One limit after a request was counted: what is left of it, and when all of it is there again (Unix seconds)."""
+    """One limit after a request was counted: what is left, and when all of it is there again (seconds since 1970)."""
 
     kind: Limited
     limit: str
@@ -62,12 +62,12 @@ class Counted(NamedTuple):
 
     @property
     def wait_s(self) -> int:
-        """Whole seconds until there is more."""
+        """Whole seconds until all of it is there again."""
         return max(0, math.ceil(self.reset_at - time.time()))
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the client is told of it."""
+        """The headers that tell the client."""
         return {
             "RateLimit-Limit": str(self.item.amount),
             "RateLimit-Remaining": str(max(0, self.remaining)),
@@ -78,7 +78,7 @@ class Counted(NamedTuple):
 
 @dataclass
 class Limits:
-    """The counters of one service: in memory, or in Redis by a thread, and in memory while Redis is away."""
+    """The counters of one service: in memory, or in Redis from a thread; in memory while Redis cannot be reached."""
 
     defaults: Mapping[Limited, str]
     memory: Limiter
@@ -87,7 +87,7 @@ class Limits:
     _away_until: float = field(default=0.0, repr=False)
 
     async def count(self, asked: Sequence[Asked], cost: int = 1) -> list[Counted]:
-        """Count a request for each of its limits, up to the first that refuses it."""
+        """Count a request for each of its limits in turn, and stop at the first that refuses it."""
         if self.redis is not None and time.monotonic() >= self._away_until:
             try:
                 loop = asyncio.get_running_loop()
@@ -99,7 +99,7 @@ class Limits:
 
 
 def build(defaults: Mapping[Limited, str], redis_url: str | None = None) -> Limits:
-    """Counters in memory, or in Redis for several processes; without Redis for a while, in memory."""
+    """Return counters in memory, or with a URL in Redis, which several processes can share."""
     if redis_url is None:
         return Limits(dict(defaults), _limiter())
     within = {"socket_timeout": REDIS_WITHIN_S, "socket_connect_timeout": REDIS_WITHIN_S}
@@ -112,7 +112,7 @@ def _limiter(storage_uri: str = f"{SCHEME}://", **options: Any) -> Limiter:
 
 
 def _count(limiter: Limiter, asked: Sequence[Asked], cost: int) -> list[Counted]:
-    """Count in one place. A limit of several windows tells of the shortest one, or of the one that refuses."""
+    """Count with one set of counters. Of a limit with several windows the shortest is told, or the one that refuses."""
     strategy, found = limiter.limiter, list[Counted]()
     for kind, limit, key_id in asked:
         windows = _windows(limit)
@@ -128,7 +128,7 @@ def _count(limiter: Limiter, asked: Sequence[Asked], cost: int) -> list[Counted]
 
 
 async def admit(limits: Limits, request: Request, caller: Caller, kinds: Sequence[Limited], cost: int = 1) -> None:
-    """Count one request of this key for these limits in turn, or what counts as `cost` requests: all of those or none.
+    """Count a request of this key as `cost` requests for each of these limits; all of those are counted or none.
 
     Raises TooManyRequests with Retry-After when it is too much.
     """
@@ -146,7 +146,7 @@ async def admit(limits: Limits, request: Request, caller: Caller, kinds: Sequenc
 
 
 def _limit(limits: Limits, caller: Caller, kind: Limited) -> str:
-    """The key's own limit, if it has one that makes sense."""
+    """Return the key's own limit if it has a valid one, else the service's."""
     own = {"image": caller.image_limit, "video": caller.video_limit}.get(kind)
     return own if own and is_limit(own) else limits.defaults[kind]
 
@@ -159,7 +159,7 @@ def _why(refusal: Counted, cost: int) -> str:
 
 
 def write_headers(request: Request, response: Response) -> None:
-    """Tell the client how much is left, on the routes that count."""
+    """Tell the client how much is left, on routes that count."""
     for name, value in getattr(request.state, "rate_headers", {}).items():
         response.headers[name] = value
 
@@ -171,7 +171,7 @@ def _windows(text: str) -> tuple[RateLimitItem, ...]:
 
 @lru_cache(maxsize=1024)
 def is_limit(text: str) -> bool:
-    """Whether this is a limit such as 30/minute."""
+    """Whether a text is a limit such as 30/minute."""
     try:
         return all(item.amount > 0 for item in parse_many(text))
     except ValueError:

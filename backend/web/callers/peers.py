@@ -1,4 +1,4 @@
-"""Who is at the other end: the peer's address, or the one a trusted proxy vouches for."""
+"""Where a request comes from: the address of the peer, or the one that a trusted proxy names."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ LONGEST = 100  # characters of an address with everything that may stand around 
 
 
 def address(request: Request, trusted: Sequence[Network]) -> str:
-    """The address that failed attempts are counted by. IPv6 counts by /64: one household has that many."""
+    """Return the address that failed attempts are counted by. IPv6 is counted by /64: one household has as many."""
     peer = _peer(request, trusted)
     return _group(peer) if peer else "unknown"
 
 
 def whole_address(request: Request, trusted: Sequence[Network]) -> str | None:
-    """The same for people to read: where the request came from."""
+    """Return the address for people to read, or None when it is not known."""
     peer = _peer(request, trusted)
     return str(peer) if peer else None
 
 
 def _peer(request: Request, trusted: Sequence[Network]) -> Address | None:
-    """X-Forwarded-For is read from the right: everything left of our own proxies is the caller's word."""
+    """Return the caller. X-Forwarded-For is read from the right: what stands left of our own proxies may be a lie."""
     peer = _parse(request.client.host) if request.client else None
     if peer is None:
         return None
@@ -42,7 +42,7 @@ def _peer(request: Request, trusted: Sequence[Network]) -> Address | None:
 
 
 def untrusted(scope: Scope, trusted: Sequence[Network]) -> str | None:
-    """The peer itself, when nothing that it says of others is believed; None for one of our proxies."""
+    """Return the peer if we do not believe what it says of others, and None if it is one of our proxies."""
     client = scope.get("client")
     peer = _parse(client[0]) if client else None
     return None if peer is None or _is_inside(peer, trusted) else str(peer)
@@ -50,7 +50,7 @@ def untrusted(scope: Scope, trusted: Sequence[Network]) -> str | None:
 
 @lru_cache(maxsize=4096)  # asked three times a request, for the same few peers
 def _parse(text: str) -> Address | None:
-    """An address as proxies write it: with a port, in brackets, with a zone, mapped into IPv6."""
+    """Read an address as proxies write it: with a port, in brackets, with a zone, or mapped into IPv6."""
     if len(text) > LONGEST:
         return None
     host = text.strip('"')

@@ -1,1 +1,1 @@
-"""One call of a client: its operation, its body, its answer, and how each is documented."""
+"""One call of a client: its operation, its body, its answer, and how all of them are documented."""

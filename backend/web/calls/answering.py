@@ -1,4 +1,4 @@
-"""Operations as routes: each request is authenticated, limited, validated, and answered."""
+"""Operations as routes: each request is authenticated, limited and validated, and then answered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backend.web.calls.site import Site
 
 
 def routes(operations: Sequence[Operation]) -> list[Route]:
-    """Flat routes, one a path, so that 405 names every method; fixed words before parameters."""
+    """Return one route for each path, so that a 405 names every method. Fixed words come before parameters."""
     by_path: dict[str, dict[str, Operation]] = {}
     for made in operations:
         methods = by_path.setdefault(made.path, {})
@@ -44,7 +44,7 @@ def _route(path: str, by_method: Mapping[str, Operation]) -> Route:
 
 
 async def run(made: Operation, request: Request) -> Response:
-    """Answer one request: caller, rate, input, handler, in this order."""
+    """Answer one request. The order is: who asks, how often, what is asked, and then the handler."""
     site: Site = request.app.state.site
     site.lookout.look(request.scope)
     caller = await _admit(made, request, site)
@@ -84,6 +84,6 @@ async def _read(made: Operation, request: Request, site: Site, caller: Caller | 
 
 
 def _is_other_type(made: Operation, request: Request) -> bool:
-    """Whether the body is one of the further types the handler reads itself."""
+    """Whether the body is of one of the types that the handler reads itself."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return given in made.accepts

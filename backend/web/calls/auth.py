@@ -1,4 +1,4 @@
-"""Who asks: the caller of a request by one of the ways in `WAYS`, a link that we signed, or a page of ours."""
+"""Who asks: a caller by one of the ways in `WAYS`, a link that we signed, or a page of ours."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _MAX_HEADER = 256
 
 @dataclass(frozen=True)
 class Way:
-    """One way to say who asks: its name and scheme in the API's description, and the keys that a request shows by it.
+    """One way to say who asks: its name and scheme in the API's description, and how its keys are read.
 
-    `keys` raises Unauthorized for a header that is nothing of the kind.
+    `keys` returns the keys that a request shows in this way. It raises Unauthorized for a header that is nothing of the
+    kind.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Way:
 
 
 async def authenticate(request: Request) -> Caller:
-    """Who is asking; raises Unauthorized, or TooManyRequests for an address that keeps guessing."""
+    """Return who asks. Raises Unauthorized, and TooManyRequests for an address that guesses again and again."""
     site: Site = request.app.state.site
     known = site.dev_caller or await _by_key(request, site)
     from_where = peers.whole_address(request, site.trusted_proxies)
@@ -52,7 +53,7 @@ async def _by_key(request: Request, site: Site) -> Caller:
 
 
 def caller_of(row: ApiKey) -> Caller:
-    """The caller a key's row stands for."""
+    """Return the caller that the row of a key stands for."""
     return Caller(
         key_id=row.id,
         client_id=row.client_id,
@@ -66,7 +67,10 @@ def caller_of(row: ApiKey) -> Caller:
 
 
 def read_key(headers: Headers) -> str:
-    """The one key a request shows, by whichever way; raises Unauthorized for none and for two that differ."""
+    """Return the one key that a request shows, in whichever way.
+
+    Raises Unauthorized for none, and for two that differ.
+    """
     shown = [way.keys(headers) for way in WAYS]
     keys = {key for by_this_way in shown for key in by_this_way}
     if any(len(by_this_way) > 1 for by_this_way in shown) or len(keys) != 1:
@@ -100,9 +104,9 @@ WAYS = (
 
 
 def require_own_page(headers: Headers) -> None:
-    """Raise Forbidden when a page of another address asks, by what browsers say; who is no browser says nothing.
+    """Raise Forbidden when a browser says that a page of another address asks. Other programs say nothing of it.
 
-    For what answers without a key: any page can send a form or plain text to any port without asking first.
+    It is for requests that are answered without a key: any page can send a form or plain text to any port.
     """
     pages, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
     if not origins.is_own_request(pages, sites, headers.get("host")):
@@ -115,7 +119,7 @@ def is_signed(request: Request) -> bool:
 
 
 def check_signed(request: Request) -> None:
-    """Raise Forbidden or Gone unless the signed URL is one of ours; an id that is none is not found."""
+    """Raise Forbidden or Gone unless we signed the URL. NotFound for an id that can be none."""
     site: Site = request.app.state.site
     parts = request.scope["path"].removeprefix("/api/v2/").split("/")
     exp, sig, file = (request.query_params.get(name) for name in ("exp", "sig", "file"))

@@ -1,4 +1,4 @@
-"""Request bodies: read with a cap and a deadline, and as JSON without any of its surprises."""
+"""Request bodies, read with a limit of bytes and of time."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9!#$&^_.-]+\+json)")
 
 
 class _Strangers:
-    """The memory that all senders nobody knows yet have together."""
+    """The memory that the bodies of all senders share whom we have not checked yet."""
 
     def __init__(self) -> None:
         self.held_bytes = 0
 
     @contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
-        """One sender's share, given back at the end: tell it each size the body grows to. Raises Unavailable."""
+        """Count the body of one sender until the block ends: call what it yields with each size. Raises Unavailable."""
         held = 0
 
         def grow(size: int) -> None:
@@ -53,7 +53,7 @@ strangers = _Strangers()
 
 @asynccontextmanager
 async def of_stranger(request: Request, *, cap_bytes: int) -> AsyncIterator[bytes]:
-    """The exact bytes of a body whose sender is still to be checked; hold them no longer than the block.
+    """Yield the exact bytes of a body whose sender is still to be checked. Keep them no longer than the block.
 
     Raises as `read`, and Unavailable while others like it fill the memory that is meant for them.
     """
@@ -68,10 +68,10 @@ async def read(
     within_s: float = WITHIN_S,
     grow: Callable[[int], None] | None = None,
 ) -> bytes:
-    """The exact bytes of the body; `grow` is told its size with every piece.
+    """Return the exact bytes of the body. `grow` is called with its size at every piece.
 
-    Raises TooLarge beyond the cap (before reading when the length is announced) and RequestTimeout
-    when the body is not complete in time, however busily it drips; a large one has less time.
+    Raises TooLarge beyond `cap_bytes`, before reading if the sender announces it. Raises RequestTimeout when the body
+    is not complete in time, even if bytes still come. A large one has less time.
     """
     if announced(request) > cap_bytes:
         raise TooLarge(f"The body is larger than {cap_bytes} bytes.")
@@ -92,7 +92,7 @@ def _note(size: int, began: float, patience: asyncio.Timeout, grow: Callable[[in
 
 
 def announced(request: Request) -> int:
-    """The length the sender promises, or 0 when it promises none."""
+    """Return the length that the sender announces, or 0 when it announces none."""
     length = request.headers.get("content-length", "")
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
 
@@ -110,7 +110,7 @@ async def _collect(request: Request, cap_bytes: int, note: Callable[[int], None]
 
 
 def require_json_type(request: Request) -> None:
-    """Accept application/json and +json types with any parameters, and a body without a type."""
+    """Raise UnsupportedMedia unless the type is application/json or +json, or none is given."""
     given = request.headers.get("content-type")
     if given is None:
         return
@@ -119,5 +119,5 @@ def require_json_type(request: Request) -> None:
 
 
 async def check(raw: bytes) -> Any:
-    """The JSON value of a body, as `parse` has it and raises; a large one is read in a thread."""
+    """Return the JSON value of a body. Raises as `parse`. A large body is read in a thread."""
     return await asyncio.to_thread(parse, raw) if len(raw) > _THREAD_BYTES else parse(raw)

@@ -1,4 +1,4 @@
-"""What requests may say: the base models of bodies and queries, and how they are checked."""
+"""What requests may contain: the base models of bodies and queries, and how both are checked."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Query(pydantic.BaseModel):
 
 
 async def read_body(request: Request, model: type[M], cap_bytes: int) -> tuple[M, Any]:
-    """The validated body and its JSON value as it was given, which an Idempotency-Key is compared by.
+    """Return the validated body, and its JSON value as it was given: an Idempotency-Key is compared by that.
 
-    A model without fields may be left out; then, as for `{}`, there is no value. The text is read twice: pydantic
-    does not see a key that comes twice, and says other words about a value that it did not read itself.
+    A body for a model without fields may be left out; then, as for `{}`, there is no value. The text is parsed twice:
+    pydantic does not see a key that comes twice, and its messages differ for a value that it did not parse itself.
     """
     if model.model_fields:
         bodies.require_json_type(request)
@@ -44,7 +44,7 @@ async def read_body(request: Request, model: type[M], cap_bytes: int) -> tuple[M
 
 
 def read_query(params: QueryParams, model: type[M]) -> M:
-    """The validated query; a parameter given twice is refused unless the model wants a list."""
+    """Return the validated query. A parameter that is given twice is refused, unless the model wants a list."""
     values: dict[str, str | list[str]] = {}
     pairs = params.multi_items()
     if len(pairs) > MOST_PARAMETERS:
@@ -77,7 +77,7 @@ def _is_list(annotation: object) -> bool:
 
 
 def read_idempotency_key(request: Request) -> str | None:
-    """The Idempotency-Key: 1 to 255 printable ASCII characters, at most once."""
+    """Return the Idempotency-Key, if one is given. Raises InvalidInput for two, and for a malformed one."""
     given = request.headers.getlist("idempotency-key")
     if not given:
         return None

@@ -1,4 +1,7 @@
-"""What Prometheus is told about requests and work. Labels come from short, fixed lists only."""
+"""What Prometheus is told about requests and work.
+
+Labels come from short, fixed lists: else series would grow without end.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ SPOOLED_BYTES = Gauge("reelhook_spool_bytes", "Bytes of the temporary files")
 
 
 def weigh(load: Workload, providers: Iterable[str], spooled: Usage) -> None:
-    """Take over how much there is to do now."""
+    """Set the gauges to how much there is to do now."""
     for stage in ACTIVE:
         UNFINISHED.labels(stage).set(load.unfinished.get(stage, 0))
     for name in providers:
@@ -60,7 +63,7 @@ def weigh(load: Workload, providers: Iterable[str], spooled: Usage) -> None:
 
 
 class _Dropped(Collector):
-    """Lines of the log that found no room; they are counted where they are lost."""
+    """Lines of the log that found no room. They are counted where they are lost."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         yield CounterMetricFamily(
@@ -72,5 +75,5 @@ REGISTRY.register(_Dropped())
 
 
 def render() -> bytes:
-    """Every metric of this process in Prometheus' text form."""
+    """Return every metric of this process in the text form of Prometheus."""
     return generate_latest(REGISTRY)

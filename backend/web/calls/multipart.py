@@ -125,7 +125,7 @@ class FormReader:
         self._header = self._value = b""
 
     def _on_headers_finished(self) -> None:
-        """A part begins: what its headers say is the start of it."""
+        """Begin a part: its headers say its name, and whether it is a file."""
         _, options = parse_options_header(self._disposition)
         self._disposition = b""
         if b"name" not in options:

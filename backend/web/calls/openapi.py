@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description, made from the operations: what is documented is what is checked."""
+"""The OpenAPI 3.1 description. It is made from the operations: what is documented is what is checked."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _IDEMPOTENCY_KEY = {
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
-    """The whole description; `servers` is relative, so it is true wherever it is read."""
+    """Return the whole description. `servers` is relative, so it is right at every address."""
     shown = [made for made in operations if made.in_schema]
     queries = [made.query for made in shown if made.query]
     schemas = Schemas(
@@ -93,7 +93,7 @@ def _components(schemas: Schemas) -> Schema:
 
 
 def document_bytes(operations: Sequence[Operation]) -> bytes:
-    """The description as it is served."""
+    """Return the description as it is served."""
     return json.dumps(document(operations), indent=1).encode()
 
 
@@ -151,7 +151,7 @@ def _answer(made: Operation, status: int, kind: AnswerModel, schemas: Schemas) -
 
 
 def _error_statuses(made: Operation) -> set[int]:
-    """Every refusal that can come before the handler, and those it announced itself."""
+    """Return every status of a refusal: those that can come before the handler, and those it announced."""
     found = {*made.errors, 500}
     found |= set() if made.auth == "none" else {401, 422, 429, 503}
     found |= {403} if made.auth in ("admin", "media") else set()
@@ -162,7 +162,7 @@ def _error_statuses(made: Operation) -> set[int]:
 
 
 def _problem(spoken: Dialect, status: int, schemas: Schemas) -> Schema:
-    """An error; only the statuses a client may wait on carry Retry-After."""
+    """Return the description of an error. Only statuses after which waiting helps carry Retry-After."""
     names = ["X-Request-Id", *(["Retry-After"] if status in (429, 503, 507) else [])]
     content = {spoken.media_type: {"schema": schemas.given(spoken.view)}}
     return {"description": _TITLES[status], "headers": _references(names), "content": content}

@@ -1,10 +1,10 @@
-"""One decorator makes a handler a route: it authenticates, limits, validates and documents.
+"""A decorator that makes a handler an operation: what it takes, what it answers, and who may use it.
 
     @operation("POST", "/api/v2/campaigns", body=CampaignInput, answers={201: CampaignView})
     async def create_campaign(call: Call) -> Response: ...
 
-The order for every request: who is asking, how often, what is asked. So nobody without a key makes
-the service read a body.
+`answering` checks each request against its operation: who asks, how often, and what. In this order nobody without a key
+can make the service read a body.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ AnswerModel = type[pydantic.BaseModel] | str | None
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, checked: what a handler needs and nothing it has to check again.
+    """One request that was checked, with all that a handler needs.
 
-    `body` and `query` are instances of the operation's models, `given` is the JSON value of
-    the body as it came.
+    `body` and `query` are instances of the operation's models. `given` is the JSON value of the body as it came.
     """
 
     request: Request
@@ -50,18 +49,18 @@ class Call:
 
     @property
     def ctx(self) -> Context:
-        """The context every step gets."""
+        """The context that every step needs."""
         return self.site.ctx
 
     @property
     def who(self) -> Caller:
-        """The caller of an operation that always has one."""
+        """The caller, for operations that always have one."""
         assert self.caller is not None
         return self.caller
 
 
 class Options(TypedDict, total=False):
-    """What an operation may promise besides its answers; the defaults are those of `Operation`."""
+    """What an operation may promise besides its answers. The defaults are those of `Operation`."""
 
     body: type[pydantic.BaseModel] | None
     query: type[pydantic.BaseModel] | None
@@ -79,7 +78,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A route's promise: what it takes, what it answers, who may use it."""
+    """What a route promises: what it takes, what it answers, and who may use it."""
 
     method: str
     path: str
@@ -108,12 +107,12 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """The handler's name: the operationId."""
+        """The handler's name, which is the operationId."""
         return str(getattr(self.handler, "__name__", "operation"))
 
     @property
     def parameters(self) -> list[str]:
-        """The names in the path, in order."""
+        """The names of the parameters in the path, in their order."""
         return re.findall(r"{(\w+)(?::\w+)?}", self.path)
 
 

@@ -1,4 +1,4 @@
-"""Work that is for the one who asks alone: it ends when they leave."""
+"""Work that is only for the one who asks: it ends when they leave."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 async def wait_for(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives. Raises ClientDisconnect when the sender leaves first; then the work was cancelled.
+    """Return what the work returns. When the sender leaves first the work is cancelled, and ClientDisconnect raised.
 
-    The request's body must have been read.
+    The body of the request must have been read before.
     """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_gone(request))

@@ -1,6 +1,6 @@
-"""One shape for every error: application/problem+json (RFC 9457) with a code and the request's id.
+"""One JSON shape for every error: application/problem+json (RFC 9457), with a code and the id of the request.
 
-Routes that stand in for somebody else's have that one's shape: their dialect.
+Routes that imitate another API answer errors in its shape: that is their dialect.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _BY_STATUS: Mapping[int, type[Problem]] = {
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the routes below a path tell their problems: the documented answer, and what it is made by.
+    """How the routes below a path answer errors.
 
-    `status` turns our HTTP status into theirs; `tell` gives the JSON and headers of its own.
+    `status` turns our HTTP status into theirs. `tell` returns the JSON of an error, and further headers.
     """
 
     name: str
@@ -63,12 +63,12 @@ DIALECTS: dict[str, Dialect] = {}  # by the beginning of the path; everything el
 
 
 def dialect(path: str) -> Dialect:
-    """How a problem is told at this path, whether or not there is a route."""
+    """Return how an error is answered at this path, whether or not there is a route."""
     return next((spoken for start, spoken in DIALECTS.items() if path.startswith(start)), OURS)
 
 
 def render(problem: Problem, scope: Scope) -> Response:
-    """The answer for a problem, with Retry-After and WWW-Authenticate where they belong."""
+    """Return the answer for an error, with Retry-After and WWW-Authenticate where they belong."""
     spoken = dialect(scope["path"])
     content, own = spoken.tell(problem, scope.get("state", {}).get("request_id"))
     headers = problem.headers | own
@@ -99,14 +99,14 @@ OURS = Dialect("Problem", ProblemView, MEDIA_TYPE, lambda status: status, _tell)
 
 
 def unexpected(error: Exception) -> Problem:
-    """What a client is told of an error nobody foresaw: that it happened, and nothing else."""
+    """Return what a client is told of an error that nobody foresaw: that it happened, and nothing else."""
     if isinstance(error, RuntimeError) and "start new thread" in str(error):  # Python has no type of its own for it
         return Unavailable("The system gives the service no more threads now.", retry_after=5)
     return Problem("Something went wrong on our side; the request id finds it in the logs.", code="internal_error")
 
 
 def from_validation(error: pydantic.ValidationError, *, where: str = "") -> InvalidInput:
-    """A model's complaints as fields and messages; what was sent is never repeated."""
+    """Return pydantic's complaints as fields and messages. What was sent is never repeated."""
     errors = [
         {"field": _field(where, item["loc"]), "message": item["msg"].removeprefix("Value error, ")[:300]}
         for item in error.errors(include_url=False, include_context=False, include_input=False)[:50]
@@ -115,13 +115,13 @@ def from_validation(error: pydantic.ValidationError, *, where: str = "") -> Inva
 
 
 def _field(where: str, location: tuple[int | str, ...]) -> str:
-    """A dotted path; an unknown field's own name is part of it, so it is cut and redacted."""
+    """Return the path to the field, with dots. An unknown field's own name is part of it: so it is cut and redacted."""
     path = ".".join(str(part) for part in location)
     return redact((path or where or "body")[:400])[:200]
 
 
 def from_http(error: HTTPException) -> Problem:
-    """Starlette's own refusals (no such route, method, too large, bad form) as ours."""
+    """Return Starlette's own refusals (no such route, wrong method, too large, bad form) as problems of ours."""
     headers = dict(error.headers or {})
     known = _BY_STATUS.get(error.status_code)
     if known is not None:
@@ -136,7 +136,7 @@ def from_http(error: HTTPException) -> Problem:
 
 
 def _sorted_allow(headers: dict[str, str]) -> dict[str, str]:
-    """Starlette writes the methods in the order of a set."""
+    """Sort the methods in the header Allow: Starlette writes them in the order of a set."""
     return {name: ", ".join(sorted(value.split(", "))) if name == "Allow" else value for name, value in headers.items()}
 
 
@@ -148,7 +148,7 @@ def _phrase(status: int) -> str:
 
 
 def problem_of(error: Exception) -> Problem | None:
-    """The problem a client is told for an exception, or None for one that nobody foresaw."""
+    """Return the problem that a client is told for an exception, or None for one that nobody foresaw."""
     match error:
         case Problem():
             return error
@@ -166,7 +166,7 @@ def problem_of(error: Exception) -> Problem | None:
 
 
 async def answer(request: Request, error: Exception) -> Response:
-    """The exception handler for everything `HANDLERS` lists."""
+    """Answer an exception of a kind that `HANDLERS` lists."""
     return render(problem_of(error) or unexpected(error), request.scope)
 
 

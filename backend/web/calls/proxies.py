@@ -1,4 +1,4 @@
-"""A proxy that TRUSTED_PROXIES does not name is told of: its clients all count as one address."""
+"""Warns of a proxy that TRUSTED_PROXIES does not name: all its clients count as one address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger("backend.web.calls.proxies")
 
 
 class Lookout:
-    """Sees requests with a forwarding header from a peer that is not trusted; a line in five minutes for each peer."""
+    """Looks for forwarding headers from peers that are not trusted, and logs each peer once in five minutes."""
 
     def __init__(self, trusted: Sequence[peers.Network], clock: Callable[[], float] = time.monotonic) -> None:
         self._trusted = trusted
@@ -27,7 +27,7 @@ class Lookout:
         self._told: dict[str, float] = {}
 
     def look(self, scope: Scope) -> None:
-        """Count and tell, if there is something to be told."""
+        """Count the request and log its peer, if it was forwarded by one that is not trusted."""
         header = next((name for name, _ in scope["headers"] if name in _HEADERS), None)
         if header is None or (peer := peers.untrusted(scope, self._trusted)) is None:
             return

@@ -1,4 +1,4 @@
-"""An answer that many may share: whoever asks without a key costs no more by asking often."""
+"""An answer that many may share: whoever asks without a key does not cost more by asking often."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """What `find` answered last: it is asked once at a time, and `most` times within `within_s` seconds.
+    """What `find` returned last. It is called once at a time, and `most` times within `within_s` seconds.
 
     Errors are shared in the same way.
     """

@@ -1,4 +1,4 @@
-"""Answers as HTTP responses, and requests as what an Idempotency-Key names."""
+"""Answers as HTTP responses, and what an Idempotency-Key stands for."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from backend.web.calls.operation import Call
 
 
 def json_reply(body: Any, status: int = 200) -> Response:
-    """JSON, compact and in UTF-8."""
+    """Return an answer in JSON, compact and in UTF-8."""
     return Response(json_text(body), status, media_type="application/json")
 
 
 def json_text(body: Any) -> bytes:
-    """What is sent of an answer."""
+    """Return the bytes of an answer in JSON."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def reply(answer: Reply) -> Response:
-    """What a step answered, or answered before."""
+    """Return the response for what a step answered, now or before."""
     response = Response(status_code=204) if answer.status == 204 else json_reply(answer.body, answer.status)
     if answer.location:
         response.headers["location"] = answer.location
@@ -49,7 +49,7 @@ async def once(
 
 
 def name_of(call: Call, content: str = "") -> Idempotency | None:
-    """What the request's Idempotency-Key stands for: this caller, this route, this body."""
+    """Return what the request's Idempotency-Key stands for: this caller, this route, this body."""
     if call.idempotency_key is None:
         return None
     body = content if call.given is None else json.dumps(call.given, sort_keys=True)
@@ -58,5 +58,5 @@ def name_of(call: Call, content: str = "") -> Idempotency | None:
 
 
 def scope_of(who: Caller) -> str:
-    """Within which an Idempotency-Key is known: a client's keys share theirs, an admin key has its own."""
+    """Return the scope of Idempotency-Keys: the keys of a client share theirs, an admin key has its own."""
     return f"key:{who.key_id}" if who.admin else f"client:{who.client_id}"

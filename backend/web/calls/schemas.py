@@ -1,4 +1,4 @@
-"""The JSON schemas of the models that operations take and give, named once for the whole description."""
+"""The JSON schemas of all models that operations take and give, each named once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ProblemView(pydantic.BaseModel):
 
 
 class Schemas:
-    """Every model's schema: a reference to it, and the definitions all references point at."""
+    """The schema of every model: a reference to it, and the definitions that references lead to."""
 
     def __init__(self, taken: Iterable[Model], given: Iterable[Model]) -> None:
         wanted: list[tuple[Model, Mode]] = [(model, "validation") for model in dict.fromkeys(taken)]
@@ -42,15 +42,15 @@ class Schemas:
         self.definitions: Schema = whole.get("$defs", {})
 
     def taken(self, model: Model) -> Schema:
-        """A reference to what a request must look like."""
+        """Return a reference to what a request must look like."""
         return self._references[(model, "validation")]
 
     def given(self, model: Model) -> Schema:
-        """A reference to what an answer looks like."""
+        """Return a reference to what an answer looks like."""
         return self._references[(model, "serialization")]
 
     def drop_queries(self, models: Sequence[Model]) -> Mapping[Model, list[Schema]]:
-        """The parameters of query models, whose own definitions are then needed no more."""
+        """Return the parameters of the query models, and drop their definitions, which nothing refers to."""
         names = {model: self.taken(model)["$ref"].rpartition("/")[2] for model in dict.fromkeys(models)}
         return {model: _parameters(self.definitions.pop(name)) for model, name in names.items()}
 
@@ -61,7 +61,7 @@ def _parameters(schema: Schema) -> list[Schema]:
 
 
 def _parameter(name: str, field: Schema, required: bool) -> Schema:
-    """One query parameter. Absent is absent: a query cannot say null."""
+    """Return one parameter of a query. A parameter is absent rather than null: a query cannot say null."""
     described = {key: value for key, value in field.items() if key not in ("title", "description")}
     kinds = [kind for kind in described.pop("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) == 1:

@@ -1,4 +1,4 @@
-"""What the routes share: the steps' context, the keys, the limits and the mode they run in."""
+"""What all routes share: the context of the steps, the keys, the limits and the mode they run in."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ METRICS = 5  # scrapes that are counted anew in so many seconds
 
 @dataclass(frozen=True)
 class Site:
-    """Everything one running service has, apart from its routes.
+    """Everything that one running service has, except its routes.
 
-    `dev_caller` is set in dev mode only: then everybody is this caller and no key is asked for.
-    `places` are those of open streams, `tail` is what they hear events from.
-    `lookout` sees proxies that are not trusted.
-    `recent_readiness` and `recent_metrics` are what strangers may ask for as often as they like.
+    `dev_caller` is set in dev mode only: then everybody is this caller, and no key is asked for. `places` are those of
+    open streams, and `tail` gives them events. `lookout` finds proxies that are not trusted. `recent_readiness` and
+    `recent_metrics` may be asked for without a key, as often as somebody likes.
     """
 
     ctx: Context
@@ -51,7 +50,7 @@ class Site:
         object.__setattr__(self, "recent_metrics", Recent(self._scrape, METRICS, METRICS))
 
     def stop(self) -> None:
-        """The service is stopping: streams end, and what clients brought is not looked at for long any more."""
+        """Stop with the service: streams end, and files that clients brought are not inspected for long any more."""
         self.tail.stop()
         self.ctx.cage.stop()
 

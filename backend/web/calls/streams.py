@@ -1,4 +1,4 @@
-"""Answers without an end: server-sent events to whoever listens, as many as there are places for."""
+"""Server-sent events, in answers that do not end by themselves. The number of open ones is limited."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
 
 @dataclass
 class Places:
-    """How many streams may be open, and how many of them one client's; the rest of the connections is for requests."""
+    """How many streams may be open, and how many of one client. All other connections are for requests."""
 
     most: int = 3000
     most_of_one: int = 2000
@@ -43,13 +43,13 @@ class Places:
             raise TooManyRequests(message, code="too_many_streams", retry_after=5)
 
     def take(self, client: str) -> None:
-        """One more."""
+        """Count one more stream."""
         self.taken += 1
         self.by_client[client] += 1
         metrics.STREAMS.inc()
 
     def leave(self, client: str) -> None:
-        """One less."""
+        """Count one stream less."""
         self.taken -= 1
         self.by_client[client] -= 1
         if not self.by_client[client]:
@@ -59,10 +59,10 @@ class Places:
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """What one stream tells: the topic from the event after `after`, and of it only `types` if there are any.
+    """What one stream tells: a topic from the event after `after` on, and only `types` of it if there are any.
 
-    `admit` raises when the caller may not listen any more; it is asked at every beat. `to_the_end`: it ends with
-    the generation's last event; `is_final`: that lies behind already.
+    `admit` is called at every beat, and raises when the caller may not listen any more. `to_the_end` ends the stream
+    with the last event of its generation; `is_final` says that this event has been already.
     """
 
     topic: Topic
@@ -78,7 +78,7 @@ class StreamOrder:
 
 
 class Stream(EventSourceResponse):
-    """One open stream, which has a place as long as it lasts. The tail ends it when the process stops."""
+    """One open stream, which holds a place as long as it lasts. The tail ends it when the process stops."""
 
     def __init__(self, tail: Tail, wanted: StreamOrder, places: Places, client: str) -> None:
         super().__init__(_messages(tail, wanted), ping=0, sep="\n")
@@ -94,9 +94,9 @@ class Stream(EventSourceResponse):
 
 
 async def _messages(tail: Tail, wanted: StreamOrder) -> AsyncIterator[bytes]:
-    """What goes over the line. A trouble of ours ends it: who comes back with the last id misses nothing.
+    """Yield what is sent. A trouble of ours ends the stream: who comes back with the last id misses nothing.
 
-    It begins with the id from which on it tells, so that this is known also before there was an event.
+    It begins with the id from which on it tells: so a listener knows one before the first event.
     """
     loop = asyncio.get_running_loop()
     began_at = beat_at = loop.time()

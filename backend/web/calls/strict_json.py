@@ -1,4 +1,4 @@
-"""JSON without any of its surprises: a value that every reader understands the same way."""
+"""JSON that every reader understands in the same way."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ MAX_DEPTH = 32
 
 
 def parse(raw: bytes) -> Any:
-    """The JSON value of a body that every reader understands the same way.
+    """Return the JSON value of a body, if every reader understands it in the same way.
 
-    InvalidJson: not UTF-8, a BOM, empty, duplicate keys, NaN or infinite numbers, nested too deep.
-    InvalidInput: correct JSON with values no database takes (64 bits, NUL, lone surrogates).
+    Raises InvalidJson for text that is not UTF-8, begins with a BOM, is empty, has a key twice, NaN or infinite
+    numbers, or is nested too deep. Raises InvalidInput for values that no database takes: more than 64 bits, NUL, half
+    of a surrogate pair.
     """
     text = _decode(raw)
     try:
@@ -80,9 +81,9 @@ def _int64(text: str) -> int:
 
 
 def _check_values(value: Any, *, escapes: bool) -> None:
-    """Walk the value level by level: no recursion, so depth costs nothing.
+    """Check the values level by level. Without recursion, depth costs nothing.
 
-    Only escapes can smuggle in NUL or half a surrogate pair; without any the strings are fine.
+    NUL and half a surrogate pair can only come as escapes. So a text without any needs no look at its strings.
     """
     level = [value]
     for _ in range(MAX_DEPTH + 1):

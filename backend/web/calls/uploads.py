@@ -1,4 +1,4 @@
-"""Uploads: forms with a file, as much and as slowly as is allowed, and as many at a time."""
+"""Uploads: forms with a file, with limits on bytes, on time, and on how many a client sends at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FORM_BYTES = 64 << 10  # boundaries and part headers around the file
 
 
 def too_many() -> TooManyRequests:
-    """What a client is told that has all of its uploads under way for too long."""
+    """Return the refusal for a client whose uploads have all been under way for too long."""
     many = "Too many files are being uploaded for this client."
     return TooManyRequests(many, code="too_many_uploads", retry_after=10)
 
@@ -37,7 +37,7 @@ of_clients = Places(8, 20.0, refusal=too_many)  # uploads at a time
 
 
 def expected(request: Request, cap_bytes: int) -> tuple[int, int]:
-    """How many bytes to keep room for, and how few would do. Raises TooLarge when more are announced than may come."""
+    """Return how many bytes to keep room for, and how few would do. Raises TooLarge for too large a promise."""
     announced = bodies.announced(request)
     if announced > cap_bytes + _FORM_BYTES:
         raise TooLarge(f"The file is larger than {cap_bytes} bytes.")
@@ -48,7 +48,7 @@ def expected(request: Request, cap_bytes: int) -> tuple[int, int]:
 async def open_file(
     request: Request, spool: Spool, *, cap_bytes: int, idle_s: float | None = None
 ) -> AsyncIterator[Spooled]:
-    """The uploaded file; it is gone when the block ends, unless somebody moved it away.
+    """Yield the uploaded file. It is removed when the block ends, unless somebody moved it away.
 
     Raises as `open_form`, and InvalidInput unless there is exactly one part, named `file`.
     """
@@ -70,10 +70,11 @@ async def open_form(
     fields: int = 8,
     text_bytes: int = 64 << 10,
 ) -> AsyncIterator[list[Part]]:
-    """The parts of a form with one file at most; its texts together have `text_bytes` at most, for they are in memory.
+    """Yield the parts of a form with one file at most.
 
-    The file is in the spool until the block ends. Raises TooLarge, RequestTimeout, StorageFull,
-    UnsupportedMedia for texts in another coding than UTF-8, and InvalidJson for a form that cannot be read.
+    Its texts have `text_bytes` at most together: they are in memory. The file stays in the spool until the block ends.
+    Raises TooLarge, RequestTimeout, StorageFull, UnsupportedMedia for texts in another coding than UTF-8, and
+    InvalidJson for a form that cannot be read.
     """
     content_type = request.headers.get("content-type", "")
     _require_utf8(content_type)
@@ -89,14 +90,14 @@ async def open_form(
 
 
 def _require_utf8(content_type: str) -> None:
-    """Any codec of Python could be named, and some of them fail in ways of their own."""
+    """Raise UnsupportedMedia for another coding: a sender could name any codec of Python, and some fail in odd ways."""
     named = parse_options_header(content_type)[1].get(b"charset", b"utf-8")
     if named.lower() not in (b"utf-8", b"utf8"):
         raise UnsupportedMedia("Send the form's texts in UTF-8.")
 
 
 class _Bounded:
-    """Passes on what arrives until it is too much, or too slow."""
+    """Hands on what arrives until it is too much, or comes too slowly."""
 
     def __init__(self, request: Request, cap_bytes: int, idle_s: float) -> None:
         self._request = request
@@ -107,7 +108,7 @@ class _Bounded:
             raise TooLarge(f"The file is larger than {cap_bytes - _FORM_BYTES} bytes.")
 
     async def receive(self) -> Message:
-        """The next piece of the body."""
+        """Return the next piece of the body. Raises TooLarge, RequestTimeout."""
         now = asyncio.get_running_loop().time()
         ends_at = self._began + self._idle_s + (self._cap_bytes - self._left) / FLOOR_BYTES
         try:

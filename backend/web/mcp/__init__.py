@@ -13,7 +13,7 @@ HINT = "the extra `mcp` is not installed: pip install 'reelhook[mcp]'"
 
 
 def is_installed() -> bool:
-    """Whether the protocol's library is there, in a version we know; nothing of it is imported for the answer."""
+    """Whether the protocol's library is installed in a version we know. Nothing of it is imported for that."""
     try:
         return find_spec("mcp") is not None and version("mcp").startswith("2.")
     except PackageNotFoundError:

@@ -12,9 +12,9 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Access:
-    """The service's address, the caller's key and the campaign that is meant when none is named.
+    """The address of the service, the key of the caller, and the campaign that is meant when none is named.
 
-    `is_stopping` says that whoever waits should be told how things stand, and not wait on.
+    `is_stopping` says that the process stops: whoever waits is then told how things stand.
     """
 
     url: str | None

@@ -59,7 +59,7 @@ def _tools() -> OverHttp:
 
 
 def _check_origin(call: Call) -> None:
-    """Browsers say which page asks; only our own may. Raises Forbidden."""
+    """Raise Forbidden when a browser says that a page of another site asks."""
     settings = call.ctx.settings
     own = {_origin(settings.client_url), _origin(settings.public_url)}
     if any(_origin(given) not in own for given in call.request.headers.getlist("origin")):
@@ -81,7 +81,7 @@ def _check_room(key_id: str) -> None:
 
 
 def _access(call: Call) -> Access:
-    """The caller as the tools have to be: they come back through the front door, by the address this request used."""
+    """Return the access of the tools: they call the service as the caller, at the address that this request used."""
     request, site = call.request, call.site
     key = None if site.dev_caller else auth.read_key(request.headers)
     return Access(_own_url(request), key, _campaign_id(call), lambda: site.tail.stopped)
@@ -100,7 +100,7 @@ def _own_url(request: Request) -> str:
 
 
 class _Conversation(Response):
-    """What the protocol's library answers, which may take as long as the tool that is called."""
+    """The answer of the protocol's library. It may take as long as the tool that is called."""
 
     def __init__(self, call: Call, tools: OverHttp, access: Access, raw: bytes) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _Conversation(Response):
         self._key_id = call.who.key_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the body over as it was read, then whether the client is still there."""
+        """Give the library the body that was read, and then whether the client is still there."""
         rest: list[Message] = [{"type": "http.request", "body": self._raw, "more_body": False}]
 
         async def replay() -> Message:
@@ -123,7 +123,7 @@ class _Conversation(Response):
                 del _open[self._key_id]
 
     async def _talk(self, answering: asyncio.Task[None]) -> None:
-        """Let it come to its end; a process that stops does not wait for what has nothing to say."""
+        """Wait for the answer. When the process stops it is given LAST_WORDS_S and then cancelled."""
         try:
             while not answering.done() and not self._access.is_stopping():
                 await asyncio.wait({answering}, timeout=LOOK_S)

@@ -51,7 +51,7 @@ class OverHttp:
 
 
 def build(find: Callable[[Context], Access]) -> MCPServer:
-    """A server with all tools."""
+    """Return a server with all tools."""
     logging.getLogger("mcp").setLevel(logging.WARNING)
     return MCPServer(
         "reelhook",
@@ -81,7 +81,7 @@ def _tools(box: Toolbox) -> list[Tool]:
 
 
 def _tool(method: Callable[..., Any], title: str, annotations: ToolAnnotations) -> Tool:
-    """A tool that refuses parameters it does not have: a model that misspells one is told."""
+    """Return a tool that refuses unknown parameters: so a model is told when it misspells one."""
     tool = Tool.from_function(method, title=title, annotations=annotations)
     arguments = tool.fn_metadata.arg_model
     arguments.model_config["extra"] = "forbid"

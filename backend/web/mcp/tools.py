@@ -42,7 +42,7 @@ MOST_NAMED = 10
 
 
 class Toolbox:
-    """The tools over one service; `find` says for each call where it is and who calls."""
+    """The tools over one service. `find` returns for each call where the service is and who calls."""
 
     def __init__(self, find: Callable[[Context], Access]) -> None:
         self._find = find
@@ -166,7 +166,7 @@ class Toolbox:
 
     @asynccontextmanager
     async def _service(self, ctx: Context) -> AsyncIterator[tuple[AsyncClient, Access]]:
-        """The service for one call; what it refuses is told in its own words."""
+        """Yield the service for one call. What it refuses is told in its own words."""
         access = self._find(ctx)
         try:
             async with AsyncClient(access.url, access.key or "") as service:
@@ -178,7 +178,7 @@ class Toolbox:
 
 
 async def _ask(service: AsyncClient, kind: str, wanted: dict[str, Any]) -> list[Generation]:
-    """Ask for it under a key, which is told when nobody knows whether the request arrived."""
+    """Ask under a key. If the answer is lost the model is told the key, so that it can ask again and pay once."""
     key = wanted["idempotency_key"] = wanted["idempotency_key"] or uuid.uuid4().hex
     ask: Callable[..., Awaitable[Generation | list[Generation]]]
     ask = service.generate_image if kind == "image" else service.generate_video
@@ -191,7 +191,7 @@ async def _ask(service: AsyncClient, kind: str, wanted: dict[str, Any]) -> list[
 
 
 async def _campaign(service: AsyncClient, access: Access, named: str | None) -> str:
-    """The campaign that is meant. Raises ToolError that names those there are."""
+    """Return the campaign that is meant. Raises ToolError, which names the campaigns there are."""
     if named or access.campaign_id:
         return named or access.campaign_id or ""
     page = await _campaigns(service, MOST_NAMED, None)

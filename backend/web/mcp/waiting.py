@@ -13,7 +13,7 @@ LOOK_S = 0.25
 
 
 class Standing:
-    """How several generations stand, and how much of it the client was told."""
+    """How several generations stand, and what the client was told of it."""
 
     def __init__(self, rows: Sequence[Generation]) -> None:
         self.rows = {row.id: row for row in rows}
@@ -22,15 +22,15 @@ class Standing:
 
     @property
     def is_final(self) -> bool:
-        """Whether there is nothing to wait for."""
+        """Whether nothing is left to wait for."""
         return all(row.is_final for row in self.rows.values())
 
     def note(self, row: Generation) -> None:
-        """Take the news of one."""
+        """Take the newest state of one generation."""
         self.rows[row.id] = row
 
     async def tell(self, ctx: Context) -> None:
-        """Report progress when it changed; it never goes back, as the protocol demands."""
+        """Report progress when it has changed. It never goes back: the protocol demands that."""
         each = [1.0 if row.is_final else row.progress or 0.0 for row in self.rows.values()]
         self._most = max(self._most, sum(each) / len(each))
         now = round(self._most, 3), ", ".join(f"{row.kind} {row.id} {row.stage}" for row in self.rows.values())
@@ -42,7 +42,7 @@ class Standing:
 async def wait_for(
     service: AsyncClient, rows: Sequence[Generation], wait_s: float, ctx: Context, is_stopping: Callable[[], bool]
 ) -> list[Generation]:
-    """The generations at their end, or as they are when the time is over or this process is told to stop."""
+    """Return the generations when they have ended, or as they are when the time is over or the process stops."""
     standing = Standing(rows)
     if wait_s <= 0 or standing.is_final:
         return list(rows)
@@ -61,7 +61,7 @@ async def wait_for(
 
 
 async def _follow(service: AsyncClient, row: Generation, wait_s: float, standing: Standing) -> None:
-    """Note each news of one. It was accepted, so no trouble on the way is a reason to say that it failed."""
+    """Note each change of one generation. It was accepted: so trouble on the way does not mean that it failed."""
     try:
         standing.note(await service.wait(row, timeout=wait_s, on_progress=standing.note))
     except WaitTimedOut:

@@ -1,7 +1,7 @@
-"""What OpenAI's clients ask for, and how it is said to Reelhook.
+"""What clients of OpenAI ask for, turned into requests of Reelhook.
 
-Their own fields are taken as they are. What has no meaning here (`quality`, `style`, ...) is read and left; what would
-silently give something else than was asked for (`stream`, a transparent background) is refused.
+Their own fields are taken as they are. A field without meaning here (`quality`, `style`, ...) is read and ignored. What
+would silently give something else than was asked for (`stream`, a transparent background) is refused.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class VideoBody(Asked):
 
 
 def image(ctx: Context, body: ImageBody, campaign_id: str) -> ImageRequest:
-    """The request for images. Raises InvalidInput."""
+    """Return the request for images. Raises InvalidInput."""
     fields, model = _common(ctx, "image", body, campaign_id)
     if body.size and not body.aspect_ratio:
         fields |= _shape(model, body.size)
@@ -113,7 +113,7 @@ def image(ctx: Context, body: ImageBody, campaign_id: str) -> ImageRequest:
 
 
 def video(ctx: Context, body: VideoBody, campaign_id: str, asset_id: str | None = None) -> VideoRequest:
-    """The request for a video, from `asset_id` if a picture came with it. Raises InvalidInput."""
+    """Return the request for a video, from `asset_id` if a picture came with it. Raises InvalidInput."""
     fields, model = _common(ctx, "video", body, campaign_id)
     fields |= {name: value for name in _OURS_OF_VIDEOS if (value := getattr(body, name)) is not None}
     if asset_id is not None:
@@ -137,7 +137,7 @@ def _common(ctx: Context, kind: Kind, body: Asked, campaign_id: str) -> tuple[di
 
 
 def _shape(model: Model, size: str) -> dict[str, Any]:
-    """The nearest aspect ratio the model makes; none when it has no choice."""
+    """Return the nearest aspect ratio that the model makes; nothing when the model has no choice."""
     known = model.inputs.get("aspect_ratio")
     shapes = [str(value) for value in known.values if ":" in str(value)] if known else []
     if size == "auto" or not shapes:
@@ -147,7 +147,10 @@ def _shape(model: Model, size: str) -> dict[str, Any]:
 
 
 def _shape_of_start(ctx: Context, model: Model, body: VideoBody) -> dict[str, Any]:
-    """A video of words alone has the shape of its start image: said here, so that the answer can tell its size."""
+    """Return the aspect ratio of the start image, which a video without a picture gets.
+
+    It is set here so that the answer can tell the size.
+    """
     if body.aspect_ratio:
         return {}
     if not model.makes_start_image:
@@ -163,7 +166,7 @@ def _ratio(text: str) -> float:
 
 
 def _resolution(model: Model, size: str) -> dict[str, Any]:
-    """The resolution nearest to the shorter side."""
+    """Return the resolution nearest to the shorter side."""
     if size == "auto" or not model.sizes:
         return {}
     side = min(map(int, size.split("x")))

@@ -15,7 +15,7 @@ _NONE = (
 
 
 async def of(call: Call, named: str | None) -> Campaign:
-    """The one the body names, else the header, else the key's own; in dev mode one that is made for it.
+    """Return the campaign of the body, or of the header, or of the key. In dev mode one is made when there is none.
 
     Raises InvalidInput when there is none of them, NotFound.
     """

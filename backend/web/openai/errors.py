@@ -1,4 +1,4 @@
-"""Problems as OpenAI's clients know them: `{"error": {"message", "type", "param", "code"}}`."""
+"""Errors in the shape that OpenAI's clients know: `{"error": {"message", "type", "param", "code"}}`."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class OpenAIError(pydantic.BaseModel):
 
 
 def status_of(status: int) -> int:
-    """OpenAI says 400 for every wrong input."""
+    """Return the status that OpenAI uses: 400 for every wrong input."""
     return 400 if status == 422 else status
 
 
 def tell(problem: Problem, _request_id: str | None) -> tuple[dict[str, Any], dict[str, str]]:
-    """The error, and whether the SDK may send the request again."""
+    """Return the error, and a header if the SDK must not send the request again."""
     status = status_of(problem.status)
     kind = _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     error = {

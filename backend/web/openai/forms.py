@@ -26,7 +26,7 @@ _WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 async def open_form(
     request: Request, spool: Spool, *, cap_bytes: int, text_bytes: int, file: str
 ) -> AsyncIterator[tuple[dict[str, Any], Spooled | None]]:
-    """The texts and the part named `file`, if it is one. Raises as uploads.open_form, and InvalidInput."""
+    """Yield the texts, and the part named `file` if it is a file. Raises as uploads.open_form, and InvalidInput."""
     opened = uploads.open_form(request, spool, cap_bytes=cap_bytes, fields=MOST_FIELDS, text_bytes=text_bytes)
     async with opened as parts:
         values: dict[str, Any] = {}
@@ -56,7 +56,7 @@ def _shown(name: str) -> str:
 
 
 def validated(model: type[M], values: dict[str, Any], whole: frozenset[str]) -> M:
-    """The form as the model; the fields in `whole` are numbers. Raises InvalidInput."""
+    """Return the form as the model. The fields in `whole` are numbers. Raises InvalidInput."""
     read = {name: int(text) if name in whole and _is_whole(text) else text for name, text in values.items()}
     try:
         return model.model_validate(read)

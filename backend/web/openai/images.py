@@ -60,7 +60,10 @@ async def create_images(call: Call) -> Response:
 
 
 async def _answer(ctx: Context, rows: Sequence[Generation], *, as_urls: bool) -> Response:
-    """Every file of every generation: a model may make several with one request, so there can be more than `n`."""
+    """Answer with every file of every generation.
+
+    A model may make several for one request: so there can be more than `n`.
+    """
     first = rows[0]
     head = {
         "created": first.created_at // 1000,
@@ -83,7 +86,7 @@ def _linked(ctx: Context, row: Generation, one: Output) -> dict[str, object]:
 
 
 async def _written(ctx: Context, files: Sequence[tuple[Generation, Output]], before: bytes) -> AsyncIterator[bytes]:
-    """The answer piece by piece: four large images as text would be a hundred megabytes."""
+    """Yield the answer piece by piece: four large images as text would take a hundred megabytes at once."""
     yield before
     for number, (row, one) in enumerate(files):
         yield f'{"," if number else ""}{{"id":"{row.id}","b64_json":"'.encode()

@@ -25,9 +25,9 @@ FIELD = "input_reference"
 
 @dataclass(frozen=True)
 class Picture:
-    """An asset by its id, or one that `bring` spools, which gets the client and the room there is for it.
+    """An asset by its id, or one that `bring` spools, given the client and the bytes there is room for.
 
-    Until that is stored its id stands for it. `bytes` is what it takes at most, where that is known before.
+    Until that one is stored, its id stands for it. `bytes` is its size at most, if that is known before.
     """
 
     asset_id: str
@@ -36,7 +36,7 @@ class Picture:
 
 
 def of(ctx: Context, reference: Reference | None, file: Spooled | None) -> Picture | None:
-    """The picture that came with a request. Raises InvalidInput when there are two."""
+    """Return the picture that came with a request, if any. Raises InvalidInput when there are two."""
     if file is not None and reference is not None:
         raise InvalidInput.of(FIELD, "This field was given more than once.")
     if file is not None:
@@ -54,7 +54,7 @@ def of(ctx: Context, reference: Reference | None, file: Spooled | None) -> Pictu
 
 
 async def digest(reference: Reference | None, file: Spooled | None) -> str:
-    """What the picture of a request is known by: in a thread, since megabytes of text would hold up everybody."""
+    """Return what the picture of a request is recognised by. A thread hashes it: it may be megabytes of text."""
     if file is not None:
         return file.sha256
     if reference is None or reference.image_url is None:
@@ -67,7 +67,7 @@ def _hash(text: str) -> str:
 
 
 async def leave(ctx: Context, asset: Asset) -> None:
-    """Nothing came of the request: its file goes again, even if the sender has left."""
+    """Remove the file again: nothing came of the request. This also happens when the sender has left."""
     await asyncio.shield(assets.leave(ctx, asset))
 
 

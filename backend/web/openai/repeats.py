@@ -1,6 +1,8 @@
-"""What a request repeats. The SDK sends a POST again by itself when it saw no answer, a 409, 429 or 5xx, and says so in
-`x-stainless-retry-count`; it sends no Idempotency-Key. Two equal requests on purpose count 0 both, and are two, unless
-what was made for the first is still `owed`: nobody was given it.
+"""Which requests repeat an earlier one.
+
+The SDK sends a POST again by itself when it saw no answer, a 409, 429 or 5xx. It says so in `x-stainless-retry-count`,
+and sends no Idempotency-Key. Two equal requests on purpose both have the count 0, and are two requests, unless what was
+made for the first is still `owed`: nobody was given it.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ BARE_MS = 60_000  # of a sender that does not count: who repeats that soon saw n
 
 
 def name_of(call: Call, content: str) -> Idempotency:
-    """What this request is known by: its Idempotency-Key, else its key, route and content.
+    """Return what this request is recognised by: its Idempotency-Key, else its key, route and content.
 
-    Ask it before anything is done for the request: whether a repeat came in between is seen by the time.
+    Call it before anything is done for the request: by its time it is seen whether a repeat came in between.
     """
     text = f"{call.request.method}\n{call.request.scope['path']}\n{call.request.url.query}\n{content}"
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -33,7 +35,7 @@ def name_of(call: Call, content: str) -> Idempotency:
 
 
 def is_retry(call: Call) -> bool:
-    """Whether the sender says that it sent this before."""
+    """Whether the sender says that it sent this request before."""
     return bool(_count(call))
 
 

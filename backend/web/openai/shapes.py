@@ -94,7 +94,7 @@ class ModelList(pydantic.BaseModel):
 
 
 def video(catalog: Catalog, row: Generation) -> Shown:
-    """A generation of a video as OpenAI's object."""
+    """Return a generation of a video as OpenAI's object."""
     failure = _CANCELED if row.status == "canceled" else row.failure
     completed = row.status == "completed"
     return {
@@ -121,7 +121,7 @@ def _seconds(row: Generation) -> str:
 
 
 def _size(catalog: Catalog, row: Generation) -> str:
-    """The file's own; before there is one what is to be expected, or `auto` when its source decides."""
+    """Return the size of the file. Before there is one, return the size to expect, or `auto` if its source decides."""
     if row.width and row.height:
         return f"{row.width}x{row.height}"
     across, _, down = str(row.params.get("aspect_ratio", "")).partition(":")
@@ -132,7 +132,7 @@ def _size(catalog: Catalog, row: Generation) -> str:
 
 
 def _side(catalog: Catalog, row: Generation) -> int:
-    """The shorter side of what the model makes with these params."""
+    """Return the shorter side, in pixels, of what the model makes with these params."""
     known = catalog.model(row.provider, row.model)
     for name, implied in known.sizes.items() if known else ():
         if implied.items() <= row.params.items():
@@ -141,7 +141,7 @@ def _side(catalog: Catalog, row: Generation) -> int:
 
 
 def videos(catalog: Catalog, rows: list[Generation], go_on: str | None) -> Shown:
-    """One page; `go_on` is the id the next one begins after."""
+    """Return one page. `go_on` is the id after which the next one begins."""
     data: list[Any] = [video(catalog, row) for row in rows]
     last = go_on or (rows[-1].id if rows else None)
     first = rows[0].id if rows else None
@@ -149,5 +149,5 @@ def videos(catalog: Catalog, rows: list[Generation], go_on: str | None) -> Shown
 
 
 def model(one: Model) -> Shown:
-    """A model of the catalog. Nobody says when it was made."""
+    """Return a model of the catalog. When it was made is not known: 0."""
     return {"id": one.name, "object": "model", "created": 0, "owned_by": one.provider}

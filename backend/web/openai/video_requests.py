@@ -58,7 +58,10 @@ async def create_video(call: Call) -> Response:
 
 @asynccontextmanager
 async def _room(call: Call) -> AsyncIterator[int]:
-    """Room for what a form may bring; an admin's form says in itself whose it is."""
+    """Yield how many bytes a form may bring.
+
+    The form of an admin names its client inside: so no room is reserved before.
+    """
     who = call.who.only_client
     most, least = uploads.expected(call.request, assets.asset_bytes(call.ctx))
     async with uploads.of_clients.take(who or call.who.key_id):
@@ -103,7 +106,7 @@ async def _create(call: Call, body: VideoBody, file: Spooled | None) -> Response
 
 
 async def _accept_with(call: Call, name: Idempotency, wanted: VideoRequest, asset: Asset) -> Reply:
-    """The picture becomes an asset in the same transaction, or goes again."""
+    """Store the picture as an asset in the same transaction; if that fails, remove it."""
     kept = False
     try:
         answer = await _accept(call, name, wanted, asset)

@@ -1,4 +1,4 @@
-"""Requests that wait for their result: as long as the sender is there, and not longer than its connection may idle."""
+"""Requests that wait for their result, as long as the sender is there and its connection may be idle."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _PASSING = frozenset({"provider_unavailable", "rate_limited"})
 
 
 async def results(call: Call, name: Idempotency, answer: Reply) -> list[Generation]:
-    """Those of the answer's generations that are completed, when all have ended.
+    """Return the generations that are completed, when all of the answer's have ended.
 
     Raises the problem of the first one when none is completed, Unavailable while one is unfinished after WAIT_S, and
-    ClientDisconnect when the sender left.
-    Then they are `owed` to the next equal request, whoever sends it: nobody was given what is paid for.
+    ClientDisconnect when the sender left. In the last two cases they are `owed` to the next equal request, whoever
+    sends it: nobody was given what is paid for.
     """
     ids: Sequence[str] = answer.body["ids"]
     kept = {name: value for name, value in answer.body.items() if name != "owed"}
@@ -52,12 +52,12 @@ async def results(call: Call, name: Idempotency, answer: Reply) -> list[Generati
 
 
 async def _wait(call: Call, ids: Sequence[str]) -> list[Generation]:
-    """As the tail tells it, unless the sender leaves: then nobody is there to wait for."""
+    """Wait until the tail tells of the end. Nobody waits for a sender that has left."""
     return await presence.wait_for(call.request, call.site.tail.wait_for(ids, WAIT_S))
 
 
 def problem_of(row: Generation) -> Problem:
-    """Why there is no result, as the answer to who waited for it."""
+    """Return why there is no result, as the answer to the one who waited."""
     why = row.failure or Failure("canceled", "It was canceled.")
     said = f"{why.message} (generation {row.id})"
     if why.code == "canceled":

@@ -1,5 +1,7 @@
-"""Dev mode asks for no key, so it may be reached from this machine only, and not through a browser's
-other pages. A proxy or tunnel in front makes every peer loopback: it is known by what it adds."""
+"""Dev mode asks for no key: so only this machine may reach the service, and no page of another site.
+
+A proxy or tunnel in front makes every peer look like this machine: it is known by the headers that it adds.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ _FORWARDING_STARTS = ("x-forwarded", "cf-", "cdn-loop", "x-envoy-", "x-amzn-trac
 
 
 class DevGuard:
-    """Refuses whatever did not come from this machine directly, as long as no key is asked for."""
+    """Refuses every request that did not come from this machine directly, as long as no key is asked for."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -45,7 +47,7 @@ class DevGuard:
 
 
 def _check(scope: Scope) -> None:
-    """Raise Forbidden unless this machine asks; of its pages only our own may change something."""
+    """Raise Forbidden unless this machine asks. A request that changes something must come from a page of our own."""
     headers = Headers(scope=scope)
     if why := _objection(headers, scope.get("client")):
         raise Forbidden(f"Dev mode answers this machine only: {why}", code="dev_mode_local_only")

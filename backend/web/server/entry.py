@@ -1,4 +1,4 @@
-"""The service's web face: the site of a context, and the server it runs in."""
+"""The web application over a context, and the server that runs it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def build(ctx: Context, dev_caller: Caller | None = None) -> Starlette:
-    """The application over this context; with `dev_caller` nobody is asked for a key."""
+    """Return the application over this context; with `dev_caller` nobody is asked for a key."""
     most = most_connections() * 3 // 4  # open streams: the rest of the connections is for requests
     site = Site(
         ctx=ctx,
@@ -64,9 +64,9 @@ def _limits(settings: Settings) -> limits.Limits:
 
 
 class Server(uvicorn.Server):
-    """uvicorn that leaves the process alive after its stop: what the worker has in hand is still to be finished.
+    """uvicorn that leaves the process alive after its stop: the worker still has to finish what it has in hand.
 
-    `told` is called as soon as a signal comes, so that others stop meanwhile.
+    `told` is called as soon as a signal comes, so that others can stop at the same time.
     """
 
     def __init__(self, config: uvicorn.Config, told: Callable[[], None] | None = None) -> None:
@@ -74,7 +74,7 @@ class Server(uvicorn.Server):
         self._told = told
 
     def stop(self) -> None:
-        """Take nothing new, answer what is being answered, and end."""
+        """Take no new connection, answer what is being answered, and end."""
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -84,7 +84,10 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at the first signal, at once at the second; uvicorn's own raises the signal anew afterwards."""
+        """Stop at the first signal, and at once at the second.
+
+        uvicorn's own method raises the signal again afterwards.
+        """
         loop = asyncio.get_running_loop()
         for one in STOP_SIGNALS:
             loop.add_signal_handler(one, self.handle_exit, one, None)
@@ -97,11 +100,11 @@ class Server(uvicorn.Server):
 
 
 def _ignore() -> None:
-    """The stop is under way."""
+    """Do nothing: the stop is under way."""
 
 
 def config(app: Starlette) -> uvicorn.Config:
-    """How uvicorn runs it: nothing a proxy says is believed, a stop does not wait for ever."""
+    """Return how uvicorn runs the application: it believes no header of a proxy, and its stop has a limit."""
     return uvicorn.Config(
         app,
         http=cast(type[BoundedProtocol], partial(BoundedProtocol, stopping=app.state.site.stop)),

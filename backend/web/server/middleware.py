@@ -1,4 +1,4 @@
-"""What surrounds every request. Pure ASGI: nothing is buffered, context variables stay."""
+"""What surrounds every request. Pure ASGI: so nothing is buffered, and context variables keep their values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger("backend.web.access")
 
 
 class Envelope:
-    """Gives every request an id, every answer its headers, and every pair one line and one count."""
+    """Gives every request an id and every answer its headers; logs and counts each of them once."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -54,7 +54,7 @@ class Envelope:
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's own id when it is a sane one, else a new one."""
+    """Return the caller's own id when it is a harmless one, else a new one."""
     given = [value for name, value in scope["headers"] if name == b"x-request-id"]
     sane = _REQUEST_ID.fullmatch(given[0].decode("latin-1")) if len(given) == 1 else None
     return sane[0] if sane else os.urandom(16).hex()
@@ -88,15 +88,15 @@ def _report(scope: Scope, status: int, seconds: float) -> None:
 
 
 def shown_path(path: str) -> str:
-    """A path as it may be logged: without the query, and without a webhook's nonce."""
+    """Return a path as it may be logged: without the query, and without the nonce of a webhook."""
     return _WEBHOOK_NONCE.sub(r"\1***", path)[:300]
 
 
 class ErrorBorder:
-    """Turns what nobody foresaw into a 500 that says nothing, and a log line that says all.
+    """Answers an error that nobody foresaw with a 500 that says nothing, and logs all of it.
 
-    Starlette's own place for this lies outside all other middleware: its answers would lack the
-    request id and the headers.
+    Starlette has its own place for this outside all other middleware: its answers would have no request id and none of
+    the headers.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -131,12 +131,12 @@ def _count(scope: Scope, name: bytes) -> int:
 
 
 async def _refuse_hosts(scope: Scope, receive: Receive, send: Send) -> None:
-    """Two Host headers are how a request means one thing to a proxy and another to us."""
+    """Refuse two Host headers: a proxy may take one of them and we the other."""
     problem = InvalidJson("The request has more than one Host header.", code="invalid_request")
     response = problems.render(problem, scope)
     await response(scope, receive, send)
 
 
 def request_id(request: Request) -> Any:
-    """The id of this request, for answers that carry it."""
+    """Return the id of this request, for answers that carry it."""
     return request.state.request_id

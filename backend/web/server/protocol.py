@@ -1,4 +1,4 @@
-"""The HTTP protocol with bounds: for what a request sends, and for connections that only wait."""
+"""The HTTP protocol with limits on time and size: for what a request sends, and for connections that only wait."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Stage(enum.Enum):
 
 
 class BoundedProtocol(StrictProtocol):
-    """Closes connections that send nothing, drip, never stop sending, or do not read their answers.
+    """Closes connections that send nothing, send too slowly, never stop sending, or do not read their answers.
 
-    When the house is nearly full, whoever needs its place least makes room for who comes: a thousand
-    connections that say nothing, or take nothing, do not keep out one that does.
+    When nearly all places are taken, the connection that needs its place least is cut for each new one: so a thousand
+    connections that say or take nothing do not keep out one that does.
     """
 
     _stage = Stage.HEAD
@@ -57,7 +57,10 @@ class BoundedProtocol(StrictProtocol):
         self._stopping = stopping
 
     def shutdown(self) -> None:
-        """The server stops, and waits for every answer's end: those without one are told, those not taken are cut."""
+        """Stop: tell those who have no answer yet, and cut those who do not take theirs.
+
+        The server waits for all answers.
+        """
         if self._stopping is not None:
             self._stopping()
         self._stops = True
@@ -66,14 +69,14 @@ class BoundedProtocol(StrictProtocol):
         super().shutdown()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock for the first request."""
+        """Start the clock for the first request, and make room if nearly all places are taken."""
         super().connection_made(transport)
         self._enter(Stage.HEAD, HEAD_WITHIN_S)
         if self.limit_concurrency and len(self.connections) > self.limit_concurrency * CROWDED:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks: nobody is there."""
+        """Stop all clocks: nobody is there any more."""
         self._is_leaving = self._gone = True
         self._set_clock(None)
         self._stop_watch()
@@ -82,18 +85,18 @@ class BoundedProtocol(StrictProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Start the clock for a further request; waiting between requests is uvicorn's keep-alive."""
+        """Start the clock for a further request. The time between two requests is uvicorn's keep-alive."""
         super().on_message_begin()
         self._head_bytes = 0
         self._enter(Stage.HEAD, HEAD_WITHIN_S)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; what trails a body is dropped, for nobody here reads it."""
+        """Keep a header. Headers behind the body (trailers) are dropped: nobody here reads them."""
         if self._stage is Stage.HEAD:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is whole: from here the body has its own deadline."""
+        """Note that the head is whole: from here the body has its own deadline."""
         self._framing_bytes = 0
         self._enter(Stage.BODY)
         if len(self.pipeline) >= MOST_PIPELINED:
@@ -102,13 +105,13 @@ class BoundedProtocol(StrictProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body: it goes on."""
+        """Take a piece of the body, and note that the client is alive."""
         self._framing_bytes = 0
         self._seen_at = self.loop.time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole: now they wait for us, unless it was answered long before."""
+        """Note that the request is whole: now the client waits for us, unless it had its answer before."""
         super().on_message_complete()
         if self._is_leaving:
             return
@@ -118,7 +121,7 @@ class BoundedProtocol(StrictProtocol):
             self._enter(Stage.WHOLE)
 
     def on_response_complete(self) -> None:
-        """Answered: idle from here, unless there is more of this request, or a further one."""
+        """Note that the request is answered: the connection is idle, unless more comes."""
         super().on_response_complete()
         if self.transport.is_closing() or self.timeout_keep_alive_task is None:
             return
@@ -131,7 +134,7 @@ class BoundedProtocol(StrictProtocol):
             self._set_clock(LINGER_S)
 
     def data_received(self, data: bytes) -> None:
-        """Weigh what comes as long as it is no body; the parser keeps all of it in memory."""
+        """Count the bytes that are no body: the parser keeps all of them in memory."""
         self._framing_bytes += len(data)
         super().data_received(data)
         if self._is_leaving:
@@ -149,35 +152,35 @@ class BoundedProtocol(StrictProtocol):
             self._set_clock(HEAD_WITHIN_S)  # empty lines: no request has begun, but uvicorn's keep-alive ended
 
     def send_400_response(self, msg: str) -> None:
-        """What is no request has no deadline: those before it are still to be answered."""
+        """Refuse what is no request. There is no deadline for it: earlier requests are still to be answered."""
         super().send_400_response(msg)
         self._framing_bytes = 0
         if not self._is_leaving:
             self._enter(Stage.WHOLE)
 
     def refusal(self, detail: str) -> bytes:
-        """The usual shape also for what is no HTTP."""
+        """Return the refusal in the usual JSON shape, also for bytes that are no HTTP."""
         problem = {"type": "about:blank", "title": "Bad request", "status": 400, "detail": detail}
         problem |= {"code": "invalid_request", "request_id": (id := uuid.uuid4().hex)}
         return write_refusal(problem, f"x-request-id: {id}")
 
     def pause_writing(self) -> None:
-        """An answer waits to be taken."""
+        """Note that an answer waits to be taken."""
         super().pause_writing()
         self._start_watch()
 
     def resume_writing(self) -> None:
-        """It was taken."""
+        """Note that it was taken."""
         super().resume_writing()
         if not self._is_leaving:
             self._stop_watch()
 
     def linger(self) -> None:
-        """Give the client time to read and to end."""
+        """Give the client LINGER_S to read its answer and to end."""
         self._set_clock(LINGER_S)
 
     def end(self) -> None:
-        """Close now; what is still in our hands goes out as long as the other side takes it."""
+        """Close now. What we still hold of an answer is sent as long as the other side takes it."""
         self._is_leaving = True
         self._set_clock(None)
         if not self._line.is_closing():
@@ -210,7 +213,7 @@ class BoundedProtocol(StrictProtocol):
             self._watch = None
 
     def _look(self) -> None:
-        """However slow a download is, it goes on; one that does not move is cut off."""
+        """Cut a download of which nothing was taken for STALLED_S. A slow one goes on, however slow it is."""
         now, untaken_bytes = self.loop.time(), self._count_untaken()
         if untaken_bytes != self._untaken_bytes:
             self._untaken_bytes, self._taken_at = untaken_bytes, now
@@ -220,7 +223,7 @@ class BoundedProtocol(StrictProtocol):
             self._watch = self.loop.call_later(LOOK_EVERY_S, self._look)
 
     def _count_untaken(self) -> int:
-        """Bytes in our hands and in the kernel's, which takes megabytes at a time and gives them out slowly."""
+        """Return how many bytes we and the kernel hold. The kernel takes megabytes at once and sends them slowly."""
         queued = bytearray(4)
         with suppress(OSError, ValueError):  # a system that does not tell; a socket that is closed
             fcntl.ioctl(self._line.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
@@ -234,7 +237,7 @@ class BoundedProtocol(StrictProtocol):
             min(free, key=lambda one: free[one])._cut()
 
     def _place(self, now: float) -> tuple[int, float] | None:
-        """Who goes first when there is no room: the smallest; None for whoever is being answered."""
+        """Return the rank in which connections make room, the smallest first; None for one that is being answered."""
         if self._gone:
             return None
         if self._watch is not None:

@@ -13,7 +13,7 @@ OWN_FILES = 400  # what the service opens besides: the database, files, connecti
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any that is free. Raises SettingsError."""
+    """Return a listening socket. Port 0 takes any free one. Raises SettingsError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
@@ -23,7 +23,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def raise_file_limit() -> None:
-    """Let this process open as many files as it may: a connection is one, and shells give out few by default."""
+    """Let this process open as many files as it may: a connection is a file, and shells allow few."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -31,7 +31,7 @@ def raise_file_limit() -> None:
 
 
 def most_connections() -> int:
-    """Fewer than the files this process may open: without one left, nobody could even be refused."""
+    """Return how many connections there may be: fewer than files, or nobody could even be refused."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS

@@ -1,4 +1,4 @@
-"""The web application put together: routes, what surrounds them, and what they share."""
+"""The web application put together: its routes, the middleware around them, and what they share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backend.web.server.middleware import Envelope, ErrorBorder
 
 
 def build(site: Site, operations: Sequence[Operation]) -> Starlette:
-    """The application that serves these operations."""
+    """Return the application that serves these operations."""
     app = Starlette(
         routes=routes(operations),
         middleware=[Middleware(Envelope), Middleware(ErrorBorder), Middleware(DevGuard)],
