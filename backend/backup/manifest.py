@@ -63,6 +63,7 @@ def read(folder: Path) -> Manifest:
     except ValidationError as error:
         wrong = ", ".join(str(each["loc"][0]) if each["loc"] else each["msg"] for each in error.errors())
         raise ReelhookError(f"{folder / MANIFEST} is damaged or of a newer version: {wrong}") from None
+    # What is unsent is looked for since that time: a time to come would look for nothing.
     if found.created_at > datetime.now(UTC) + AHEAD:
         raise ReelhookError(f"{folder / MANIFEST} says that it will be made at {found.created_at:%Y-%m-%d %H:%M}")
     return found

@@ -65,6 +65,7 @@ def restore(settings: Settings, source: Path, *, resume: bool = False, without_d
     target = sqlite_path(settings.database_url).absolute()
     found = manifests.read(source)
     check_engines(settings, media=found.media)
+    # All checks come first: nothing is written into a place that turns out to be wrong.
     with _alone(target):
         storage = open_storage(settings.storage_url) if found.media else None
         check_target(target, source)

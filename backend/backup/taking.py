@@ -74,6 +74,7 @@ def _fill(partial: Path, database: Path, store: Store | None) -> Manifest:
     begun_at = datetime.now(UTC)
     copy = partial / DATABASE
     _copy_database(database, copy)
+    # The sums are written as files are copied: to read everything again would take as long as the copy.
     with open(disk.create(partial / SUMS), "w", encoding="ascii", newline="\n") as file:
         progress = _Progress(file)
         progress.note(DATABASE, disk.digest(copy))

@@ -64,7 +64,7 @@ def restore(
 
 
 def _warn(done: Restored, admins: list[dict[str, str | None]]) -> None:
-    """Say what a person should know or do after a restore."""
+    """Tell a person what to know or do after a restore."""
     _complain("left out, because they are damaged in the backup", done.left_out)
     if not done.manifest.media:
         say("the backup has no stored files: put back your own copy of them")

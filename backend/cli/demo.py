@@ -37,7 +37,7 @@ class Stage:
 
 
 def run(parent: Path, *, open_folder: bool = False) -> bool:
-    """Make one image and two videos in a new folder below `parent`; whether all three are completed."""
+    """Make one image and two videos in a new folder in `parent`, and return whether all three are completed."""
     folder = new_folder(parent)
     say(f"Reelhook demo in {folder}: starting the provider emulator and the service ...")
     with on_stage(folder) as stage:
@@ -50,7 +50,7 @@ def run(parent: Path, *, open_folder: bool = False) -> bool:
 
 
 def new_folder(parent: Path) -> Path:
-    """A folder named after the time; with a number when another demo began in the same second."""
+    """Make a folder named after the time, with a number when another demo began in the same second."""
     parent.mkdir(parents=True, exist_ok=True)
     name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
     number = 1
@@ -66,7 +66,7 @@ def new_folder(parent: Path) -> Path:
 
 @contextmanager
 def on_stage(folder: Path) -> Iterator[Stage]:
-    """The emulator and the service, running with a database and a key of their own; stopped at the end."""
+    """Run the emulator and the service with a database and a key of their own; stop both at the end."""
     with Interrupts() as interrupts, ExitStack() as running:
         with interrupts.held():
             emulator = Program("emulator", ["emulator", "--port", "0"], folder, {})
@@ -89,7 +89,10 @@ def on_stage(folder: Path) -> Iterator[Stage]:
 
 
 async def _perform(stage: Stage) -> dict[str, Generation]:
-    """Ask for everything at once and follow it; each result by its file's name, with the path as `file`."""
+    """Ask for everything at once and follow it.
+
+    Returns each result by the name of its file, with its path as `file`.
+    """
     async with stage.address.open() as service:
         await service.request("GET", "/readyz")
         asked = await _ask(service)
@@ -119,7 +122,7 @@ async def _bring(service: AsyncClient, stage: Stage, name: str, generation: Made
 
 
 def _keep_settings(folder: Path, settings: dict[str, str]) -> None:
-    """The same settings for whoever goes on in the folder by hand."""
+    """Write the same settings into .env, for a person who goes on in the folder."""
     lines = "".join(f"{name}={value}\n" for name, value in settings.items())
     (folder / ".env").write_text(lines)
 

@@ -1,4 +1,4 @@
-"""Generations followed to their end by their events, shown as bars or as lines."""
+"""Follows generations to their end by their events, and shows them as bars or as lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Show = Callable[[Generation], None]
 
 
 async def follow(service: AsyncClient, ids: list[str], show: Show) -> list[Followed]:
-    """Follow each generation until all are final; their last state in the order of `ids`."""
+    """Follow each generation until all are final, and return their last states in the order of `ids`."""
 
     async def one(id: str) -> Followed:
         generation = await service.generation(id)
@@ -34,7 +34,7 @@ async def follow(service: AsyncClient, ids: list[str], show: Show) -> list[Follo
 
 
 def prepare(folder: Path | None) -> None:
-    """Make the folder for downloads before anything is asked for that has to be paid. Raises OSError."""
+    """Make the folder for downloads, before anything is asked for that costs money. Raises OSError."""
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,14 +43,17 @@ def prepare(folder: Path | None) -> None:
 
 
 async def bring(service: AsyncClient, ended: list[Followed], folder: Path | None) -> list[Generation]:
-    """Download all files of what is completed into the folder; each generation with the first one's path as `file`."""
+    """Download all files of completed generations. Each is returned with the path of its first file as `file`."""
     if folder is None:
         return [each.raw for each in ended]
     return [await _bring(service, each, folder) for each in ended]
 
 
 async def _bring(service: AsyncClient, ended: Followed, folder: Path) -> Generation:
-    """One generation; each of its files with its path as `file`, None when it is not stored."""
+    """Download the files of one generation.
+
+    Each file is returned with its path as `file`, None when it is not stored.
+    """
     if ended.status != "completed":
         return ended.raw | {"file": None}
     if not ended.files:  # an older service
@@ -63,7 +66,7 @@ async def _bring(service: AsyncClient, ended: Followed, folder: Path) -> Generat
 
 
 def tell_failures(generations: list[Generation]) -> bool:
-    """Say why each unfinished one has no result; whether all are completed."""
+    """Say for each generation without a result why that is, and return whether all are completed."""
     for generation in generations:
         if generation["status"] != "completed":
             reason = (generation.get("error") or {}).get("message")
@@ -73,7 +76,7 @@ def tell_failures(generations: list[Generation]) -> bool:
 
 @contextmanager
 def shown(*, quiet: bool = False) -> Iterator[Show]:
-    """How progress is shown on standard error: bars at a terminal, else one line for each change of stage."""
+    """Yield what shows progress on standard error: bars at a terminal, else a line for each change of stage."""
     if quiet:
         yield lambda generation: None
     elif sys.stderr.isatty():
@@ -123,7 +126,7 @@ def _bars() -> Iterator[Show]:
 
 
 def _fraction(generation: Generation) -> tuple[float | None, float]:
-    """What a bar shows, as total and done: an unknown progress is a bar that only moves."""
+    """Return total and done for a bar. A bar of unknown progress has no total and only moves."""
     if generation["status"] in FINAL:
         return 1.0, 1.0
     progress = generation.get("progress")

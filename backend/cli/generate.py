@@ -133,7 +133,7 @@ async def _run(
 ) -> tuple[dict[str, Any], bool]:
     from backend.cli import following
 
-    following.prepare(out)
+    following.prepare(out)  # a folder that cannot be written to is found before anything is paid for
     async with address.open() as service:
         if asset is not None:
             body["asset_id"] = await _asset_id(service, asset)
@@ -154,7 +154,7 @@ def _document(asked: object, made: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 async def _asset_id(service: AsyncClient, given: str) -> str:
-    """The id, or the id of the file just uploaded."""
+    """Return the id, or upload the file and return its id."""
     from backend.core.ids import is_id
 
     if is_id(given):

@@ -18,7 +18,7 @@ DEFAULT_URL = "http://localhost:8000"
 
 
 def listening(given: str) -> str:
-    """Where to listen, without blanks around it. Wrong usage when it is no address and no name."""
+    """Return the address to listen on without blanks. Wrong usage when it is no address and no name."""
     host = given.strip()
     with suppress(ValueError):
         return host if ip_address(host) else ""
@@ -28,12 +28,12 @@ def listening(given: str) -> str:
 
 
 def _url(given: str) -> str:
-    """The address without blanks around it; the usual one when there is none. Wrong usage when it cannot be one."""
+    """Return the address without blanks, or the usual one when it is blank. Wrong usage when it can be none."""
     return _checked(given, None).url
 
 
 def _key(given: str | None) -> str | None:
-    """The key without blanks around it, or none. Wrong usage when no header can hold it."""
+    """Return the key without blanks, or None. Wrong usage when no header can hold it."""
     return _checked(DEFAULT_URL, given or "").key
 
 

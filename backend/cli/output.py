@@ -9,34 +9,34 @@ from typing import Any
 
 
 def print_json(document: Any) -> None:
-    """The one JSON document of a command with `--json`."""
+    """Print the one JSON document of a command with `--json`."""
     sys.stdout.write(json_text(document, indent=2) + "\n")
 
 
 def json_text(document: Any, indent: int | None = None) -> str:
-    """JSON as it can be shown: what a terminal would obey, and half a surrogate pair, are written as escapes."""
+    """Return JSON that is safe to show: characters that a terminal would obey are written as escapes."""
     text = json.dumps(document, indent=indent, ensure_ascii=False, default=str)
     return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 
 def print_line(text: object) -> None:
-    """A result on a line of its own."""
+    """Print a result on a line of its own."""
     sys.stdout.write(plain(text) + "\n")
 
 
 def plain(text: object) -> str:
-    """On one line, without what a terminal would obey: it may have come from a server."""
+    """Return a text on one line, without what a terminal would obey: a server may have sent it."""
     return "".join(char if char.isprintable() else " " for char in str(text))
 
 
 def say(text: str) -> None:
-    """A remark for the person at the terminal: never part of the result."""
+    """Print a remark for the person at the terminal. It is never part of the result."""
     sys.stderr.write("\n".join(plain(line) for line in text.split("\n")) + "\n")
     sys.stderr.flush()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output, as wide as it needs: cut or folded ids and URLs could not be copied."""
+    """Print a table as wide as it needs: ids and URLs that are cut or folded could not be copied."""
     from rich.console import Console
     from rich.table import Table
 
@@ -48,7 +48,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def escape(cell: object) -> str:
-    """The cell as text that rich takes literally: a prompt may hold brackets and control characters."""
+    """Return a cell that rich prints literally: a prompt may hold brackets and control characters."""
     from rich.markup import escape as escape_markup
 
     text = json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict) else "" if cell is None else str(cell)
@@ -56,7 +56,7 @@ def escape(cell: object) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes for people: 1.2 MB."""
+    """Return a number of bytes for people, such as 1.2 MB."""
     if count is None:
         return ""
     amount = float(count)

@@ -1,4 +1,4 @@
-"""Programs of ours run beside a command: started in a folder, watched by their log, stopped for sure."""
+"""Programs of ours that run beside a command: started in a folder, watched by their log, and always stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINES_SHOWN = 8
 
 
 class Program:
-    """`reelhook ...` as a process of its own whose output goes to a file."""
+    """`reelhook ...` as a process of its own. Its output goes to a file."""
 
     def __init__(self, name: str, arguments: list[str], folder: Path, settings: Mapping[str, str]) -> None:
         self.name = name
@@ -40,7 +40,10 @@ class Program:
             )
 
     def wait_for(self, pattern: str) -> str:
-        """The pattern's first group as soon as the log has it. Raises ReelhookError with the log's end."""
+        """Return the first group of the pattern as soon as the log has it.
+
+        Raises ReelhookError with the end of the log.
+        """
         ends_at = time.monotonic() + READY_S
         while time.monotonic() < ends_at:
             stopped = self._process.poll() is not None
@@ -52,12 +55,12 @@ class Program:
         raise ReelhookError(f"the {self.name} was not ready in {READY_S:.0f} s; {self.last_words()}")
 
     def last_words(self) -> str:
-        """Where the log is and how it ends."""
+        """Return where the log is and how it ends."""
         lines = self.log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
         return "\n  ".join([f"{self.log} ends with:", *lines])
 
     def stop(self) -> None:
-        """Ask it to end, and end it when it does not."""
+        """Ask the program to end, and kill it when it does not."""
         self._process.terminate()
         try:
             self._process.wait(STOP_S)
@@ -70,7 +73,7 @@ COMMAND = (sys.executable, "-m", "backend.cli")
 
 
 def answer_of(arguments: list[str], folder: Path, settings: Mapping[str, str]) -> str:
-    """What a short `reelhook ...` prints. Raises ReelhookError with its complaint."""
+    """Return what a short `reelhook ...` prints. Raises ReelhookError with its complaint."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         cwd=folder,
@@ -87,24 +90,23 @@ def answer_of(arguments: list[str], folder: Path, settings: Mapping[str, str]) -
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with exactly these settings and none of the operator's own."""
+    """Return the environment of this process with exactly these settings, and none of the operator's own."""
     ours = {name for names in setting_names().values() for name in names}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in ours}
     return kept | dict(settings) | {"PYTHONUNBUFFERED": "1"}
 
 
 def free_port() -> int:
-    """A port nobody listens on right now."""
+    """Return a port on which nobody listens right now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 class Interrupts:
-    """Ctrl-C, SIGTERM and SIGHUP end the block in the same way: what it started is stopped by its `finally`.
+    """Ctrl-C, SIGTERM and SIGHUP all raise KeyboardInterrupt, so that `finally` stops what the block started.
 
-    While something is being started they are held back: a process that was made, but not yet noted down to
-    be stopped, would stay behind.
+    While a program is being started they are held back: one that runs, but is not yet noted down, would be left behind.
     """
 
     def __init__(self) -> None:
@@ -121,7 +123,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The time in which something is started; what came meanwhile comes at its end."""
+        """Hold signals back while something is started. One that came meanwhile takes effect at the end."""
         self._holding = True
         try:
             yield

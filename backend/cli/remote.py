@@ -1,4 +1,4 @@
-"""A running service as the commands see it: the Python client, with its refusals in words for a terminal."""
+"""A running service as the commands see it: the Python client, with its errors in words for a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Address:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncClient]:
-        """A client of the service, closed at the end. What the service refuses is raised as Refused."""
+        """Yield a client of the service. What the service refuses is raised as Refused."""
         import reelhook
 
         try:

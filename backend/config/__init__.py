@@ -102,6 +102,7 @@ class Settings(BaseSettings):
         """Return the sources in their order: what is given in code, then the environment, then `.env`."""
         file = dotenv_settings.env_file if isinstance(dotenv_settings, DotEnvSettingsSource) else None
         variables = sources.file_variables(file) if isinstance(file, str | Path) else {}
+        # pydantic-settings tries them in this order, and takes the first value.
         return init_settings, Variables(settings_cls, os.environ), Variables(settings_cls, variables)
 
     @model_validator(mode="before")

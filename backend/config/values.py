@@ -171,6 +171,7 @@ def _split(text: str) -> SplitResult:
 
 def _is_host(host: str) -> bool:
     """Whether it is a name or an address. What looks like an address must be one."""
+    # 1.2.3 or 0177.1 are no names: some resolvers read them as addresses, each in its own way.
     if ":" in host or host.rpartition(".")[2].isdigit():
         try:
             return bool(ip_address(host.split("%")[0]))

@@ -31,6 +31,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
+        # uvicorn's parser takes an offer to upgrade for accepted, and skips the body: requests were smuggled so.
         self.parser = cast(httptools.HttpRequestParser, RequestParser(self))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -97,6 +98,7 @@ class StrictProtocol(HttpToolsProtocol):
             return
         self._fault = self._fault or msg
         self._in_head = False
+        # The application may be reading that body, and would wait for the rest of it.
         if self._in_body:
             self._break_off(cast(Cycle, self.cycle))
         self._refuse_in_turn()
@@ -118,6 +120,7 @@ class StrictProtocol(HttpToolsProtocol):
             self.end()
             return
         self.flow.resume_reading()
+        # The client sees the end of its answer, and has a reason to stop sending.
         if self._line.can_write_eof():
             self._line.write_eof()
         self.linger()

@@ -55,6 +55,7 @@ def check(ctx: Context, noun: str, id: str, variant: str, exp: str, sig: str, fi
     kid, named, signature = sig.partition(".") if "." in sig else ("", "", sig)
     every = (ctx.data_key, *ctx.old_data_keys)
     keys = data_key.of_id(every, kid) if named else every
+    # The version is part of the signed text: so a signature of one version is none of the other.
     version, signed = "v2" if named else "v1", _of_file(variant, file)
     rights = [_signature(key, version, noun, id, signed, int(exp)).encode() for key in keys]
     given = signature.encode("utf-8", "replace")

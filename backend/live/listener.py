@@ -79,6 +79,7 @@ class Listener:
     def _take(self) -> list[Told]:
         found = [one for one in self._queue if one.id is None or one.id > self.seen]
         self._queue.clear()
+        # Progress has no id, and does not move the place from which to go on.
         self.seen = max([self.seen, *(one.id for one in found if one.id)])
         return found
 

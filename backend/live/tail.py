@@ -114,6 +114,7 @@ class Tail:
                     self._by_topic.pop(listener.topic, None)
 
     def _keep_running(self) -> None:
+        # A task that failed is started again by the next listener or waiter; nobody else would notice.
         if self.stopped:
             self._end_all()
         elif self._running is None:
@@ -164,6 +165,7 @@ class Tail:
         return more
 
     async def _look_at_events(self) -> bool:
+        # One read serves all listeners: a thousand that each read would hold up every other request.
         found = await self._ctx.db.read(lambda tx: feed.page(tx, Topic(), self._last, PAGE))
         for event, row in found:
             if listeners := self._listeners_to(event.generation_id, event.campaign_id, event.client_id):
@@ -198,6 +200,7 @@ class Tail:
             last = await events.last_id(tx)  # first: what is committed between the two is then read twice, not never
             return await feed.page(tx, topic, after, PAGE), last
 
+        # Many come back at once after a restart of the process, mostly to the same topics.
         turn = self._turns.setdefault(topic, asyncio.Lock())
         async with turn, self._places:
             found, last = await self._ctx.db.read(work)

@@ -100,6 +100,7 @@ class Waits:
             wait.bell.set()
 
     async def _look_at(self, ids: list[str]) -> None:
+        # What is not found was deleted: nothing is told of that, so only a look sees it.
         rows = {row.id: row for row in await self._db.read(lambda tx: feed.named(tx, ids))}
         for id in ids:
             for wait in self._by_id.get(id, ()):

@@ -105,6 +105,7 @@ async def take_in(ctx: Context, client_id: str, spooled: Path, name: str | None,
             file_name = id + media.extension(found.content_type)
             await ctx.store.put(spooled, file_name)
     finally:
+        # The store has taken it, or nobody will: what stays in the spool counts as used disk.
         await media.in_thread(lambda: spooled.unlink(missing_ok=True))
     return Asset(
         id=id,

@@ -117,6 +117,7 @@ async def _change(tx: Tx, ctx: Context, change: Change, row: Row) -> Row:
         await rename(tx, row.id, change.name)
     if change.has_budget:
         await set_budget(tx, row.id, change.budget_micros)
+        # The warnings of a budget are told once for each budget.
         await balances.begin_anew(tx, *owner, ctx.now())
     return change.of(row)
 

@@ -54,6 +54,7 @@ async def once(ctx: Context, repeat: Idempotency | None, work: Callable[[Tx], Aw
         return answer
 
     answer = await ctx.db.write(transaction)
+    # After the commit: a lane that looks before it sees nothing, and sleeps on.
     ctx.wake(*AFTER_A_REQUEST)
     return answer
 
@@ -108,6 +109,7 @@ async def _kept(tx: Tx, ctx: Context, repeat: Idempotency) -> Reply | None:
     if known.request_hash != repeat.request_hash:
         raise InvalidInput.of("Idempotency-Key", "was used for another request", code="idempotency_key_reused")
     if known.status is None:
+        # A crash leaves the reservation behind: it ends by time.
         if (known.running_until or 0) > ctx.now():
             raise Conflict("The first request with this key is still running.", code="idempotency_key_running")
         return None

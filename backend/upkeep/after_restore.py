@@ -27,6 +27,7 @@ async def hold_unsent(ctx: Context, since: int) -> int:
         return len(rows)
 
     held = 0
+    # In bites: no transaction may change more than a thousand rows, and others wait for the writer.
     while bite := await ctx.db.write(work):
         held += bite
     return held

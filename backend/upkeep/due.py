@@ -14,6 +14,7 @@ _BEGUN: dict[LaneName, str] = {"lost": SUBMITTING, "unclear": UNCLEAR, "poll": P
 
 async def lanes(ctx: Context, kinds: tuple[str, ...]) -> list[Lane]:
     """Return the lanes that have something to do now, by one read. A look in vain writes nothing."""
+    # Rows that are due but have no place would wake the lane again and again for nothing.
     now, full = ctx.now(), await submit.is_full(ctx)
 
     async def work(tx: Tx) -> list[Lane]:

@@ -66,6 +66,7 @@ async def readiness(ctx: Context) -> dict[str, dict[str, Any]]:
     except Unavailable as error:
         return {"database": {"ok": False, "why": error.message}}
     silent = beat is None or now - beat > WORKER_SILENT_MS
+    # While a provider is left alone, rows wait for a good reason.
     stuck = load.stuck_s > OVERDUE_S and not load.paused
     reasons = {
         "database": None,

@@ -22,9 +22,9 @@ LONGEST_S = 25.0
 
 
 def examine(url: str) -> list[Check]:
-    """Every setting in its order, then what belongs to none. No row and no file is changed by looking.
+    """Return a check for every setting in its order, then those that belong to none. Nothing is changed.
 
-    `url`: where the service runs, if it does.
+    `url` is where the service runs, if it does.
     """
     try:
         settings = Settings()
@@ -46,14 +46,14 @@ def passes(checks: Sequence[Check]) -> bool:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process now: a check that hangs is not waited for, and nothing that was looked at needs tidying up."""
+    """End the process now. A check that hangs is not waited for, and nothing that was looked at needs tidying up."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
 def _look(settings: Settings, url: str) -> list[Check]:
-    """What each check found. They run beside this thread, so that one which blocks its own cannot stop the report."""
+    """Return what each check found. They run in another thread: one that blocks it cannot stop the report."""
     found: list[list[Check]] = []
     thread = threading.Thread(target=lambda: asyncio.run(_run(settings, found, url)), daemon=True)
     thread.start()
@@ -84,7 +84,7 @@ async def _run(settings: Settings, found: list[list[Check]], url: str) -> None:
 
 
 def _told(name: str, end: list[Check] | BaseException) -> list[Check]:
-    """What a check found, or how it broke off: that is a finding as well."""
+    """Return what a check found. A check that broke off is a finding as well."""
     if isinstance(end, TimeoutError):
         return [Check(name, "", State.FAIL, f"no answer within {CHECK_S:.0f} s")]
     if isinstance(end, BaseException):
@@ -93,7 +93,7 @@ def _told(name: str, end: list[Check] | BaseException) -> list[Check]:
 
 
 def _value(settings: Settings, field: str) -> str:
-    """The value as it may be shown: of a secret only that it is there."""
+    """Return the value as it may be shown: of a secret only that it is set."""
     value = getattr(settings, field)
     if value is None or value == "":
         return "-"

@@ -24,9 +24,9 @@ class Check:
     advice: str
 
     def with_value(self, value: str) -> Check:
-        """The same with the setting's value, unless it says something of its own."""
+        """Return the same check with the setting's value, unless it has a value of its own."""
         return self if self.value else replace(self, value=value)
 
     def as_dict(self) -> dict[str, str]:
-        """For `--json`."""
+        """Return the check for `--json`."""
         return {**asdict(self), "state": self.state.value}

@@ -21,7 +21,7 @@ CAGE_HOLDS = ("memory, time and files are limited", "no network", "no files", "e
 
 
 async def database(settings: Settings) -> list[Check]:
-    """The database can be opened and has, or will get, the current schema."""
+    """Check that the database can be opened and has, or will get, the current schema."""
     return [await asyncio.to_thread(_database, settings.database_url), _sqlite()]
 
 
@@ -56,7 +56,7 @@ def _sqlite() -> Check:
 
 
 async def work(settings: Settings) -> list[Check]:
-    """What a person should look at: requests nobody knows the end of, bills without a result, what was set aside."""
+    """Count what a person should look at: requests with an unknown end, bills without a result, what was set aside."""
     try:
         file = sqlite_path(settings.database_url)
         report = await asyncio.to_thread(bring, file, check=True, wait_s=LOCKED_S)
@@ -88,7 +88,7 @@ async def _troubled(file: Path) -> tuple[int, int, int]:
 
 
 async def storage(settings: Settings) -> list[Check]:
-    """A file can be kept, and there is room."""
+    """Check that a file can be stored, and that there is room."""
     from backend.storage import open_storage
 
     name = f"doctor-{time.time_ns():x}.bin"
@@ -111,7 +111,7 @@ async def storage(settings: Settings) -> list[Check]:
 
 
 async def cage() -> list[Check]:
-    """Strangers' files can be looked at, and what is kept from the process that does it."""
+    """Check that strangers' files can be inspected, and what is kept from the process that does it."""
     from backend.media.cage import Cage
 
     looking = Cage()
@@ -129,7 +129,7 @@ async def cage() -> list[Check]:
 
 
 async def redis(settings: Settings) -> list[Check]:
-    """Shared rate limits, when they are asked for."""
+    """Check Redis, if rate limits are shared there."""
     if settings.redis_url is None:
         return []
     from redis import RedisError

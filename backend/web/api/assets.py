@@ -84,7 +84,7 @@ async def create_asset(call: Call) -> Response:
 
 
 async def _take_upload(call: Call, owner: str, cap_bytes: int, left: int) -> Response:
-    """Keep what comes, as long as it fits into the room that is left. Raises ClientFull, and as `open_file`."""
+    """Store the upload if it fits into the room that is left. Raises ClientFull, and as `open_file`."""
     try:
         async with uploads.open_file(call.request, call.ctx.spool, cap_bytes=min(cap_bytes, left)) as file:
             name = replies.name_of(call, f"{file.filename}\n{file.sha256}")
@@ -98,7 +98,10 @@ async def _take_upload(call: Call, owner: str, cap_bytes: int, left: int) -> Res
 async def _keep(
     call: Call, owner: str, name: Idempotency | None, bring_it: Callable[[], Awaitable[Path]], called: str | None = None
 ) -> Response:
-    """Longer than a transaction, so the Idempotency-Key is reserved first and freed if it fails."""
+    """Take the file in, under an Idempotency-Key that is reserved first and freed on failure.
+
+    The work is longer than a transaction may be.
+    """
     ctx = call.ctx
     if kept := await idempotency.begin(ctx, name):
         return replies.reply(kept)
@@ -106,6 +109,7 @@ async def _keep(
         asset = await assets.take_in(ctx, owner, await bring_it(), called, partial(presence.wait_for, call.request))
         return replies.reply(await _add(ctx, name, asset))
     except BaseException:
+        # Also when the sender left: else its next try would be told for ten minutes that the first still runs.
         await asyncio.shield(idempotency.abandon(ctx, name))
         raise
 

@@ -51,7 +51,7 @@ async def show_docs_file(call: Call) -> Response:
 
 @cache
 def _read(name: str) -> bytes:
-    """Read once: 2 MB in all, then never touched again."""
+    """Read a file of the page once: all together they are 2 MB."""
     return (_STATIC / name).read_bytes()
 
 

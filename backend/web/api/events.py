@@ -129,7 +129,7 @@ _TOPICS = {"client_id": _of_client, "campaign_id": _of_campaign, "generation_id"
 
 
 async def _stream(call: Call, find: Find) -> Response:
-    """From now on, or after an event that was told before; both end for a key that is not valid any more."""
+    """Tell from now on, or after an event that was told before. The stream ends when the key is no longer valid."""
     given = _last_event_id(call)
     topic = await find(call.who)
     after = await _place(call, topic, given)
@@ -141,22 +141,23 @@ async def _stream(call: Call, find: Find) -> Response:
 
 
 async def _place(call: Call, topic: Topic, given: str | None) -> str:
-    """After which event of the topic it goes on: the last of all would tell when another client's last one was.
+    """Return the id of the event after which the stream begins.
 
-    One of a later time, as after a restore, would keep it silent until then.
+    It is the last event of this topic. The last of all events would tell when something happened at another client. An
+    id from the future, as there is after a restore, would keep the stream silent until then.
     """
     last = await call.site.tail.last_id(topic) or BEGINNING
     return min(given, last) if given else last
 
 
 def _open(call: Call, wanted: StreamOrder) -> Response:
-    client = call.who.only_client or ""
+    client = call.who.only_client or ""  # all admin keys share one number of places
     call.site.places.check(client)
     return Stream(call.site.tail, wanted, call.site.places, client)
 
 
 def _last_event_id(call: Call) -> str | None:
-    """The header, or else the query's; nothing is as none. Raises InvalidInput."""
+    """Return the id in the header, or else in the query; an empty one is none. Raises InvalidInput."""
     sent = call.request.headers.getlist("last-event-id")
     given = sent or [call.query.last_event_id or ""]
     if len(given) > 1 or not (given[0] == "" or is_id(given[0])):

@@ -71,6 +71,7 @@ async def retry_generation(call: Call) -> Response:
     Each new generation counts as a request of its kind.
     """
     ctx, id, kinds = call.ctx, call.path["id"], await _kinds_to_retry(call)
+    # Before the transaction: it may be run again, and would count the request twice.
     for kind, number in kinds.items():
         await limits.admit(call.site.limits, call.request, call.who, [kind], number)
     await request.ensure_room(ctx)
@@ -83,7 +84,10 @@ async def retry_generation(call: Call) -> Response:
 
 
 async def _kinds_to_retry(call: Call) -> Counter[Kind]:
-    """How many of each kind will be made, that of the generation itself last; one when it was answered before."""
+    """Return how many of each kind will be made, with the kind of the generation itself last.
+
+    A request that was answered before counts as one.
+    """
     ctx, id, name = call.ctx, call.path["id"], replies.name_of(call)
     row = await browse.generation(ctx, call.who, id)
     if name and await idempotency.look(ctx, name):

@@ -52,7 +52,7 @@ ANYONE = Caller("link", None, admin=True)  # a genuine link names one file: who 
 
 
 def _stored(path: str, *types: str, query: type[Query] = Signed, tag: str = "media") -> Callable[[Handler], Handler]:
-    """A route of stored bytes: whole as the first of these types, in ranges as the second."""
+    """Make a route of stored bytes: whole as the first of these types, in ranges as the second."""
     answers = dict(zip((200, 206), types, strict=False))
     return operation("GET", path, query=query, answers=answers, auth="media", tags=[tag], errors=_ERRORS)
 
@@ -100,12 +100,16 @@ async def asset_data(call: Call) -> Response:
 
 
 async def send(call: Call, kind: str, variant: str) -> Response:
-    """The bytes of the `id` in the path, whole or in part. Raises NotFound, Conflict while there are none, BadRange."""
+    """Answer with the bytes of the `id` in the path, whole or in part.
+
+    Raises NotFound, Conflict while there are none, BadRange.
+    """
     caller, id = call.caller or ANYONE, call.path["id"]
     if kind == "asset":
         file = await _find_asset(call.ctx, caller, id, variant)
     else:
         file = await _find_generation(call.ctx, caller, id, kind, variant, getattr(call.query, "file", None))
+    # Asked before the answer begins: a missing file would break it off in the middle.
     if await call.ctx.store.size(file.name) is None:
         raise NotFound("The file is missing from the storage.", code="file_missing")
     headers = _headers(file)
@@ -150,7 +154,7 @@ async def _find_asset(ctx: Context, caller: Caller, id: str, variant: str) -> Fi
 
 
 async def _beside(ctx: Context, name: str | None, tag: str, variant: str) -> File:
-    """A picture made from the file: a poster or a frame."""
+    """Return a picture that was made from the file: a poster or a frame. Raises NotFound."""
     size = await ctx.store.size(name) if name and variant in links.VARIANTS else None
     if name is None or size is None:
         raise NotFound(f"There is no {variant}.")
@@ -158,7 +162,7 @@ async def _beside(ctx: Context, name: str | None, tag: str, variant: str) -> Fil
 
 
 def _headers(file: File) -> dict[str, str]:
-    """Whatever the bytes are, a browser does not run them; what it need not show, it does not."""
+    """Return headers by which a browser runs nothing, whatever the bytes are, and shows only media."""
     is_media = file.content_type.partition("/")[0] in ("image", "video", "audio") and file.content_type not in ACTIVE
     return {
         "accept-ranges": "bytes",

@@ -18,5 +18,5 @@ class Page(Query):
 
 
 def to_ms(at: pydantic.AwareDatetime | None) -> int | None:
-    """A moment in milliseconds since 1970 UTC, within what an id can begin with."""
+    """Return a moment in milliseconds since 1970 UTC, within what an id can begin with."""
     return None if at is None else min(max(int(at.timestamp() * 1000), 0), (1 << 48) - 1)

@@ -19,9 +19,9 @@ def is_unchanged(request: Request, tag: str) -> bool:
 
 
 def span(request: Request, size: int, tag: str) -> tuple[int, int] | None:
-    """The one range that is asked for, end excluded; None for everything. Raises BadRange.
+    """Return the one range that is asked for, its end excluded, or None for the whole file. Raises BadRange.
 
-    Several ranges, or an If-Range that is not this file, get the whole file, as RFC 9110 allows.
+    Several ranges, and an If-Range that names other bytes, get the whole file, as RFC 9110 allows.
     """
     asked = request.headers.get("range", "")
     condition = request.headers.get("if-range")

@@ -22,7 +22,7 @@ _WRITTEN = r"^\d{4}-\d\d-\d\d([Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)
 
 
 def _ms(text: str) -> int:
-    """A date or a time in milliseconds since 1970 UTC. Raises ValueError."""
+    """Return a date or a time in milliseconds since 1970 UTC. Raises ValueError."""
     if not re.fullmatch(_WRITTEN, text, re.ASCII):
         raise ValueError("must be a date such as 2026-11-21, or a time such as 2026-11-21T10:00:00Z")
     at = datetime.fromisoformat(text.upper())

@@ -135,7 +135,7 @@ def _sum(one: Sum) -> Shown:
 
 
 def table(asked: Asked, found: Report) -> str:
-    """RFC 4180, with a head; a text that a spreadsheet would reckon with is made one that it shows."""
+    """Return the table as RFC 4180 has it, with a head. A text that a spreadsheet would compute is quoted."""
     out = io.StringIO(newline="")
     rows = csv.writer(out)
     costs = ("estimated_usd", "actual_usd", "reserved_usd")
@@ -156,7 +156,7 @@ def _id(one: Sum) -> str | None:
 
 
 def _date(day: int | None) -> str | None:
-    """A day since 1970 as a date; None for one that no calendar has."""
+    """Return a day since 1970 as a date, or None for one that no calendar has."""
     try:
         return None if day is None else (EPOCH + timedelta(days=day)).date().isoformat()
     except OverflowError:

@@ -116,12 +116,12 @@ class KeyList(View):
 
 
 def client(row: Client) -> Shown:
-    """One client."""
+    """Show one client."""
     return {"id": row.id, "name": row.name, **_money(row), "created_at": time(row.created_at)}
 
 
 def campaign(row: Campaign) -> Shown:
-    """One campaign."""
+    """Show one campaign."""
     named = {"id": row.id, "client_id": row.client_id, "name": row.name}
     return {**named, **_money(row), "created_at": time(row.created_at)}
 
@@ -135,14 +135,14 @@ def _money(row: Client | Campaign) -> Shown:
 
 
 def asset(ctx: Context, row: Asset) -> Shown:
-    """One asset."""
+    """Show one asset."""
     same = ("id", "client_id", "kind", "name", "content_type", "bytes", "sha256", "width", "height", "duration_s")
     shown = {name: getattr(row, name) for name in same}
     return shown | {"url": links.link(ctx, "assets", row.id), "created_at": time(row.created_at)}
 
 
 def key(row: ApiKey) -> Shown:
-    """One key, without its text."""
+    """Show one key, without its text."""
     return {
         "id": row.id,
         "client_id": row.client_id,
@@ -159,5 +159,5 @@ def key(row: ApiKey) -> Shown:
 
 
 def page(items: Sequence[Shown], next_cursor: str | None) -> Shown:
-    """A list."""
+    """Show one page of a list."""
     return {"items": list(items), "next_cursor": next_cursor}

@@ -80,7 +80,7 @@ async def test_webhook_endpoint(call: Call) -> Response:
 
 
 async def _send(call: Call, make: Callable[[Tx, Context, Caller, str], Awaitable[Outgoing]]) -> Response:
-    """A new delivery that somebody asked for: a worker has it at once."""
+    """Make a new delivery that somebody asked for: it is due at once."""
 
     async def work(tx: Tx) -> Reply:
         made = await make(tx, call.ctx, call.who, call.path["id"])

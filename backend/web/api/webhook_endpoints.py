@@ -156,7 +156,7 @@ async def rotate_client_secret(call: Call) -> Response:
 
 
 async def _with_secret(call: Call, status: int, change: Callable[[Tx, str], Awaitable[Endpoint]]) -> Response:
-    """A new secret in the answer, which is kept for a repetition without it."""
+    """Answer with a new secret. The answer that is kept for a repetition is without it."""
     fresh = new_secret()
 
     async def work(tx: Tx) -> Reply:

@@ -90,7 +90,7 @@ class OutgoingList(View):
 
 
 def endpoint(row: Endpoint, now: int) -> Shown:
-    """One endpoint, without its secrets."""
+    """Show one endpoint, without its secrets."""
     rotating = row.old_secret is not None and (row.old_secret_until or 0) > now
     return {
         "id": row.id,
@@ -107,12 +107,12 @@ def endpoint(row: Endpoint, now: int) -> Shown:
 
 
 def new_endpoint(row: Endpoint, now: int, secret: str | None) -> Shown:
-    """One endpoint with its new secret, or without it where the answer is kept."""
+    """Show one endpoint with its new secret, or with none in the answer that is kept."""
     return endpoint(row, now) | {"secret": secret}
 
 
 def client_secret(client_id: str, kept: ClientSecret, now: int, text: str | None) -> Shown:
-    """A client's own secret with its text, or without it and with a hint."""
+    """Show a client's own secret with its text, or with a hint in its place."""
     rotating = kept.old_secret is not None and (kept.old_secret_until or 0) > now
     return {
         "client_id": client_id,
@@ -124,7 +124,7 @@ def client_secret(client_id: str, kept: ClientSecret, now: int, text: str | None
 
 
 def outgoing(row: Outgoing, attempts: Sequence[Attempt]) -> Shown:
-    """One delivery with its attempts. While an attempt runs, no next one is known."""
+    """Show one delivery with its attempts. While an attempt runs the time of the next one is not known."""
     waits = row.status == PENDING and row.lease_owner is None
     return {
         "id": row.id,

@@ -36,6 +36,7 @@ class Attempts:
             wait_s = math.ceil(times[0] + WINDOW_S - now)
             raise TooManyRequests("Too many failed attempts from this address.", retry_after=max(1, wait_s))
         times.append(now)
+        # Whoever has many addresses could otherwise fill the memory with them.
         if len(self._times) > _MAX_ADDRESSES:
             self._times.popitem(last=False)
         return now

@@ -105,7 +105,7 @@ class Keyring:
                 raise refusal or Unauthorized
             if not await self._compare(key, Comparison(digest, row.hash, row.fingerprint is not None)):
                 raise refusal or Unauthorized
-        row = self._usable(row, row.hash, digest)
+        row = self._usable(row, row.hash, digest)  # only now: a revoked key is refused as slowly as a wrong one
         if began is not None:
             self._attempts.forgive(address, began)
         self._remember(digest, row.hash)
@@ -200,6 +200,7 @@ class Keyring:
     async def _run(self, key: str, against: str) -> bool:
         began = time.monotonic()
         found = await asyncio.get_running_loop().run_in_executor(self._pool, matches, key, against)
+        # A moving average: a refusal without a comparison waits as long.
         self._usual_s += (time.monotonic() - began - self._usual_s) / 8
         return found
 

@@ -90,6 +90,7 @@ class Limits:
         """Count a request for each of its limits in turn, and stop at the first that refuses it."""
         if self.redis is not None and time.monotonic() >= self._away_until:
             try:
+                # The client of Redis blocks: in the loop each count would hold up every other request.
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self.thread, _count, self.redis, asked, cost)
             except StorageError as error:
@@ -117,6 +118,7 @@ def _count(limiter: Limiter, asked: Sequence[Asked], cost: int) -> list[Counted]
     for kind, limit, key_id in asked:
         windows = _windows(limit)
         refusing = next((item for item in windows if not strategy.hit(item, PREFIX, kind, key_id, cost=cost)), None)
+        # What was counted before a refusal stays counted: the library cannot take it back.
         if refusing is None and kind == "write":
             continue  # it is wide: what is left of it is nobody's question
         item = refusing or min(windows)

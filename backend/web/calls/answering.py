@@ -38,6 +38,7 @@ def _route(path: str, by_method: Mapping[str, Operation]) -> Route:
         request.state.route = path
         return await run(by_method[request.method], request)
 
+    # One route a path: with one for each method Starlette answers 405 with the methods of the first alone.
     route = Route(path, endpoint, methods=list(by_method), name=path)
     route.methods = set(by_method)  # Starlette adds HEAD to every GET, event streams included
     return route
@@ -46,7 +47,7 @@ def _route(path: str, by_method: Mapping[str, Operation]) -> Route:
 async def run(made: Operation, request: Request) -> Response:
     """Answer one request. The order is: who asks, how often, what is asked, and then the handler."""
     site: Site = request.app.state.site
-    site.lookout.look(request.scope)
+    site.lookout.look(request.scope)  # before anything can refuse: requests without a key show a wrong proxy too
     caller = await _admit(made, request, site)
     if caller is not None and made.limits:
         await limits.admit(site.limits, request, caller, made.limits)

@@ -73,6 +73,7 @@ def read_key(headers: Headers) -> str:
     """
     shown = [way.keys(headers) for way in WAYS]
     keys = {key for by_this_way in shown for key in by_this_way}
+    # Two keys are never a choice: a proxy may check one of them and we the other.
     if any(len(by_this_way) > 1 for by_this_way in shown) or len(keys) != 1:
         raise Unauthorized
     (key,) = keys

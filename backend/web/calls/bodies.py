@@ -73,6 +73,7 @@ async def read(
     Raises TooLarge beyond `cap_bytes`, before reading if the sender announces it. Raises RequestTimeout when the body
     is not complete in time, even if bytes still come. A large one has less time.
     """
+    # Nothing is read then: the sender learns it before it has sent everything.
     if announced(request) > cap_bytes:
         raise TooLarge(f"The body is larger than {cap_bytes} bytes.")
     began = asyncio.get_running_loop().time()

@@ -49,6 +49,7 @@ def read_query(params: QueryParams, model: type[M]) -> M:
     pairs = params.multi_items()
     if len(pairs) > MOST_PARAMETERS:
         raise InvalidInput.of("query", f"There are more than {MOST_PARAMETERS} parameters.")
+    # Of a parameter given twice, other readers take the first, the last, or both.
     for name in params:
         given = [value for known, value in pairs if known == name]
         if "\0" in name or any("\0" in value for value in given):

@@ -78,7 +78,7 @@ class FormReader:
             parser = self._parser(options[b"boundary"])
             async for chunk in chunks:
                 parser.write(chunk)
-                await self._write()
+                await self._write()  # before more is read, so that memory holds one piece at a time
             parser.finalize()
         except FormParserError:
             raise _unreadable("Invalid multipart data.") from None

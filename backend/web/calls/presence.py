@@ -26,6 +26,7 @@ async def wait_for(request: Request, work: Coroutine[Any, Any, T]) -> T:
     finally:
         for task in (working, leaving):
             task.cancel()
+        # Both must have ended before the request does: they use its connection.
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 

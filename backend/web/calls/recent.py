@@ -26,6 +26,7 @@ class Recent(Generic[T]):
     async def __call__(self) -> T:
         if self._asking is None or (self._asking.done() and self._may_ask()):
             self._asking = asyncio.create_task(self._ask())
+        # One of those who wait may leave; the others still want the answer.
         return await asyncio.shield(self._asking)
 
     def _may_ask(self) -> bool:

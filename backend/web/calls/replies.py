@@ -52,6 +52,7 @@ def name_of(call: Call, content: str = "") -> Idempotency | None:
     """Return what the request's Idempotency-Key stands for: this caller, this route, this body."""
     if call.idempotency_key is None:
         return None
+    # Sorted: the same request written with its fields in another order is the same request.
     body = content if call.given is None else json.dumps(call.given, sort_keys=True)
     text = f"{call.request.method}\n{call.request.scope['path']}\n{call.request.url.query}\n{body}"
     return Idempotency(scope_of(call.who), call.idempotency_key, hashlib.sha256(text.encode()).hexdigest())

@@ -57,6 +57,7 @@ def _where(error: ValueError) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > MOST_MEMBERS:
         raise InvalidInput.of("body", f"An object has more than {MOST_MEMBERS} members.")
+    # Of two equal keys one reader takes the first and another the last: so a check can be passed by.
     values = dict(pairs)
     if len(values) != len(pairs):
         raise InvalidJson("An object has the same key twice.")
@@ -75,6 +76,7 @@ def _finite(text: str) -> float:
 
 
 def _int64(text: str) -> int:
+    # The length first: Python takes quadratic time for the digits of a long number.
     if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 63:
         raise InvalidInput.of("body", "A whole number does not fit into 64 bits.")
     return int(text)

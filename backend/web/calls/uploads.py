@@ -78,6 +78,7 @@ async def open_form(
     """
     content_type = request.headers.get("content-type", "")
     _require_utf8(content_type)
+    # The form may have a little more bytes than the file: for its boundaries and headers.
     bounded = Request(request.scope, _Bounded(request, cap_bytes + _FORM_BYTES, idle_s or IDLE_S).receive)
     reader = FormReader(spool, fields=fields, text_bytes=text_bytes)
     try:
@@ -86,6 +87,7 @@ async def open_form(
             raise TooLarge(f"The file is larger than {cap_bytes} bytes.")
         yield parts
     finally:
+        # Also when the sender has left and this task is cancelled: a file without an owner stays for an hour.
         await asyncio.shield(asyncio.to_thread(reader.close))
 
 

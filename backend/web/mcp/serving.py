@@ -84,6 +84,7 @@ def _tool(method: Callable[..., Any], title: str, annotations: ToolAnnotations) 
     """Return a tool that refuses unknown parameters: so a model is told when it misspells one."""
     tool = Tool.from_function(method, title=title, annotations=annotations)
     arguments = tool.fn_metadata.arg_model
+    # The library ignores what it does not know: a misspelled campaign_id would pay for the wrong campaign.
     arguments.model_config["extra"] = "forbid"
     arguments.model_rebuild(force=True)
     tool.parameters = arguments.model_json_schema(by_alias=True)

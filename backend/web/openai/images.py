@@ -73,6 +73,7 @@ async def _answer(ctx: Context, rows: Sequence[Generation], *, as_urls: bool) ->
     files = [(row, one) for row in rows for one in filing.outputs(row) if one.file_name]
     if as_urls:
         return replies.json_reply(head | {"data": [_linked(ctx, row, one) for row, one in files]})
+    # Before the first byte: after it no error could be told any more.
     for _, one in files:
         if await ctx.store.size(one.file_name or "") != one.bytes:
             raise NotFound("The file is missing from the storage.", code="file_missing")

@@ -92,6 +92,7 @@ async def _create(call: Call, body: VideoBody, file: Spooled | None) -> Response
     name = repeats.name_of(call, f"{campaign.id}\n{said}\n{digest}")
     picture = pictures.of(ctx, body.input_reference, file)
     wanted = asked.video(ctx, body, campaign.id, picture.asset_id if picture else None)
+    # Before the picture is fetched and inspected: a repetition needs neither.
     if kept := await idempotency.look(ctx, name):
         return _reply(kept)
     if picture is None or picture.bring is None:

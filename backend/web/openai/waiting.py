@@ -34,6 +34,7 @@ async def results(call: Call, name: Idempotency, answer: Reply) -> list[Generati
     try:
         rows = await _wait(call, ids)
     except ClientDisconnect:
+        # What was made is paid for: the next equal request gets it and does not make it again.
         await idempotency.renew(call.ctx, name, kept, owed)
         raise
     if any(row.status in ACTIVE for row in rows):

@@ -96,6 +96,7 @@ class Server(uvicorn.Server):
         finally:
             for one in STOP_SIGNALS:
                 loop.remove_signal_handler(one)
+                # Else a second Ctrl-C would end the process while the worker finishes.
                 loop.add_signal_handler(one, _ignore)
 
 

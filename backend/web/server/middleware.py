@@ -43,7 +43,7 @@ class Envelope:
             return
         state = scope.setdefault("state", {})
         state["request_id"] = _request_id(scope)
-        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.clear_contextvars()  # a pipelined request begins in the context of the one before it
         structlog.contextvars.bind_contextvars(request_id=state["request_id"])
         seen = {"status": 499}  # stays when the client left before an answer began
         began = time.perf_counter()

@@ -62,7 +62,7 @@ class BoundedProtocol(StrictProtocol):
         The server waits for all answers.
         """
         if self._stopping is not None:
-            self._stopping()
+            self._stopping()  # streams end first: the server waits for every answer
         self._stops = True
         if self._watch is not None and self.loop.time() - self._taken_at >= QUIET_S:
             self._cut()
@@ -99,6 +99,7 @@ class BoundedProtocol(StrictProtocol):
         """Note that the head is whole: from here the body has its own deadline."""
         self._framing_bytes = 0
         self._enter(Stage.BODY)
+        # Requests without a body cost the sender few bytes, and each waits here with its headers.
         if len(self.pipeline) >= MOST_PIPELINED:
             self.end()
         if not self.transport.is_closing():
@@ -227,6 +228,7 @@ class BoundedProtocol(StrictProtocol):
         queued = bytearray(4)
         with suppress(OSError, ValueError):  # a system that does not tell; a socket that is closed
             fcntl.ioctl(self._line.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        # Without the kernel's part a slow but steady download looks as if it did not move for minutes.
         return self._line.get_write_buffer_size() + int.from_bytes(queued, "little")
 
     def _make_room(self) -> None:

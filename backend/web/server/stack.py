@@ -19,6 +19,7 @@ def build(site: Site, operations: Sequence[Operation]) -> Starlette:
     """Return the application that serves these operations."""
     app = Starlette(
         routes=routes(operations),
+        # From the outside in: what refuses a request is inside of what gives every answer its id and headers.
         middleware=[Middleware(Envelope), Middleware(ErrorBorder), Middleware(DevGuard)],
         exception_handlers=problems.HANDLERS,
     )
