@@ -69,9 +69,9 @@ DOORS = [
     ),
     Door(
         "uvicorn",
-        "Server.startup, Server.servers",
+        "Server.startup, Server.servers, Server.lifespan",
         "emulator/kit/server.py",
-        "with port 0 nothing else tells the port that was taken",
+        "nothing else tells the port that was taken, or closes it for a while and opens it again",
     ),
     Door(
         "httptools",
@@ -256,7 +256,7 @@ def attributes_of_self(made: type) -> set[str]:
 
 @pytest.mark.parametrize(("ours", "make"), BUILT_AROUND, ids=lambda one: getattr(one, "__name__", ""))
 def test_what_we_take_from_uvicorns_classes_is_there(ours: type, make: object) -> None:
-    theirs = set(dir(make())) | {"servers"}  # which there are once the server has begun to listen
+    theirs = set(dir(make())) | {"servers", "lifespan"}  # which there are once the server has begun
     own = {name for base in ours.__mro__ if base.__module__.startswith("backend.") for name in vars(base)}
     given = {
         name
@@ -289,6 +289,7 @@ def test_uvicorns_server_takes_signals_where_we_stand() -> None:
     assert list(inspect.signature(uvicorn.Server.handle_exit).parameters)[-2:] in (["sig", "frame"], ["args", "kwargs"])
     assert "startup" in uvicorn.Server._serve.__code__.co_names
     assert "servers" in uvicorn.Server.startup.__code__.co_names
+    assert "lifespan" in uvicorn.Server._serve.__code__.co_names
 
 
 def test_httptools_tells_where_the_offer_to_change_the_protocol_ends() -> None:
