@@ -47,10 +47,9 @@ class Listener:
         self._bell = asyncio.Event()
 
     async def more(self, within_s: float) -> list[Told]:
-        """Return what comes next, the oldest first and at most a page.
+        """Return what comes next, the oldest first and at most a page. Raises Unavailable.
 
-        Returns nothing when the time is over, when the listener ended, and when it has just caught up. Raises
-        Unavailable.
+        Returns nothing when the time is over, when the listener ended, and when it has just caught up.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):

@@ -69,8 +69,7 @@ async def report(ctx: Context, caller: Caller, asked: Asked) -> Report:
     if own and asked.client_id not in (None, own):
         return Report([], add_up([]), [])
     scope = Scope(asked.first, asked.end, own or asked.client_id, asked.campaign_id)
-    # One more than may be: so it is known that there are too many without counting them all.
-    sums = await ctx.db.read(lambda tx: usage.totals(tx, asked.group, scope, MOST_SUMS + 1))
+    sums = await ctx.db.read(lambda tx: usage.totals(tx, asked.group, scope, MOST_SUMS + 1))  # one more shows: too many
     kept = await _kept(ctx, scope.client_id) if scope.client_id else None
     items, total = await asyncio.to_thread(_grouped, sums)  # a long one takes a tenth of a second
     if len(sums) > MOST_SUMS or len(items) > MOST_GROUPS:

@@ -121,8 +121,7 @@ async def cage() -> list[Check]:
         return [Check("cage", "", State.FAIL, f"no upload and no output can be looked at: {error.message}")]
     finally:
         await looking.close()
-    missing = [what for what in CAGE_HOLDS if what not in holds]
-    if missing:
+    if missing := [what for what in CAGE_HOLDS if what not in holds]:
         advice = f"this system does not give all of it: without {', '.join(missing)}; see docs/operating.md"
         return [Check("cage", ", ".join(holds), State.WARN, advice)]
     return [Check("cage", ", ".join(holds), State.OK, "what is kept from the process that looks into files")]

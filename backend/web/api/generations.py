@@ -71,8 +71,7 @@ async def retry_generation(call: Call) -> Response:
     Each new generation counts as a request of its kind.
     """
     ctx, id, kinds = call.ctx, call.path["id"], await _kinds_to_retry(call)
-    # Before the transaction: it may be run again, and would count the request twice.
-    for kind, number in kinds.items():
+    for kind, number in kinds.items():  # before the transaction: that may be run again, and would count twice
         await limits.admit(call.site.limits, call.request, call.who, [kind], number)
     await request.ensure_room(ctx)
 

@@ -48,20 +48,19 @@ class UsageQuery(Query):
     campaign_id: Id | None = None
     format: Literal["json", "csv"] = "json"
 
+    @property
+    def asked(self) -> Asked:
+        """The same in the terms of the report."""
+        since, until = (_ms(at) if at else None for at in (self.since, self.until))
+        return Asked(self.group_by, since, until, self.client_id, self.campaign_id)
+
 
 @operation("GET", "/api/v2/usage", query=UsageQuery, answers={200: UsageView}, gives=["text/csv"], tags=["usage"])
 async def get_usage(call: Call) -> Response:
     """Add up what was made and what it cost, by campaign, client, model, provider, key or day."""
-    query = call.query
-    asked = Asked(
-        query.group_by,
-        _ms(query.since) if query.since else None,
-        _ms(query.until) if query.until else None,
-        query.client_id,
-        query.campaign_id,
-    )
+    asked = call.query.asked
     found = await usage.report(call.ctx, call.who, asked)
-    if query.format == "csv":
+    if call.query.format == "csv":
         headers = {"Content-Disposition": 'attachment; filename="usage.csv"'}
         table = await asyncio.to_thread(usage_views.table, asked, found)
         return Response(table, headers=headers, media_type="text/csv")

@@ -139,11 +139,8 @@ async def admit(limits: Limits, request: Request, caller: Caller, kinds: Sequenc
         return
     last = counted[-1]
     if not last.has_passed:
-        raise TooManyRequests(
-            _why(last, cost),
-            retry_after=max(1, last.wait_s),
-            headers={} if last.kind == "write" else last.headers,
-        )
+        headers = {} if last.kind == "write" else last.headers
+        raise TooManyRequests(_why(last, cost), retry_after=max(1, last.wait_s), headers=headers)
     request.state.rate_headers = last.headers
 
 
