@@ -124,6 +124,7 @@ def _wrong(folder: Path, path: str, sha256: str) -> str | None:
     """What is wrong with a file of the backup, that is: with its name, the way to it, or its bytes."""
     file = folder / path
     try:
+        # The list is the word of whoever made the backup: no path may lead out of the folder.
         if path.startswith(f"{MEDIA}/"):
             check_name(file.name)
             if file.parent.is_symlink() or file.parent.parent.is_symlink():

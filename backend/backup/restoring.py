@@ -115,6 +115,7 @@ def _put_in_place(rough: Path, target: Path) -> int:
         old.unlink()  # the copy that a migration makes: the backup is one
     if list(target.parent.glob(f"{rough.name}-*")):
         raise ReelhookError(f"{rough} could not be closed: run this again")
+    # Before the rename: the name must never lead to a file whose bytes a power loss can still take away.
     durable.sync(rough)
     generations = snapshot.counts(rough)["generations"]
     os.rename(rough, target)

@@ -38,7 +38,7 @@ def take(settings: Settings, target: Path, *, media: bool = True) -> Manifest:
         try:
             with room.needed():
                 made = _fill(partial, database, store)
-                disk.sync_folders(partial)
+                disk.sync_folders(partial)  # before the rename: what has the name survives a power loss
                 os.rename(partial, target)
                 durable.sync(target.parent)
         except StorageFull as error:

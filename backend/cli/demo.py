@@ -71,7 +71,7 @@ def on_stage(folder: Path) -> Iterator[Stage]:
         with interrupts.held():
             emulator = Program("emulator", ["emulator", "--port", "0"], folder, {})
             running.callback(emulator.stop)
-        port = free_port()
+        port = free_port()  # known before the start: BASE_URL holds it, and with it every link in the results
         settings = {
             "DATABASE_URL": "sqlite:///data/reelhook.db",
             "STORAGE_URL": "file:data/media",

@@ -46,6 +46,7 @@ class Program:
         """
         ends_at = time.monotonic() + READY_S
         while time.monotonic() < ends_at:
+            # Asked before the log is read: so its last words are in what is read.
             stopped = self._process.poll() is not None
             if found := re.search(pattern, self.log.read_text(errors="replace")):
                 return found[1]
@@ -93,11 +94,13 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of this process with exactly these settings, and none of the operator's own."""
     ours = {name for names in setting_names().values() for name in names}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    # Unbuffered: else the line that says "ready" stays in a buffer, for the output is a file.
     return kept | dict(settings) | {"PYTHONUNBUFFERED": "1"}
 
 
 def free_port() -> int:
     """Return a port on which nobody listens right now."""
+    # Somebody else may take it before it is used: then the service says so, and stops.
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -66,6 +66,7 @@ def read_file(file: str | Path) -> str:
 
 def _read(path: Path) -> str:
     try:
+        # A pipe would keep the start waiting, and a device has no end.
         if not stat.S_ISREG(path.stat().st_mode):
             raise EnvFileError(f"{path} is not a file")
         with path.open("rb") as file:
@@ -79,6 +80,7 @@ def _read(path: Path) -> str:
     if b"\0" in content:
         raise EnvFileError(f"{path} is not text in UTF-8 (it may be UTF-16): save it as UTF-8")
     try:
+        # Some editors begin a file with a byte order mark, which would become part of the first name.
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1

@@ -66,6 +66,7 @@ def event(ctx: Context, one: Event, row: Generation | None) -> Shown:
 
 
 def _as_of(one: Event, row: Generation) -> Generation:
+    """The row as it was when the event was written: webhooks are sent again for days, and must not change."""
     if one.type != "generation.processing":
         return replace(row, **json.loads(row.bill_told)) if row.bill_told else row
     without: dict[str, Any] = dict.fromkeys(_OF_THE_END)

@@ -20,6 +20,7 @@ async def generation(tx: Tx, caller: Caller, id: str) -> Generation:
 
 async def client(tx: Tx, caller: Caller, id: str) -> Client:
     """Return the client. Raises NotFound."""
+    # Not found rather than forbidden: "forbidden" would tell that there is such a client.
     row = await clients.get(tx, id)
     if row is None or not caller.sees(id):
         raise NotFound("There is no such client.", code="client_not_found")

@@ -49,7 +49,7 @@ def make(
         id=ctx.new_id(),
         client_id=client_id,
         name=name,
-        prefix=text[3:15],
+        prefix=text[3:15],  # finds the row: bcrypt cannot be searched for
         hash=digest,
         admin=client_id is None,
         image_limit=image_limit,

@@ -57,6 +57,7 @@ def _read(name: str) -> bytes:
 
 def _with_etag(request: Request, content: bytes, media_type: str, cache_control: str) -> Response:
     headers = {"ETag": _etag(content), "Cache-Control": cache_control}
+    # Contained, not equal: several tags may be given, and each with W/ before it.
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=media_type)

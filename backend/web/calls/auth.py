@@ -19,7 +19,7 @@ from backend.web.callers import peers
 if TYPE_CHECKING:
     from backend.web.calls.site import Site
 
-_MAX_HEADER = 256
+_MAX_HEADER = 256  # characters; a key has 46, and what is longer is not hashed at all
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ def from_validation(error: pydantic.ValidationError, *, where: str = "") -> Inva
     """Return pydantic's complaints as fields and messages. What was sent is never repeated."""
     errors = [
         {"field": _field(where, item["loc"]), "message": item["msg"].removeprefix("Value error, ")[:300]}
+        # The first fifty: a body with a thousand wrong fields gets an answer that can still be read.
         for item in error.errors(include_url=False, include_context=False, include_input=False)[:50]
     ]
     return InvalidInput("; ".join(f"{item['field']}: {item['message']}" for item in errors[:3]), errors=errors)

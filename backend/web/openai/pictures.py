@@ -48,6 +48,7 @@ def of(ctx: Context, reference: Reference | None, file: Spooled | None) -> Pictu
     url = reference.image_url or ""
     if url.startswith("data:"):
         return Picture(ctx.new_id(), lambda *_: _decode(ctx, url), max(1, len(url.partition(",")[2]) * 3 // 4))
+    # A data URL may be megabytes long; for an address that is fetched the limit of /api/v2 holds.
     if len(url) > 2048:
         raise InvalidInput.of(FIELD, "A URL has at most 2,048 characters.")
     return Picture(ctx.new_id(), lambda client_id, left: assets.fetch(ctx, client_id, url, left))

@@ -13,6 +13,7 @@ from backend.core.errors import Forbidden
 from backend.http import origins
 from backend.web.calls import auth, problems
 
+# A proxy or tunnel adds one of these; browsers and usual programs do not.
 _FORWARDING = (
     "forwarded",
     "via",

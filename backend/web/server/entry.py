@@ -111,8 +111,8 @@ def config(app: Starlette) -> uvicorn.Config:
         http=cast(type[BoundedProtocol], partial(BoundedProtocol, stopping=app.state.site.stop)),
         ws="none",
         log_config=None,
-        access_log=False,
-        proxy_headers=False,
+        access_log=False,  # it would print whole queries, and with them the signatures of links
+        proxy_headers=False,  # whom we believe is said by TRUSTED_PROXIES alone (callers/peers.py)
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=GRACE_S,

@@ -16,6 +16,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket. Port 0 takes any free one. Raises SettingsError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        # As many connections may come in one moment, as after a restart; beyond that the kernel drops them.
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, UnicodeError, TypeError) as error:  # the last two for a name that is none
         why = (error.strerror or error) if isinstance(error, OSError) else "no name of a machine"
