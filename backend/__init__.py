@@ -29,8 +29,8 @@ The rooms, from top to bottom; imports point down (tests/test_layers.py):
     db         all SQL, one module a table or a question; the schema's migrations
     storage    the spool and the store of files; http: every connection out; media: what a file is, and the cage for it
     disk       durable writes, room, faults, the key file
-    core       pure: generations, people, webhooks, events, errors, ids, requests, billing, and the catalog with its
-               nouns: models, inputs, roles, prices
+    core       pure: generations, people, webhooks, events, errors, ids, requests, billing, formats, and the catalog
+               with its nouns: models, inputs, roles, prices
 """
 
 __version__ = "0.1.0"

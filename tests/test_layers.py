@@ -24,8 +24,7 @@ LAYERS: list[list[str]] = [
     ["web.calls"],
     ["web.callers", "upkeep"],
     ["steps"],
-    ["manage"],
-    ["live"],
+    ["manage", "live"],
     ["context"],
     ["providers.registry"],
     ["providers.replicate", "emulator.replicate"],  # one provider knows nothing of another

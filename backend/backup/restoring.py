@@ -22,13 +22,13 @@ from backend.backup.taking import check_engines
 from backend.config import Settings
 from backend.context import Context
 from backend.core.errors import ReelhookError, StorageFull
+from backend.core.formats import time
 from backend.core.people import ApiKey
 from backend.db import audit, keys, leases, restores, snapshot, versions
 from backend.db.audit import Subject
 from backend.db.file import only_process
 from backend.db.sqlite import sqlite_path
 from backend.disk import durable, room
-from backend.live.shown import time
 from backend.storage import Spool, Store, open_storage
 from backend.upkeep import after_restore
 

@@ -80,7 +80,7 @@ def _warn(done: Restored, admins: list[dict[str, str | None]]) -> None:
 
 
 def _admin(key: ApiKey) -> dict[str, str | None]:
-    from backend.live.shown import time
+    from backend.core.formats import time
 
     return {"id": key.id, "name": key.name, "prefix": f"sk_{key.prefix}", "created_at": time(key.created_at)}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from backend.context import Context
 from backend.core import filing
 from backend.core.events import Event
 from backend.core.filing import Output
+from backend.core.formats import dollars, time
 from backend.core.generation import PROCESSING, Generation
 from backend.live import links
 from backend.live.views import FailureView, FileView, GenerationView
@@ -92,15 +92,3 @@ _OF_THE_END = (
     "failure",
     "finished_at",
 )
-
-
-def time(at_ms: int | None) -> str | None:
-    """Return a time in milliseconds since 1970 as RFC 3339 in UTC."""
-    if at_ms is None:
-        return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def dollars(micros: int | None) -> float | None:
-    """Return millionths of a dollar as dollars."""
-    return None if micros is None else micros / 1_000_000

@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from backend.context import Context, heard
+from backend.core import formats
 from backend.core.errors import Problem
 from backend.core.events import Event
 from backend.core.generation import FINAL, PROCESSING, Generation
@@ -211,7 +212,7 @@ class Tail:
         return Told(event.id, event.type, _line(shown.event(self._ctx, event, row)))
 
     def _render_progress(self, row: Generation) -> Told:
-        data, now = shown.generation(self._ctx, row), shown.time(self._ctx.now())
+        data, now = shown.generation(self._ctx, row), formats.time(self._ctx.now())
         return Told(None, PROGRESS, _line({"type": PROGRESS, "created_at": now, "data": data}))
 
 

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 from backend.context import Context
 from backend.core.errors import Conflict
+from backend.core.formats import dollars
 from backend.core.people import Caller, Campaign, Client
 from backend.db import audit, balances, campaigns, clients, sources
 from backend.db.audit import Subject
 from backend.db.connection import Tx
-from backend.live.shown import dollars
 from backend.manage import access, quota
 
 DEV_CLIENT = "dev"

@@ -11,11 +11,11 @@ import bcrypt
 
 from backend.context import Context
 from backend.core.errors import InvalidInput, NotFound
+from backend.core.formats import time
 from backend.core.people import ApiKey, Caller
 from backend.db import audit, campaigns, clients, keys
 from backend.db.audit import Subject
 from backend.db.connection import Tx
-from backend.live.shown import time
 
 COST = 10  # keys have 256 random bits: the hash only has to survive a leak
 

@@ -8,10 +8,11 @@ import pydantic
 from pydantic import Field
 from starlette.responses import Response
 
+from backend.core.formats import time
 from backend.core.requests import Moment
 from backend.db.audit import ACTIONS, Entry
 from backend.db.audit_lists import AuditFilter
-from backend.live.shown import Shown, time
+from backend.live.shown import Shown
 from backend.live.views import View
 from backend.steps import browse
 from backend.web.api import views

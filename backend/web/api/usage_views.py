@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import Field
 
+from backend.core.formats import dollars
 from backend.db.usage import Sum
-from backend.live.shown import Shown, dollars
+from backend.live.shown import Shown
 from backend.live.views import CostView, View
 from backend.manage.usage import Asked, KeptByClient, Report
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from backend.context import Context
+from backend.core.formats import dollars, time
 from backend.core.people import ApiKey, Asset, Campaign, Client
 from backend.live import links
-from backend.live.shown import Shown, dollars, time
+from backend.live.shown import Shown
 from backend.live.views import GenerationView, View
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from backend.core.formats import time
 from backend.core.webhooks import PENDING, Attempt, ClientSecret, Endpoint, Outgoing
-from backend.live.shown import Shown, time
+from backend.live.shown import Shown
 from backend.live.views import View
 
 SHOWN_ONCE = "It is shown once. POST /api/v2/webhook-secret/rotate gives a new one; for a day both sign."
