@@ -27,6 +27,7 @@ from backend.core.errors import NoPlace, Unanswered
 from backend.core.places import Places
 from backend.http import Http, client, downloads
 from backend.manage import assets
+from backend.media import places as cages
 from backend.web.calls import uploads
 
 
@@ -103,6 +104,20 @@ async def test_a_place_is_not_lost_with_somebody_who_leaves_the_line() -> None:
         waiting.cancel()  # in the moment in which it got its place
         await asyncio.gather(waiting, return_exceptions=True)
         await asyncio.wait_for(_enter(places), 1)
+    assert not places._taken and not places._waiting
+
+
+async def test_nobody_waits_for_ever_who_comes_between_two_that_get_their_places_at_once() -> None:
+    places = Places(2, 1)
+
+    async def enter_twice() -> None:
+        async with places.take("a"):
+            await _enter(places)
+
+    async with places.take("a"), places.take("a"):
+        waiting = [asyncio.create_task(enter_twice()), asyncio.create_task(_enter(places))]
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
     assert not places._taken and not places._waiting
 
 
@@ -206,7 +221,7 @@ class Slow:
         self.asked += 1
         self.inside += 1
         self.most = max(self.most, self.inside)
-        await asyncio.to_thread(self.go.wait, 30)
+        await asyncio.to_thread(self.go.wait, 60)
         content = png()
         writer.write(status(200, body=content))
         await writer.drain()
@@ -217,8 +232,9 @@ class Slow:
 def test_fetches_have_places_for_each_client_and_for_each_host(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assets, "of_clients", Places(4, 15, refusal=assets.too_many))
-    monkeypatch.setattr(assets, "of_hosts", Places(8, 15))
+    monkeypatch.setattr(assets, "of_clients", Places(4, 60, refusal=assets.too_many))
+    monkeypatch.setattr(assets, "of_hosts", Places(8, 60))
+    monkeypatch.setattr(cages, "WAIT_S", 60)  # eighteen pictures are looked at in turn, also where that takes long
     slow, tenants = Slow(), [service.tenant(f"client {number}") for number in range(4)]
     with receiving(usual=slow.serve) as host, ThreadPoolExecutor(24) as pool:
         asked = [
@@ -235,7 +251,7 @@ def test_fetches_have_places_for_each_client_and_for_each_host(
         time.sleep(0.2)  # nothing more comes, however long one looks
         assert (slow.most, service.ask("GET", "/healthz").status) == (8, 200)
         slow.go.set()
-        assert {answer.result(30).status for answer in asked} == {201}
+        assert {answer.result(90).status for answer in asked} == {201}
     assert (slow.asked, slow.most) == (18, 8)
 
 

@@ -176,7 +176,7 @@ def ask(
     if json_body is not None:
         content = json.dumps(json_body).encode()
         sent.setdefault("Content-Type", "application/json")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, content, sent)
         got = connection.getresponse()

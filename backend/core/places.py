@@ -65,8 +65,8 @@ class Places:
         finally:
             if turn in queue:
                 queue.remove(turn)
-            if not queue:
-                self._waiting.pop(key, None)
+            if not queue and self._waiting.get(key) is queue:  # else it is of those who came since
+                del self._waiting[key]
 
     def _leave(self, key: str) -> None:
         # Handed over and not freed: between the two somebody who has just come could take it before the first in line.
