@@ -36,6 +36,8 @@ from backend.media.inside.videos import CODECS
 T = TypeVar("T")
 ME, OTHER = upload("client-a"), upload("client-b")
 EXTRA_MB = 300
+LONG = {"a JPEG of scans", "a GIF of large frames", "a WebP of large frames"}  # to look at, at least three seconds
+story = pytest.mark.story
 linux = pytest.mark.skipif(sys.platform != "linux", reason="these are Linux's")
 
 
@@ -74,7 +76,7 @@ def slow(folder: Path) -> Path:
 
 
 @pytest.mark.hazard(54)
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=story) if name in LONG else name for name in HOSTILE])
 async def test_any_file_at_all_costs_little_memory_and_time_and_holds_nobody_up(
     caged: Cage, tmp_path: Path, name: str
 ) -> None:
@@ -319,7 +321,7 @@ async def test_a_cage_that_cannot_be_started_is_our_trouble_and_no_fault_of_the_
 async def test_a_stop_gives_uploads_a_moment_and_lets_outputs_end(caged: Cage, tmp_path: Path, monkeypatch) -> None:
     file = slow(tmp_path)
     monkeypatch.setattr(cage, "STOP_S", 0.2)
-    monkeypatch.setattr(cage, "LOOK_S", 5.0)
+    monkeypatch.setattr(cage, "LOOK_S", 3.0)
     uploaded = asyncio.create_task(caged.probe(file, place=ME))
     output = asyncio.create_task(caged.probe(file, place=OUTPUT))
     await come_true(lambda: len(looking_at(tmp_path)) == 2)

@@ -47,6 +47,7 @@ def doctor(cwd: Path, **settings: str) -> tuple[int, dict[str, tuple[str, str]]]
     return done.returncode, {check["name"]: (check["state"], check["advice"]) for check in report["checks"]}
 
 
+@pytest.mark.story  # ten seconds of patience are the point
 @pytest.mark.hazard(59)
 def test_everything_that_hangs_at_once_is_told_and_not_waited_for(tmp_path: Path) -> None:
     with silent() as port:
@@ -81,7 +82,9 @@ def test_every_setting_that_is_junk_is_explained_by_name(tmp_path: Path) -> None
 
 
 @pytest.mark.hazard(59)
-@pytest.mark.parametrize("what", ["folder", "notes", "locked", "empty folder above", "device"])
+@pytest.mark.parametrize(
+    "what", ["folder", "notes", pytest.param("locked", marks=pytest.mark.story), "empty folder above", "device"]
+)
 def test_a_database_that_is_none_or_held_by_somebody_is_told(what: str, tmp_path: Path) -> None:
     file = tmp_path / "some.db"
     url = f"sqlite:///{file}"

@@ -71,9 +71,12 @@ def test_any_prompt_can_be_drawn(provider: Provider, prompt: str) -> None:
     ("start", "more", "size", "seconds"),
     [
         ((320, 180), {}, (1280, 720), 5),
-        ((180, 320), {"duration": 10}, (720, 1280), 10),
+        pytest.param((180, 320), {"duration": 10}, (720, 1280), 10, marks=pytest.mark.story),
         ((200, 200), {}, (960, 960), 5),
-        ((320, 180), {"mode": "pro", "end_image": data_uri((64, 64), "#00ff00")}, (1920, 1080), 5),
+        pytest.param(
+            *((320, 180), {"mode": "pro", "end_image": data_uri((64, 64), "#00ff00")}, (1920, 1080), 5),
+            marks=pytest.mark.story,
+        ),
     ],
 )
 def test_a_video_has_its_size_length_and_codec(
@@ -97,6 +100,7 @@ def test_a_video_has_its_size_length_and_codec(
         assert sum(1 for _ in film.decode(stream)) == seconds * 24
 
 
+@pytest.mark.story  # two films are encoded whole
 def test_the_same_video_is_made_of_the_same_bytes(provider: Provider) -> None:
     urls = [provider.made(model=VIDEO, start_image=data_uri((64, 36)))["output"] for _ in range(2)]
     first, again = (provider.download(url).content for url in urls)
@@ -153,6 +157,7 @@ def test_a_png_is_padded_to_the_byte_wherever_a_chunk_can_end(tmp_path: Path, ex
         image.verify()
 
 
+@pytest.mark.story
 def test_an_output_of_half_a_gigabyte_is_served_without_being_held() -> None:
     with emulating(EmulatorOptions(image_s=0, render="tiny", output_bytes=500 << 20)) as provider:
         url, got = provider.made()["output"], 0
@@ -170,7 +175,7 @@ def test_a_failure_of_the_emulator_itself_fails_the_prediction(tmp_path: Path) -
         assert (ended["status"], ended["output"]) == ("failed", None)
 
 
-@pytest.mark.parametrize("size", [(1, 3000), (3000, 1), (1, 1)])
+@pytest.mark.parametrize("size", [(1, 3000), pytest.param((3000, 1), marks=pytest.mark.story), (1, 1)])
 def test_odd_shapes_can_be_edited_and_filmed(provider: Provider, size: tuple[int, int]) -> None:
     picture(provider, image_input=[data_uri(size)])
     assert provider.made(model=VIDEO, start_image=data_uri(size))["status"] == "succeeded"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 from api_service import form, png
 from emulating import TOKEN, Provider, emulating
@@ -20,7 +21,7 @@ from gateway import READY, Gateway
 from webserving import Answer, ask, until
 
 from backend import logs
-from backend.cli.processes import COMMAND, environment, free_port
+from backend.cli.processes import environment, free_port
 from backend.emulator import WEBHOOK_SECRET, EmulatorOptions
 
 R8 = "r8_canaryTOKENcanaryTOKENcanaryTOKEN"
@@ -47,14 +48,8 @@ class Story:
         return answer
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *words],
-            cwd=self.gateway.folder,
-            env=environment(self.gateway.settings),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        given = environment(self.gateway.settings)
+        return commands.run_text(*words, environment=given, folder=self.gateway.folder)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +60,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     )
     assert TOKEN != R8 and WHSEC != WEBHOOK_SECRET
     with emulating(options) as provider:
-        gateway = Gateway(f"http://127.0.0.1:{free_port()}", folder=folder, settings=settings(folder, provider))
+        gateway = Gateway(
+            f"http://127.0.0.1:{free_port()}", folder=folder, settings=settings(folder, provider), forked=True
+        )
         gateway.settings["BASE_URL"] = gateway.origin
         told = Story(gateway)
         made = told.run("keys", "create", "--name", "canary", "--admin", "--json")

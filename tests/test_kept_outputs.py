@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import commands
 import httpx
 import looking
 import pytest
@@ -23,6 +22,7 @@ from odd_files import ODD, film, still
 from workshop import Workshop, working
 
 from backend.backup.taking import take
+from backend.cli.processes import environment
 from backend.config import Settings
 from backend.core import filing
 from backend.core.errors import InvalidMedia
@@ -491,12 +491,12 @@ def test_the_python_client_knows_and_brings_every_file(shop: Workshop, provider:
 def test_the_command_line_brings_every_file(shop: Workshop, provider: Provider, tmp_path: Path) -> None:
     provider.spoil({"kind": "output_many", "count": 2})
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "backend.cli", "generate", "image", "--campaign", shop.campaign_id]
-    command += ["--prompt", "a fox", "--out", str(out), "--url", shop.origin]
-    told = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=True)
+    command = ["generate", "image", "--campaign", shop.campaign_id, "--prompt", "a fox", "--out", out]
+    command += ["--url", shop.origin]
+    told = commands.run_text(*command, "--json", environment=environment({}))
     files = json.loads(told.stdout)["files"]
     assert [_sha256(Path(each["file"]).read_bytes()) for each in files] == [each["sha256"] for each in files]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    told = commands.run_text(*command, environment=environment({}))
     assert len(told.stdout.split()) == 2
 
 
@@ -519,6 +519,7 @@ def test_several_films_are_stored_with_their_lengths(tmp_path: Path) -> None:
         assert usage["seconds"] == pytest.approx(2.0) and made["cost_usd"]["actual"] == pytest.approx(0.5)
 
 
+@pytest.mark.story
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("nth", range(3))
 def test_a_kill_between_two_files_loses_none_and_fetches_none_twice(nth: int) -> None:

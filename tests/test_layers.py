@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -90,11 +91,14 @@ SQL = [
 ]
 
 
+parsed = cache(ast.parse)  # each rule reads every module
+
+
 def modules(backend: Path) -> Iterator[tuple[str, Path, ast.Module]]:
     """Each module as its dotted name below backend ("" for the package itself), path and tree."""
     for path in sorted(backend.rglob("*.py")):
         parts = list(path.relative_to(backend).with_suffix("").parts)
-        yield ".".join(parts if parts[-1] != "__init__" else parts[:-1]), path, ast.parse(path.read_text())
+        yield ".".join(parts if parts[-1] != "__init__" else parts[:-1]), path, parsed(path.read_text())
 
 
 def imports(name: str, is_package: bool, tree: ast.Module) -> Iterator[tuple[str, int]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import commands
 import httpx
 import pytest
 from api_service import Service, Tenant, png, running
@@ -28,7 +29,7 @@ from test_lifecycle_webhooks import LOST, submitted
 from test_webhooks_out import verified
 from workshop import Clock, Workshop, working
 
-from backend.cli.processes import COMMAND, environment
+from backend.cli.processes import environment
 from backend.config import Settings
 from backend.config.loading import load
 from backend.core import ids
@@ -218,9 +219,7 @@ def settings(tmp_path: Path, **more: Any) -> Settings:
 @pytest.mark.parametrize("key", ["x" * 31, "short", " " * 40 + "x"])
 def test_a_short_data_key_is_refused_at_the_start_by_name_and_not_shown(tmp_path: Path, key: str) -> None:
     place = {"DATABASE_URL": f"sqlite:///{tmp_path}/a.db", "STORAGE_URL": f"file:{tmp_path}/media", "DATA_KEY": key}
-    done = subprocess.run(
-        [*COMMAND, "serve", "--port", "0"], env=environment(place), capture_output=True, text=True, timeout=60
-    )
+    done = commands.run_text("serve", "--port", "0", environment=environment(place))
     assert done.returncode == 1 and "DATA_KEY: needs at least 32 characters" in done.stderr
     assert "short" not in done.stderr and not (tmp_path / "a.db").exists()
 
@@ -243,7 +242,7 @@ def test_the_lines_of_the_documentation_turn_the_data_key_over(tmp_path: Path) -
     assert lines
     with emulating() as provider:
         place = {"DATABASE_URL": "sqlite:///data/reelhook.db"}
-        service = new_gateway(tmp_path, provider, **place)
+        service = new_gateway(tmp_path, provider, forked=True, **place)
         try:
             service.start()
             service.begin()
