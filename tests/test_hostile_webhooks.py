@@ -18,6 +18,7 @@ from auditor import creates_of
 from emulating import Provider, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from workshop import Workshop
 
 from backend.config.loading import load
@@ -217,15 +218,18 @@ def test_a_huge_webhook_is_413_before_anybody_looks_at_its_signature(bench: Work
     claims = "".join(f"{name}: {value}\r\n" for name, value in signed(b"").items())
     head = f"POST {path_of(bench, id)} HTTP/1.1\r\nHost: {host}\r\n{claims}"
     chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
-    for length, body in (
-        ("Content-Length: 100000000", b""),
-        ("Transfer-Encoding: chunked", chunk * 11),
-        ("Content-Length: 100000000", b" " * 1000),
-    ):
-        with socket.create_connection((host, int(port)), timeout=10) as line:
-            line.sendall(f"{head}{length}\r\n\r\n".encode() + body)
-            assert line.recv(65536).startswith(b"HTTP/1.1 413 ")
+    with capture_logs() as logs:
+        for length, body in (
+            ("Content-Length: 100000000", b""),
+            ("Transfer-Encoding: chunked", chunk * 11),
+            ("Content-Length: 100000000", b" " * 1000),
+        ):
+            with socket.create_connection((host, int(port)), timeout=10) as line:
+                line.sendall(f"{head}{length}\r\n\r\n".encode() + body)
+                assert line.recv(65536).startswith(b"HTTP/1.1 413 ")
+        until(lambda: len([each for each in logs if each["event"] == "request"]) == 3)
     assert asked == []
+    assert {each["event"] for each in logs} == {"request"}, "a client that leaves without a word is no failure of ours"
     bench.finished = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import httptools
@@ -122,7 +123,8 @@ class StrictProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         # The client sees the end of its answer, and has a reason to stop sending.
         if self._line.can_write_eof():
-            self._line.write_eof()
+            with suppress(OSError):  # the client has hung up meanwhile
+                self._line.write_eof()
         self.linger()
 
     def linger(self) -> None:
