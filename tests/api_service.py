@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import logging
 import socket
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
@@ -14,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
 import uvicorn
 import uvloop
 from PIL import Image
-from trails import Kept, left
+from trails import kept, left
 from transactions import bounded, twice
 from webserving import Answer, ask, until
 
@@ -152,24 +150,18 @@ def running(folder: Path, **more: Any) -> Iterator[Service]:
         "write_rate_limit": "100000/minute",
     }
     settings = Settings(_env_file=None, **(given | more))
-    log = Kept()
-    structlog.configure(
-        processors=[structlog.processors.format_exc_info, log.keep],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
     started: list[Service] = []
     stop: list[uvicorn.Server] = []
     thread = threading.Thread(target=_run, args=(_serve(settings, started, stop),), daemon=True)
     thread.start()
     service = until(lambda: started and stop and stop[0].started and started[0])
     service.admin, _ = service.key(None)
-    with left(folder / "test.db", lambda: str(log)), bounded(), twice():
+    with kept() as log, left(folder / "test.db", log.__str__), bounded(), twice():
         try:
             yield service
         finally:
             stop[0].should_exit = True
             thread.join(20)
-            structlog.reset_defaults()
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, MutableMapping
@@ -111,3 +112,18 @@ class Kept:
         """As a processor of structlog, the last one."""
         self._lines.append(f"{level} " + " ".join(f"{name}={value}" for name, value in event.items()))
         raise structlog.DropEvent
+
+
+@contextmanager
+def kept() -> Iterator[Kept]:
+    """Keep what is logged in this process. To print one traceback as structlog does by itself takes a second or two."""
+    log, before = Kept(), structlog.get_config()
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, log.keep],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield log
+    finally:
+        structlog.configure(**before)

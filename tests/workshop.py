@@ -16,7 +16,7 @@ from auditor import audit
 from elsewhere import Elsewhere
 from emulating import Provider, until
 from face import Face
-from trails import left
+from trails import kept, left
 from transactions import bounded, twice
 from webserving import listen
 
@@ -137,7 +137,7 @@ def working(
     thread.start()
     stop = until(lambda: started and started[0])
     shop.begin()
-    with left(folder / "reelhook.db"), bounded() as shop.changed, twice():
+    with kept() as log, left(folder / "reelhook.db", log.__str__), bounded() as shop.changed, twice():
         try:
             yield shop
             if worker and shop.finished:
