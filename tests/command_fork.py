@@ -36,6 +36,8 @@ HEAVY = (
 
 def main() -> None:
     """Fork until nobody asks any more; each child becomes `reelhook` and ends as that does."""
+    if os.fork():
+        os._exit(0)  # the tests that count their children are not to find this one
     for name in HEAVY:
         import_module(name)
     gc.freeze()  # what a collection does not look at is not copied into each child

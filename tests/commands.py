@@ -117,22 +117,18 @@ def run_text(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str
 
 @cache
 def _control() -> socket.socket:
-    """Start what forks the commands; it ends with this process."""
+    """Start what forks the commands, as nobody's child; it ends when this process does."""
     ours, theirs = socket.socketpair()
     program = str(Path(__file__).with_name("command_fork.py"))
     with theirs:
-        forks = subprocess.Popen(
+        subprocess.run(
             [sys.executable, "-u", program, str(theirs.fileno())],
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
+            check=True,
         )
-    atexit.register(_end, ours, forks)
+    atexit.register(ours.close)
     return ours
-
-
-def _end(control: socket.socket, forks: subprocess.Popen[bytes]) -> None:
-    control.close()
-    forks.wait(10)
