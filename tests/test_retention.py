@@ -188,9 +188,8 @@ async def test_what_was_unfinished_at_the_upgrade_keeps_what_it_starts_from(tmp_
         await tx.run("INSERT INTO clients (id, name, created_at) VALUES ('c1', 'c', 1)")
         await tx.run("INSERT INTO campaigns (id, client_id, name, created_at) VALUES ('k1', 'c1', 'k', 1)")
         for row in (made(1), made(2), made(3, source=start), made(4, source={"image_id": id_of(2)})):
-            # which later migrations bring
-            later = {"held_at", "media_state", "media_why", "more_files", "bill_told", "began_at"}
-            names = [name for name in generation_rows.NAMES if name not in later]
+            there = {column["name"] for column in await tx.all("PRAGMA table_info(generations)")}
+            names = [name for name in generation_rows.NAMES if name in there]
             marks = ", ".join(f":{name}" for name in names)
             await tx.run(
                 f"INSERT INTO generations ({', '.join(names)}) VALUES ({marks})",  # noqa: S608
