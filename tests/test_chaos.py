@@ -9,8 +9,8 @@ from storms import weather
 from storms.report import table
 from storms.storm import Plan, run
 
+from backend.emulator.kit.fault_kinds import KINDS
 from backend.emulator.kit.faults import parse
-from backend.emulator.kit.kinds import KINDS
 
 pytestmark = pytest.mark.story
 

@@ -27,8 +27,8 @@ from backend.core.models import Model
 from backend.core.prices import Rule
 from backend.core.requests import VideoRequest
 from backend.core.roles import ROLES, Role
+from backend.emulator.kit.fault_kinds import KINDS
 from backend.emulator.kit.faults import parse
-from backend.emulator.kit.kinds import KINDS
 from backend.live.views import GenerationView
 from backend.providers import catalog
 from backend.upkeep import readiness

@@ -13,7 +13,7 @@ from emulating import TINY, emulating, png, until
 from toy_emulator import FILM, KEY, PICTURE, TOY, Toy, start
 
 from backend.emulator import PROVIDERS, EmulatorOptions
-from backend.emulator.kit.kinds import KINDS
+from backend.emulator.kit.fault_kinds import KINDS
 
 
 @pytest.fixture(scope="module")

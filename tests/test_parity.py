@@ -38,13 +38,13 @@ from backend.db import (
     feed,
     generations,
     holdings,
+    idempotency_keys,
     keys,
     leases,
     lists,
     operations,
     provider_webhooks,
     queue,
-    repeats,
     restores,
     sources,
     submits,
@@ -317,18 +317,18 @@ async def keep_going(call: Watched) -> None:
     await call(operations.rubbish, 10)
     await call(operations.forget_rubbish, ["a.png"])
     await call(operations.without_row, [id_of(0) + ".png", id_of(1) + ".png", "a1.mp4"])
-    await call(repeats.put, "s", "k", "h", 1, running_until=5)
-    await call(repeats.get, "s", "k")
-    await call(repeats.forget, "s", "k")
-    await call(repeats.put, "s", "k", "h", 1, status=202, body="{}", location="/x")
-    await call(repeats.put, "s", "k", "h", 1, status=202, body="[]")
-    await call(repeats.renew, "s", "k", 2, "[]", "{}")
-    await call(repeats.get, "s", "k")
-    await call(repeats.renew, "s", "k", 1, "[]", "{}")
-    await call(repeats.renew, "s", "k", 1, "{}", "[]")
-    await call(repeats.prune, 2, 3, 10)
-    await call(repeats.put, "client:c1", "k", "h", 1, running_until=5)
-    await call(repeats.prune, 2, 3, 10)
+    await call(idempotency_keys.put, "s", "k", "h", 1, running_until=5)
+    await call(idempotency_keys.get, "s", "k")
+    await call(idempotency_keys.forget, "s", "k")
+    await call(idempotency_keys.put, "s", "k", "h", 1, status=202, body="{}", location="/x")
+    await call(idempotency_keys.put, "s", "k", "h", 1, status=202, body="[]")
+    await call(idempotency_keys.renew, "s", "k", 2, "[]", "{}")
+    await call(idempotency_keys.get, "s", "k")
+    await call(idempotency_keys.renew, "s", "k", 1, "[]", "{}")
+    await call(idempotency_keys.renew, "s", "k", 1, "{}", "[]")
+    await call(idempotency_keys.prune, 2, 3, 10)
+    await call(idempotency_keys.put, "client:c1", "k", "h", 1, running_until=5)
+    await call(idempotency_keys.prune, 2, 3, 10)
     for part in (provider_webhooks, events):
         await call(part.prune, 2_000_000, 1)
         await call(part.prune, 1, 100)
@@ -482,7 +482,7 @@ async def take_down(call: Watched) -> None:
     await call(clients.mark_deleted, "c1", 9)
     await call(campaigns.mark_deleted_of_clients, 10, 5)
     await call(assets.of_deleted_clients, 10)
-    await call(repeats.forget_of_deleted, 10)
+    await call(idempotency_keys.forget_of_deleted, 10)
     await call(assets.page, None, None, 10)
     await call(generations.delete, id_of(0))
     await call(assets.delete, "a1")

@@ -15,7 +15,7 @@ from backend.config import Settings
 from backend.context import Context
 from backend.core.generation import ProviderWebhook
 from backend.core.ids import new_id
-from backend.db import events, generation_rows, generations, provider_webhooks, repeats
+from backend.db import events, generation_rows, generations, idempotency_keys, provider_webhooks
 from backend.db.connection import Tx, Work
 from backend.upkeep import tidy
 
@@ -135,7 +135,7 @@ def test_a_large_history_goes_in_small_bites_within_one_round(service: Service) 
 
     async def work(tx: Tx) -> None:
         for name in answers:
-            await repeats.put(tx, "key:test", name, "h", service.ctx.now(), status=202, body="{}")
+            await idempotency_keys.put(tx, "key:test", name, "h", service.ctx.now(), status=202, body="{}")
 
     write(service, work)
     db = Counting(service)
@@ -147,9 +147,9 @@ def test_a_large_history_goes_in_small_bites_within_one_round(service: Service) 
 
 def test_an_answer_is_remembered_for_three_days_from_when_it_was_given(service: Service) -> None:
     now, scope = service.ctx.now(), "key:three days"
-    write(service, lambda tx: repeats.put(tx, scope, "old", "h", now - 2 * DAY_MS, running_until=now - DAY_MS))
-    write(service, lambda tx: repeats.put(tx, scope, "old", "h", now, status=201, body="{}"))
-    write(service, lambda tx: repeats.put(tx, scope, "other", "h", now - 2 * DAY_MS, status=201, body="{}"))
+    write(service, lambda tx: idempotency_keys.put(tx, scope, "old", "h", now - 2 * DAY_MS, running_until=now - DAY_MS))
+    write(service, lambda tx: idempotency_keys.put(tx, scope, "old", "h", now, status=201, body="{}"))
+    write(service, lambda tx: idempotency_keys.put(tx, scope, "other", "h", now - 2 * DAY_MS, status=201, body="{}"))
     service.run(tidy.tidy(later(service, 2.9)))
     assert count(service, "idempotency_keys", "scope = :scope", scope=scope) == 1
     service.run(tidy.tidy(later(service, 3.1)))
@@ -158,7 +158,7 @@ def test_an_answer_is_remembered_for_three_days_from_when_it_was_given(service: 
 
 def test_a_request_that_still_runs_is_not_forgotten_however_old_it_is(service: Service) -> None:
     now, scope = service.ctx.now(), "key:running"
-    write(service, lambda tx: repeats.put(tx, scope, "k", "h", now - 9 * DAY_MS, running_until=now + 60_000))
+    write(service, lambda tx: idempotency_keys.put(tx, scope, "k", "h", now - 9 * DAY_MS, running_until=now + 60_000))
     service.run(tidy.tidy(service.ctx))
     assert count(service, "idempotency_keys", "scope = :scope", scope=scope) == 1
     service.run(tidy.tidy(later(service, 0.1)))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from backend.db import troubles
+from backend.db import sqlite_errors
 from backend.db.connection import Row, T, Tx, Work
 from backend.logs import times
 
@@ -57,7 +57,7 @@ def run_batch(connection: sqlite3.Connection, works: list[Work[Any]]) -> list[Ra
 
 def _run_together(connection: sqlite3.Connection, works: list[Work[Any]], run: Runner) -> list[Ran]:
     tx, answers, began = _SqliteTx(connection), list[Ran](), time.perf_counter()
-    with troubles.mapped(connection):
+    with sqlite_errors.mapped(connection):
         # IMMEDIATE takes the write lock now and waits for it. Measured with a deferred BEGIN: 2,912 of 4,500
         # transactions were lost to "database is locked".
         connection.execute("BEGIN IMMEDIATE")
@@ -101,11 +101,11 @@ def _run_saved(connection: sqlite3.Connection, tx: Tx, work: Work[Any]) -> Ran:
 
 def _ends_all(connection: sqlite3.Connection, error: Exception) -> bool:
     """Whether no work of the batch can go on: SQLite gave up the transaction, or the file cannot be believed."""
-    return not connection.in_transaction or troubles.is_fault(error)
+    return not connection.in_transaction or sqlite_errors.is_fault(error)
 
 
 def run_read(connection: sqlite3.Connection, work: Work[T]) -> T:
-    with troubles.mapped(connection):
+    with sqlite_errors.mapped(connection):
         connection.execute("BEGIN")
         result = _drive(work(_SqliteTx(connection)))
         connection.execute("COMMIT")

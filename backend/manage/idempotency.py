@@ -9,7 +9,7 @@ from typing import Any
 
 from backend.context import AFTER_A_REQUEST, Context
 from backend.core.errors import Conflict, InvalidInput
-from backend.db import repeats
+from backend.db import idempotency_keys
 from backend.db.connection import Tx
 
 RUNNING_MS = 600_000  # a long request that a crash cut off may be made again after this
@@ -68,7 +68,7 @@ async def begin(ctx: Context, repeat: Idempotency | None) -> Reply | None:
         if kept := await _kept(tx, ctx, repeat):
             return kept
         until = ctx.now() + RUNNING_MS
-        await repeats.put(tx, repeat.scope, repeat.key, repeat.request_hash, ctx.now(), running_until=until)
+        await idempotency_keys.put(tx, repeat.scope, repeat.key, repeat.request_hash, ctx.now(), running_until=until)
         return None
 
     return await ctx.db.write(transaction)
@@ -93,17 +93,19 @@ async def look(ctx: Context, repeat: Idempotency) -> Reply | None:
 
 async def renew(ctx: Context, repeat: Idempotency, old: Any, body: Any) -> None:
     """Replace the kept body by another one, if it is still the `old` one. Its three days begin again."""
-    await ctx.db.write(lambda tx: repeats.renew(tx, repeat.scope, repeat.key, ctx.now(), _as_text(old), _as_text(body)))
+    await ctx.db.write(
+        lambda tx: idempotency_keys.renew(tx, repeat.scope, repeat.key, ctx.now(), _as_text(old), _as_text(body))
+    )
 
 
 async def abandon(ctx: Context, repeat: Idempotency | None) -> None:
     """Free the key again, because the work failed."""
     if repeat:
-        await ctx.db.write(lambda tx: repeats.forget(tx, repeat.scope, repeat.key))
+        await ctx.db.write(lambda tx: idempotency_keys.forget(tx, repeat.scope, repeat.key))
 
 
 async def _kept(tx: Tx, ctx: Context, repeat: Idempotency) -> Reply | None:
-    known = await repeats.get(tx, repeat.scope, repeat.key)
+    known = await idempotency_keys.get(tx, repeat.scope, repeat.key)
     if known is None:
         return None
     if known.request_hash != repeat.request_hash:
@@ -120,7 +122,7 @@ async def _kept(tx: Tx, ctx: Context, repeat: Idempotency) -> Reply | None:
 
 
 async def _keep(tx: Tx, ctx: Context, repeat: Idempotency, answer: Reply) -> None:
-    await repeats.put(
+    await idempotency_keys.put(
         tx,
         repeat.scope,
         repeat.key,

@@ -11,9 +11,9 @@ from backend.db import (
     clients,
     events,
     generations,
+    idempotency_keys,
     operations,
     provider_webhooks,
-    repeats,
     webhook_endpoints,
     webhook_retention,
 )
@@ -48,8 +48,8 @@ async def forget_answers(ctx: Context) -> int:
     now = ctx.now()
 
     async def work(tx: Tx) -> int:
-        old = await repeats.prune(tx, now - REPEATS_MS, now, BITE)
-        return old + await repeats.forget_of_deleted(tx, BITE)
+        old = await idempotency_keys.prune(tx, now - REPEATS_MS, now, BITE)
+        return old + await idempotency_keys.forget_of_deleted(tx, BITE)
 
     return await ctx.db.write(work)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from backend.emulator.kit.kinds import KINDS
+from backend.emulator.kit.fault_kinds import KINDS
 
 # Arguments that keep a run short. Faults without an end strike a few times only, or nothing would ever be calm.
 ARGUMENTS: dict[str, list[dict[str, Any]]] = {

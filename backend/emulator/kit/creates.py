@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from backend.emulator.kit import life, refusals
 from backend.emulator.kit.connection import Reset, halved
+from backend.emulator.kit.fault_kinds import Arguments
 from backend.emulator.kit.faults import pause
-from backend.emulator.kit.kinds import Arguments
 from backend.emulator.kit.ledger import Create
 from backend.emulator.kit.orders import Order
 from backend.emulator.kit.refusals import Refusal

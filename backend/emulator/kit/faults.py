@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.core.errors import SettingsError
-from backend.emulator.kit.kinds import KINDS, MATCHES, Arguments, Stage, check
+from backend.emulator.kit.fault_kinds import KINDS, MATCHES, Arguments, Stage, check
 
 
 @dataclass

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from backend.emulator.kit.kinds import KINDS
+from backend.emulator.kit.fault_kinds import KINDS
 from backend.emulator.kit.refusals import Refusal
 from backend.emulator.kit.runs import Run, new_id
 

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from backend.emulator.kit import refusals
 from backend.emulator.kit.connection import Reset, halved
+from backend.emulator.kit.fault_kinds import Arguments
 from backend.emulator.kit.faults import pause
-from backend.emulator.kit.kinds import Arguments
 from backend.emulator.kit.runs import Run
 from backend.emulator.kit.state import emulator_of
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from backend.emulator.kit.kinds import Arguments
+from backend.emulator.kit.fault_kinds import Arguments
 from backend.emulator.kit.orders import Work
 
 STARTING = "starting"  # -> processing, aborted, canceled

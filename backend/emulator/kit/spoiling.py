@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from backend.emulator.kit.connection import Raw, transport_of, until_gone
-from backend.emulator.kit.kinds import Arguments
+from backend.emulator.kit.fault_kinds import Arguments
 from backend.emulator.kit.runs import Output
 
 

@@ -12,7 +12,7 @@ import secrets
 from dataclasses import replace
 
 from backend.core.errors import NetworkError
-from backend.emulator.kit.kinds import Arguments
+from backend.emulator.kit.fault_kinds import Arguments
 from backend.emulator.kit.ledger import Attempt
 from backend.emulator.kit.provider import Message
 from backend.emulator.kit.runs import Run
