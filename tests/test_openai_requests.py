@@ -21,7 +21,7 @@ from workshop import working
 from backend.core.generation import Failure
 from backend.core.ids import new_id
 from backend.db import campaigns, generations, operations
-from backend.db import repeats as kept_answers
+from backend.db import idempotency_keys as kept_answers
 from backend.db.migrate import migrate
 from backend.db.sqlite import SqliteDb
 from backend.manage import idempotency
