@@ -17,10 +17,12 @@ from emulating import TINY, Provider, emulating, png, until
 from workshop import Workshop, working
 
 from backend.disk import room
+from backend.http import downloads
 from backend.media import cage
 from backend.providers.replicate.answers import outcome
 from backend.steps import outcomes
 from backend.storage import folder as folders
+from backend.storage import spool
 
 
 def _through_retries(shop: Workshop, id: str) -> dict[str, Any]:
@@ -190,7 +192,7 @@ def test_a_full_disk_delays_the_result_and_does_not_lose_it(
         until(lambda: not list((small_disk / "tmp").iterdir()))
 
 
-@pytest.mark.parametrize("where", ["download", "poster", "keep"])
+@pytest.mark.parametrize("where", ["download", "inside", "poster", "keep"])
 def test_no_room_at_any_step_of_storing_only_delays_it(
     bench: Workshop, provider: Provider, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -199,11 +201,11 @@ def test_no_room_at_any_step_of_storing_only_delays_it(
     def refuse(*_: object, **__: object) -> None:
         raise full
 
-    def no_room(*_: object) -> None:
+    def no_room(*_: object, **__: object) -> None:
         with room.needed():
             raise full
 
-    provider.spoil({"kind": "webhook_lost"}, *([{"kind": "output_data_uri"}] if where == "download" else []))
+    provider.spoil({"kind": "webhook_lost"}, *([{"kind": "output_data_uri"}] if where == "inside" else []))
     id = bench.ask()["id"]
     bench.submit_next()
     provider.ended(bench.row(id).provider_id or "")
@@ -215,7 +217,8 @@ def test_no_room_at_any_step_of_storing_only_delays_it(
         elif where == "keep":
             patch.setattr(folders.durable, "sync", refuse)
         else:
-            patch.setattr(Path, "write_bytes", refuse)
+            owner, name = {"download": (downloads.Download, "_write"), "inside": (spool, "_append")}[where]
+            patch.setattr(owner, name, no_room)
         assert bench.look("storing") == [id]
     row = bench.row(id)
     assert row.status == "storing" and row.lease_owner is None and row.attempts == 0

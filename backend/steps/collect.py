@@ -140,8 +140,7 @@ async def _finish(ctx: Context, row: Generation, worker: str, kept: list[KeptOut
         "progress": 1.0,
     }
     if await outcomes.move(ctx, row, COMPLETED, worker, **fields):
-        if came := filing.inline_names(row.outputs):
-            await ctx.db.write(lambda tx: operations.throw_away(tx, came, ctx.now()))
+        await ctx.store.delete_all(filing.inline_names(row.outputs))  # a crash before this leaves them to the sweep
     else:
         names = [one.output.file_name for one in kept] + [kept[0].poster_name]
         await ctx.db.write(lambda tx: _leave(tx, ctx, row.id, [name for name in names if name]))
