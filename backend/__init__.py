@@ -3,9 +3,11 @@
 Read in the order of the data's way:
 
     web        a request comes in            steps/request   becomes a row
-    worker     takes rows that are due       steps/submit    hands them to a provider
+    worker     takes rows that are due       steps/queue     gives each client its turn
+    worker     sends what was taken          steps/submit    hands it to a provider, once
     web        a webhook comes in            steps/receive   keeps the provider's word
-    worker     asks where no word came       steps/watch     polls, adopts, gives up in time
+    worker     asks where no word came       steps/watch     polls, gives up in time
+    worker     seeks what it knows no id of  steps/adopt     finds it in the provider's list
     worker     fetches what is finished      steps/collect   stores the bytes, ends the row
     worker     frees who waits for it        steps/release   queues, or fails with it, in bites
     worker     tells who listens             steps/announce  signs, sends, tries again
@@ -21,7 +23,8 @@ The rooms, from top to bottom; imports point down (tests/test_layers.py):
     web        routes (every URL on one page), server (protocol, middleware), api (/api/v2), openai (/v1), mcp (/mcp),
                calls (one operation: body, answer, documentation), callers (keys, addresses, limits)
     upkeep     what follows a start and a restore, the sweeper, readiness
-    steps      the way of a generation; what steps share: outcomes, outputs, references
+    steps      the way of a generation; what steps share: outcomes, leased, deadlines, outputs, inline,
+               references
     manage     clients, keys, assets, webhook endpoints, usage, quotas, access, idempotency
     live       event streams, signed links, what clients are shown
     providers  what a provider must do, and a folder for each; the catalog from their models.toml

@@ -18,7 +18,7 @@ from emulating import TINY, until
 
 from backend.context import now_ms
 from backend.core.catalog import ProviderFacts
-from backend.core.generation import Outcome
+from backend.core.outcomes import Outcome
 from backend.emulator import Server
 from backend.emulator.kit import app
 from backend.emulator.kit.provider import Provider as Description

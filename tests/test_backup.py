@@ -33,7 +33,7 @@ from backend.core.errors import ReelhookError
 from backend.db import claims, snapshot
 from backend.db.migrate import migrate
 from backend.db.versions import known
-from backend.steps import watch
+from backend.steps import adopt
 from backend.upkeep import after_restore, orphans
 
 pytestmark = pytest.mark.story
@@ -717,14 +717,14 @@ def test_the_list_is_read_once_for_all_that_is_held(tmp_path: Path, provider: Pr
 def test_a_held_row_that_cannot_be_worked_on_holds_up_no_other(
     tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adopt = watch._adopt
+    adopts = adopt._adopt
 
     async def breaks_at_the_first(ctx: Any, row: Any, *others: Any) -> None:
         if row.prompt == "held 0":
             raise RuntimeError("it cannot be read")
-        await adopt(ctx, row, *others)
+        await adopts(ctx, row, *others)
 
-    monkeypatch.setattr(watch, "_adopt", breaks_at_the_first)
+    monkeypatch.setattr(adopt, "_adopt", breaks_at_the_first)
     with holding(tmp_path, provider, 5) as (bench, (first, *others)):
         until(lambda: all(bench.row(id).polls == 1 for id in others))
         for _ in range(5):

@@ -16,13 +16,13 @@ from workshop import Workshop, working
 from backend.core.billing import Facts, may_be_billed
 from backend.core.errors import SettingsError
 from backend.core.events import Event
-from backend.core.generation import Outcome
 from backend.core.model_files import parse
+from backend.core.outcomes import Outcome
 from backend.core.prices import Rule
 from backend.live import shown
 from backend.providers.catalog import files, load
 from backend.providers.replicate import answers
-from backend.steps import outcomes
+from backend.steps import outcomes, queue
 
 pytestmark = pytest.mark.hazard(57)
 HOME = Path(__file__).parent.parent / "backend"
@@ -366,14 +366,13 @@ def test_what_certainly_never_left_is_never_unclear_and_never_counts(
 
 
 def test_what_could_not_be_sent_for_a_day_fails_and_is_free(bench: Workshop) -> None:
-    from backend.steps import watch
 
     bench.ctx.providers["replicate"].base_url = "http://127.0.0.1:99999/v1"
     id = bench.ask()["id"]
     bench.submit_next()
     bench.clock.forward(60 * 86_400)
     bench.submit_next()  # once more, after all that time
-    bench.run(watch.give_up_queued(bench.ctx))
+    bench.run(queue.give_up(bench.ctx))
     failed = bench.ended(id, "failed")
     assert (failed["error"]["code"], failed["possibly_charged"]) == ("provider_unavailable", False)
     assert money(bench) == (0, 0)

@@ -18,7 +18,8 @@ from backend.app import open_context
 from backend.config import Settings
 from backend.context import Context
 from backend.core.errors import BudgetExceeded, Conflict, TooManyRequests
-from backend.core.generation import PROCESSING, SUBMITTING, ProviderWebhook
+from backend.core.generation import PROCESSING, SUBMITTING
+from backend.core.outcomes import ProviderWebhook
 from backend.core.people import Caller, Campaign, Client
 from backend.core.requests import ImageRequest
 from backend.db import campaigns, clients, generations, provider_webhooks
@@ -26,7 +27,7 @@ from backend.db.connection import Tx
 from backend.manage import clients as people
 from backend.manage import idempotency, quota
 from backend.manage.idempotency import Idempotency, Reply
-from backend.steps import receive, request, submit, watch
+from backend.steps import queue, receive, request, watch
 
 ENGINES: tuple[Isolation | None, ...] = (None, "one lock", "serializable")
 WHO = Caller("key", "c1")
@@ -161,7 +162,7 @@ async def test_workers_never_take_one_row_twice_nor_more_than_may_be_in_flight(c
 
     async def work(n: int) -> None:
         for _ in range(4):
-            taken.update(row.id for row in await submit.claim(ctx, f"w{n % 2}", ("image", "video"), 3, 60_000))
+            taken.update(row.id for row in await queue.claim(ctx, f"w{n % 2}", ("image", "video"), 3, 60_000))
 
     assert await at_once(8, work) == {None: 8}
     assert (len(taken), set(taken.values())) == (10, {1})

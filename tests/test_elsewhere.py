@@ -19,7 +19,7 @@ from workshop import Workshop, working
 from backend.backup import restoring, taking
 from backend.core import filing
 from backend.core.errors import ProviderRefused
-from backend.steps import outcomes, references
+from backend.steps import leased, references
 from backend.storage import Spool, Usage
 from backend.upkeep import orphans, tidy
 
@@ -146,7 +146,7 @@ def test_what_was_stored_before_a_crash_is_the_result(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(outcomes, "move", dies)
+        patch.setattr(leased, "move", dies)
         with pytest.raises(ZeroDivisionError):
             bench.look("storing")
     assert len(away.objects) == 2

@@ -20,8 +20,9 @@ from transactions import MOST_ROWS
 from workshop import Workshop, working
 
 from backend.core.events import Event
-from backend.core.generation import Generation, ProviderWebhook
+from backend.core.generation import Generation
 from backend.core.ids import new_id
+from backend.core.outcomes import ProviderWebhook
 from backend.core.people import Campaign, Client
 from backend.core.webhooks import SHORT_ANSWER, Attempt, Endpoint
 from backend.db import (

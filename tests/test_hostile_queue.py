@@ -20,7 +20,7 @@ from backend.core.requests import ImageRequest
 from backend.db import generations
 from backend.db.connection import Tx
 from backend.manage.backlog import AGAIN_AFTER_S
-from backend.steps import request, submit
+from backend.steps import queue, request
 from backend.upkeep import readiness
 from backend.worker import LEASE_MS
 
@@ -131,7 +131,7 @@ def _waits(bench: Workshop, campaign_id: str, asked: int) -> list[float]:
         id, rounds = bench.ask(prompt=f"alone {number}", campaign_id=campaign_id)["id"], 0
         while bench.row(id).status == "queued":
             rounds += 1
-            rows = bench.run(submit.claim(bench.ctx, ME, ("image", "video"), 8, LEASE_MS))
+            rows = bench.run(queue.claim(bench.ctx, ME, ("image", "video"), 8, LEASE_MS))
             bench.run(_finish(bench, rows))
         waits.append(rounds)
     return waits
@@ -169,7 +169,7 @@ def test_a_long_queue_that_moves_is_no_reason_to_be_taken_out_of_service(tmp_pat
     """Else one client with a key could make every instance unready."""
     with working(tmp_path, provider, worker=False, max_in_flight=4) as bench:
         bench.ask_many(12)
-        bench.run(submit.claim(bench.ctx, ME, ("image", "video"), 4, 3_600_000))
+        bench.run(queue.claim(bench.ctx, ME, ("image", "video"), 4, 3_600_000))
         bench.clock.forward(600)
         assert bench.run(readiness.readiness(bench.ctx))["queue"]["ok"]
         load = bench.run(readiness.workload(bench.ctx))

@@ -13,7 +13,7 @@ from workshop import ME, Workshop, working
 
 from backend.context import LaneName
 from backend.db import operations
-from backend.steps import submit
+from backend.steps import queue, submit
 from backend.upkeep import due
 from backend.worker import LEASE_MS
 from backend.worker import loop as worker
@@ -57,7 +57,7 @@ def test_a_look_names_the_lanes_that_have_something_to_do(bench: Workshop, provi
     bench.run(bench.ctx.db.write(lambda tx: operations.pause(tx, "replicate", until_at, "it is busy")))
     assert lanes(bench) == []
     bench.clock.forward(2)
-    (row,) = bench.run(submit.claim(bench.ctx, ME, BOTH, 64, LEASE_MS))
+    (row,) = bench.run(queue.claim(bench.ctx, ME, BOTH, 64, LEASE_MS))
     assert lanes(bench) == []
     bench.clock.forward(LEASE_MS / 1000 + 1)
     assert lanes(bench) == ["lost"]
@@ -70,7 +70,7 @@ def test_a_look_names_the_lanes_that_have_something_to_do(bench: Workshop, provi
 def test_no_look_finds_what_a_full_provider_cannot_take(tmp_path: Path, provider: Provider) -> None:
     with working(tmp_path, provider, worker=False, max_in_flight=1) as bench:
         bench.ask_many(2)
-        assert len(bench.run(submit.claim(bench.ctx, ME, BOTH, 64, LEASE_MS))) == 1
+        assert len(bench.run(queue.claim(bench.ctx, ME, BOTH, 64, LEASE_MS))) == 1
         assert lanes(bench) == []
         bench.finished = False
 

@@ -28,7 +28,7 @@ from backend.core import filing
 from backend.core.errors import InvalidMedia
 from backend.media import data_uris
 from backend.providers import outputs
-from backend.steps import outcomes
+from backend.steps import leased
 from backend.steps.outputs import LAST_LOOK
 from backend.upkeep import tidy
 from reelhook import Client, DownloadFailed
@@ -330,7 +330,7 @@ def test_files_stored_before_a_crash_are_the_result_when_the_provider_has_them_n
         raise RuntimeError("a crash")
 
     with monkeypatch.context() as patched:
-        patched.setattr(outcomes, "move", crash)
+        patched.setattr(leased, "move", crash)
         with pytest.raises(RuntimeError, match="a crash"):
             bench.look("storing")
     provider.spoil({"kind": "output_404"})
@@ -552,7 +552,7 @@ def test_no_poster_of_a_try_that_broke_off_stays(bench: Workshop, provider: Prov
     bench.forward(11)
     bench.look("processing")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outcomes, "move", _dies)
+        patch.setattr(leased, "move", _dies)
         for _ in range(LAST_LOOK - 1):
             with pytest.raises(ZeroDivisionError):
                 bench.look("storing")

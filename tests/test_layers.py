@@ -169,8 +169,9 @@ def emulator_insights(backend: Path) -> list[str]:
     ]
 
 
-# What several steps need and none of them is: what an outcome means, how a file is kept, what a reference becomes.
-SHARED_BY_STEPS = {"inline", "outcomes", "outputs", "references"}
+# What several steps need and none of them is: what an outcome means, how a row under a lease is moved, until when
+# it is waited for, how a file is kept, what a reference becomes.
+SHARED_BY_STEPS = {"deadlines", "inline", "leased", "outcomes", "outputs", "references"}
 
 
 def steps_that_call_steps(backend: Path) -> list[str]:

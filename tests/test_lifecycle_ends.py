@@ -256,7 +256,7 @@ def test_a_prediction_the_provider_does_not_know_is_a_failure_after_some_looks(
 
 
 def test_progress_only_grows(bench: Workshop, provider: Provider) -> None:
-    from backend.core.generation import Outcome
+    from backend.core.outcomes import Outcome
     from backend.steps import outcomes
 
     provider.spoil(STUCK, LOST)

@@ -9,14 +9,14 @@ from auditor import creates_of
 from emulating import Provider, png, until
 from workshop import ME, Workshop, working
 
-from backend.steps import submit
+from backend.steps import queue
 from backend.worker import LEASE_MS
 
 SLOW = {"kind": "delay", "on": "run", "delay_s": 0.1}
 
 
 def _claim(bench: Workshop, owner: str = ME) -> list[str]:
-    rows = bench.run(submit.claim(bench.ctx, owner, ("image", "video"), 64, LEASE_MS))
+    rows = bench.run(queue.claim(bench.ctx, owner, ("image", "video"), 64, LEASE_MS))
     return [row.id for row in rows]
 
 

@@ -20,7 +20,7 @@ from backend.disk import room
 from backend.http import downloads
 from backend.media import cage
 from backend.providers.replicate.answers import outcome
-from backend.steps import outcomes
+from backend.steps import leased
 from backend.storage import folder as folders
 from backend.storage import spool
 
@@ -261,7 +261,7 @@ def test_a_file_stored_before_a_crash_is_the_result_even_when_the_provider_has_i
         raise RuntimeError("a crash")
 
     with monkeypatch.context() as patched:
-        patched.setattr(outcomes, "move", crash)
+        patched.setattr(leased, "move", crash)
         with pytest.raises(RuntimeError, match="a crash"):
             bench.look("storing")
     provider.spoil({"kind": "output_404"})

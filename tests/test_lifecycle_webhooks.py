@@ -14,11 +14,11 @@ from auditor import creates_of
 from emulating import Provider, until
 from workshop import ME, Workshop
 
-from backend.core.generation import Outcome
+from backend.core.outcomes import Outcome
 from backend.db import generations
 from backend.emulator import WEBHOOK_SECRET
 from backend.providers import signatures
-from backend.steps import outcomes, submit
+from backend.steps import outcomes, queue, submit
 from backend.worker import LEASE_MS
 
 SECRET = signatures.read_secret(WEBHOOK_SECRET)
@@ -156,7 +156,7 @@ def test_one_prediction_for_two_rows_is_the_firsts_and_the_batch_goes_on(bench: 
     provider.spoil(LOST)
     submitted(bench, provider, prompt="so that the webhooks' secret is known")
     ids = [bench.ask(prompt=prompt)["id"] for prompt in ("one", "two", "three")]
-    rows = bench.run(submit.claim(bench.ctx, ME, ("image",), 64, LEASE_MS))
+    rows = bench.run(queue.claim(bench.ctx, ME, ("image",), 64, LEASE_MS))
     outcome = Outcome("theirs", "running")
     for row in rows[:2]:
         bench.run(submit._keep(bench.ctx, row, outcome))

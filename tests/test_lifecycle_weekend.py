@@ -13,7 +13,7 @@ from firewall import Firewall, answer, before
 from test_provider_troubles import finish
 from workshop import Workshop, working
 
-from backend.steps import watch
+from backend.steps import queue
 from backend.worker import loop as worker
 
 HOUR_S, DAY_S, WEEKEND_S = 3600, 86_400, 60 * 3600
@@ -144,7 +144,7 @@ def test_a_finished_prediction_that_cannot_be_canceled_any_more_is_kept_after_it
 
 
 def give_up(bench: Workshop) -> int:
-    return bench.run(watch.give_up_queued(bench.ctx))
+    return bench.run(queue.give_up(bench.ctx))
 
 
 def test_a_request_that_was_tried_for_a_day_is_given_up(bench: Workshop) -> None:
@@ -165,7 +165,6 @@ def test_a_request_that_was_tried_for_a_day_is_given_up(bench: Workshop) -> None
 def test_nothing_is_given_up_that_a_worker_has_in_hand_or_before_the_worker_was_awake_for_an_hour(
     bench: Workshop,
 ) -> None:
-    from backend.steps import submit
 
     id = bench.ask()["id"]
     replicate: Any = bench.ctx.providers["replicate"]
@@ -176,7 +175,7 @@ def test_nothing_is_given_up_that_a_worker_has_in_hand_or_before_the_worker_was_
     bench.submit_next()
     assert give_up(bench) == 0
     bench.clock.forward(HOUR_S + 1)
-    bench.run(submit.claim(bench.ctx, "another", ("image",), 1, 30_000))
+    bench.run(queue.claim(bench.ctx, "another", ("image",), 1, 30_000))
     assert give_up(bench) == 0 and bench.stage(id) == "submitting"
     bench.finished = False
 

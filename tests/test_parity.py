@@ -20,8 +20,9 @@ import backend.db
 from backend.core import ids
 from backend.core.errors import BudgetExceeded, WrongStatus
 from backend.core.events import Event
-from backend.core.generation import Failure, Generation, ProviderWebhook
+from backend.core.generation import Failure, Generation
 from backend.core.ids import floor_id
+from backend.core.outcomes import ProviderWebhook
 from backend.core.people import ApiKey, Asset, Caller, Campaign, Client
 from backend.core.webhooks import Attempt, Endpoint
 from backend.db import (

@@ -26,7 +26,8 @@ from backend.core.errors import (
     ProviderUnclear,
     Unauthorized,
 )
-from backend.core.generation import ERROR_CODES, Outcome
+from backend.core.generation import ERROR_CODES
+from backend.core.outcomes import Outcome
 from backend.emulator import WEBHOOK_SECRET
 from backend.emulator.replicate import REPLICATE
 from backend.providers.base import Handle

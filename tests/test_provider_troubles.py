@@ -18,7 +18,7 @@ from backend.core.catalog import Catalog
 from backend.core.errors import NotAMove
 from backend.core.generation import QUEUED, UNCLEAR
 from backend.core.models import Model
-from backend.steps import collect, outcomes, submit
+from backend.steps import collect, leased, queue, submit
 from backend.worker import loop as worker
 
 KEY = ("replicate", IMAGE)
@@ -113,7 +113,7 @@ def _no_data_uris(catalog: Catalog) -> Catalog:
 def test_a_move_that_no_row_can_make_is_an_error_with_its_row(bench: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     id = bench.ask()["id"]
     with pytest.raises(NotAMove, match=id):
-        bench.run(outcomes.move(bench.ctx, bench.row(id), UNCLEAR, ME))
+        bench.run(leased.move(bench.ctx, bench.row(id), UNCLEAR, ME))
     assert bench.row(id).status == QUEUED
     bench.finished = False
 
@@ -123,7 +123,7 @@ def test_such_an_error_in_a_worker_is_logged_with_its_traceback_and_counted(
     shop: Workshop, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def wrong(ctx: Any, row: Any, worker: str) -> None:
-        await outcomes.move(ctx, row, QUEUED, worker)
+        await leased.move(ctx, row, QUEUED, worker)
 
     before_it = _failures(shop)
     with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:
@@ -193,7 +193,7 @@ async def _watch_statuses(bench: Workshop, id: str, seen: list[str]) -> None:
     from backend.steps import submit
     from backend.worker import LEASE_MS
 
-    rows = await submit.claim(bench.ctx, ME, ("image", "video"), 64, LEASE_MS)
+    rows = await queue.claim(bench.ctx, ME, ("image", "video"), 64, LEASE_MS)
     assert [row.id for row in rows] == [id]
     now = await bench.ctx.db.read(lambda tx: generations.get(tx, id))
     seen.append(now.status if now else "")

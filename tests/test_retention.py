@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from backend.config import Settings
 from backend.context import Context
-from backend.core.generation import ProviderWebhook
 from backend.core.ids import new_id
+from backend.core.outcomes import ProviderWebhook
 from backend.db import events, generation_rows, generations, idempotency_keys, provider_webhooks
 from backend.db.connection import Tx, Work
 from backend.upkeep import tidy

@@ -43,6 +43,7 @@ from backend.db.connection import Tx
 from backend.http import Http
 from backend.live import shown
 from backend.steps import announce
+from backend.steps.announce import sending
 from backend.upkeep import tidy
 
 INSIDE = {"webhook_allow_cidrs": "127.0.0.0/8"}
@@ -365,7 +366,7 @@ def test_what_the_former_address_says_is_no_word_about_the_endpoint(
 def test_a_receiver_that_hangs_holds_up_neither_others_nor_more_than_four_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announce, "TOTAL_S", 50.0)
+    monkeypatch.setattr(sending, "TOTAL_S", 50.0)
     release = threading.Event()
 
     async def held(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -423,8 +424,8 @@ def test_places_are_shared_between_receivers_and_between_clients(service: Servic
 def test_an_attempt_has_one_deadline_for_everything(
     service: Service, who: Tenant, peer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert announce.TOTAL_S == 15
-    monkeypatch.setattr(announce, "TOTAL_S", 0.5)
+    assert sending.TOTAL_S == 15
+    monkeypatch.setattr(sending, "TOTAL_S", 0.5)
     with receiving(usual=peer) as receiver:
         endpoint(service, who, receiver.url)
         happen(service, who)
@@ -492,7 +493,7 @@ def test_a_delivery_that_a_dead_worker_had_is_made_when_the_lease_ends(
     happen(service, who)
     (taken,) = service.run(announce.claim(service.ctx, "a dead worker", 10))
     assert tell(service) == []
-    forward(service, announce.LEASE_MS / 1000 + 1)
+    forward(service, sending.LEASE_MS / 1000 + 1)
     assert [row.id for row in tell(service)] == [taken.id]
     service.run(announce.send(service.ctx, taken))  # it was only asleep: what it finds out changes nothing
     assert receiver.ids == [taken.event_id] * 2
@@ -508,7 +509,7 @@ def test_what_a_worker_finds_out_after_its_lease_changes_nothing(
     endpoint(service, who, receiver.url)
     happen(service, who)
     (taken,) = service.run(announce.claim(service.ctx, "asleep", 10))
-    forward(service, announce.LEASE_MS / 1000 + 1)
+    forward(service, sending.LEASE_MS / 1000 + 1)
     (held,) = service.run(announce.claim(service.ctx, "awake", 10))
     service.run(announce.send(service.ctx, taken))
     assert service.run(service.ctx.db.read(lambda tx: webhook_lists.get(tx, held.id))) == held
@@ -531,11 +532,11 @@ def test_ends_of_the_process_use_up_no_attempt_of_the_schedule(
     happen(service, who)
     for _ in range(12):
         service.run(announce.claim(service.ctx, "killed", 10))
-        forward(service, announce.LEASE_MS / 1000 + 1)
+        forward(service, sending.LEASE_MS / 1000 + 1)
     tell(service)
     (shown,) = deliveries(service, who)
     assert (shown["status"], len(shown["attempts"])) == ("pending", 1)
-    for _ in range(announce.MOST_CLAIMS):
+    for _ in range(sending.MOST_CLAIMS):
         forward(service, 86_400)
         service.run(announce.claim(service.ctx, "killed", 10))
     forward(service, 86_400)

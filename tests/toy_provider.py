@@ -9,7 +9,8 @@ from toy_emulator import KEY
 
 from backend.core.catalog import ProviderFacts
 from backend.core.errors import BadAnswer
-from backend.core.generation import Failure, Outcome
+from backend.core.generation import Failure
+from backend.core.outcomes import Outcome
 from backend.http import HttpAnswer
 from backend.providers import outputs, reading, refusals
 from backend.providers.base import Handle, Means, Order, Request

@@ -27,7 +27,7 @@ from backend.core.generation import FINAL, Generation
 from backend.core.people import Caller
 from backend.db import generations
 from backend.manage import clients
-from backend.steps import collect, submit, watch
+from backend.steps import adopt, collect, queue, submit, watch
 from backend.web.server import entry
 from backend.worker import LEASE_MS, Worker
 
@@ -80,7 +80,7 @@ class Workshop(Face):
         """What a worker does with the queue, once."""
 
         async def step() -> list[str]:
-            rows = await submit.claim(self.ctx, ME, ("image", "video"), 64, LEASE_MS)
+            rows = await queue.claim(self.ctx, ME, ("image", "video"), 64, LEASE_MS)
             await asyncio.gather(*(submit.send(self.ctx, row, ME) for row in rows))
             return [row.id for row in rows]
 
@@ -101,9 +101,9 @@ class Workshop(Face):
 async def _work(ctx: Context, row: Generation) -> None:
     match row.status:
         case "submitting":
-            await watch.mark_lost(ctx, row, ME)
+            await adopt.mark_lost(ctx, row, ME)
         case "unclear":
-            await watch.look_for(ctx, [row], ME)(row)
+            await adopt.look_for(ctx, [row], ME)(row)
         case "processing":
             await watch.poll(ctx, row, ME)
         case "storing":

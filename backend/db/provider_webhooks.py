@@ -6,8 +6,8 @@ again.
 
 from __future__ import annotations
 
-from backend.core.generation import ProviderWebhook
 from backend.core.ids import floor_id
+from backend.core.outcomes import ProviderWebhook
 from backend.db import holdings
 from backend.db.connection import Row, Tx
 from backend.db.holdings import Held

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from backend.core.generation import Outcome
+from backend.core.outcomes import Outcome
 
 if TYPE_CHECKING:
     from backend.http import Fetched, Http

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from backend.config import is_loopback
 from backend.core.catalog import ProviderFacts
 from backend.core.errors import AnswerTooLarge, BadAnswer, NotSent, ProviderUnavailable, ProviderUnclear, Unanswered
-from backend.core.generation import Outcome
+from backend.core.outcomes import Outcome
 from backend.providers.base import Handle, Means, Provider, Request
 
 if TYPE_CHECKING:

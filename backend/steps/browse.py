@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
-
 from backend.context import Context
-from backend.core.errors import InvalidInput
+from backend.core import cursors
 from backend.core.generation import SHOWN, Generation
-from backend.core.ids import is_id
 from backend.core.people import ApiKey, Asset, Caller, Campaign, Client
 from backend.core.webhooks import ANSWER_BYTES, Attempt, Endpoint, Outgoing
 from backend.db import (
@@ -34,17 +28,7 @@ from backend.manage import access
 
 MOST_SCANS = 10
 LISTED_CHARACTERS = 1_000  # of each receiver's answer in a list
-WORKER_SILENT_MS = 30_000
-OVERDUE_S = 120
 _NO_STAGE = "none"  # of two that exclude each other: no row is in it
-
-
-class _HasId(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-T = TypeVar("T", bound=_HasId)
 
 
 async def generation(ctx: Context, caller: Caller, id: str) -> Generation:
@@ -64,8 +48,8 @@ async def generation_page(
 
     Rare matches are looked for through a bounded part of the list; the page then goes on by its cursor.
     """
-    found, before = await generations_from(ctx, filters, read_cursor(cursor), limit)
-    return found, write_cursor(before)
+    found, before = await generations_from(ctx, filters, cursors.read(cursor), limit)
+    return found, cursors.write(before)
 
 
 async def generations_from(
@@ -106,37 +90,37 @@ async def asset(ctx: Context, caller: Caller, id: str) -> Asset:
 
 async def client_page(ctx: Context, caller: Caller, cursor: str | None, limit: int) -> tuple[list[Client], str | None]:
     """Clients, newest first; a client's key sees itself."""
-    before = read_cursor(cursor)
-    return _page(await ctx.db.read(lambda tx: clients.page(tx, caller.only_client, before, limit + 1)), limit)
+    before = cursors.read(cursor)
+    return cursors.page(await ctx.db.read(lambda tx: clients.page(tx, caller.only_client, before, limit + 1)), limit)
 
 
 async def campaign_page(
     ctx: Context, caller: Caller, cursor: str | None, limit: int
 ) -> tuple[list[Campaign], str | None]:
     """Campaigns, newest first."""
-    before = read_cursor(cursor)
-    return _page(await ctx.db.read(lambda tx: campaigns.page(tx, caller.only_client, before, limit + 1)), limit)
+    before = cursors.read(cursor)
+    return cursors.page(await ctx.db.read(lambda tx: campaigns.page(tx, caller.only_client, before, limit + 1)), limit)
 
 
 async def asset_page(ctx: Context, caller: Caller, cursor: str | None, limit: int) -> tuple[list[Asset], str | None]:
     """Assets, newest first."""
-    before = read_cursor(cursor)
-    return _page(await ctx.db.read(lambda tx: assets.page(tx, caller.only_client, before, limit + 1)), limit)
+    before = cursors.read(cursor)
+    return cursors.page(await ctx.db.read(lambda tx: assets.page(tx, caller.only_client, before, limit + 1)), limit)
 
 
 async def key_page(ctx: Context, cursor: str | None, limit: int) -> tuple[list[ApiKey], str | None]:
     """Keys, newest first; for admins."""
-    before = read_cursor(cursor)
-    return _page(await ctx.db.read(lambda tx: keys.page(tx, before, limit + 1)), limit)
+    before = cursors.read(cursor)
+    return cursors.page(await ctx.db.read(lambda tx: keys.page(tx, before, limit + 1)), limit)
 
 
 async def audit_page(
     ctx: Context, wanted: audit_lists.AuditFilter, cursor: str | None, limit: int
 ) -> tuple[list[audit.Entry], str | None]:
     """What was changed by whom, newest first; for admins. A page of a rare match may be short."""
-    before = read_cursor(cursor)
+    before = cursors.read(cursor)
     rows, after = await ctx.db.read(lambda tx: audit_lists.page(tx, wanted, before, limit))
-    return rows, write_cursor(after)
+    return rows, cursors.write(after)
 
 
 async def endpoint(ctx: Context, caller: Caller, id: str) -> Endpoint:
@@ -148,8 +132,10 @@ async def endpoint_page(
     ctx: Context, caller: Caller, cursor: str | None, limit: int
 ) -> tuple[list[Endpoint], str | None]:
     """Webhook endpoints, newest first."""
-    before = read_cursor(cursor)
-    return _page(await ctx.db.read(lambda tx: webhook_endpoints.page(tx, caller.only_client, before, limit + 1)), limit)
+    before = cursors.read(cursor)
+    return cursors.page(
+        await ctx.db.read(lambda tx: webhook_endpoints.page(tx, caller.only_client, before, limit + 1)), limit
+    )
 
 
 async def outgoing(ctx: Context, caller: Caller, id: str) -> tuple[Outgoing, list[Attempt]]:
@@ -166,33 +152,11 @@ async def outgoing_page(
     ctx: Context, wanted: DeliveryFilter, cursor: str | None, limit: int
 ) -> tuple[list[Outgoing], dict[str, list[Attempt]], str | None]:
     """Webhook deliveries, newest first, the attempts of each, and the cursor of the next page."""
-    before = read_cursor(cursor)
+    before = cursors.read(cursor)
 
     async def work(tx: Tx) -> tuple[list[Outgoing], dict[str, list[Attempt]], str | None]:
         rows, after = await webhook_lists.page(tx, wanted, before, limit)
         return rows, await webhook_attempts.of(tx, [row.id for row in rows], LISTED_CHARACTERS), after
 
     rows, attempts, after = await ctx.db.read(work)
-    return rows, attempts, write_cursor(after)
-
-
-def read_cursor(cursor: str | None) -> str | None:
-    """The id in a cursor. Raises InvalidInput for one we did not make."""
-    if cursor is None:
-        return None
-    try:
-        id = base64.urlsafe_b64decode(cursor.encode() + b"==").decode()
-    except (binascii.Error, UnicodeError, ValueError):
-        id = ""
-    if not is_id(id):
-        raise InvalidInput.of("cursor", "is not one that was given out")
-    return id
-
-
-def write_cursor(id: str | None) -> str | None:
-    """A cursor: opaque, so that nobody builds on what is in it."""
-    return base64.urlsafe_b64encode(id.encode()).decode().rstrip("=") if id else None
-
-
-def _page(rows: Sequence[T], limit: int) -> tuple[list[T], str | None]:
-    return list(rows[:limit]), write_cursor(rows[limit - 1].id) if len(rows) > limit else None
+    return rows, attempts, cursors.write(after)

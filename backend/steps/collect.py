@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from backend.context import Context
-from backend.core import billing, filing
+from backend.core import filing
 from backend.core.errors import (
     AnswerTooLarge,
     BadAnswer,
@@ -24,7 +24,7 @@ from backend.core.generation import CANCELED, COMPLETED, FAILED, Failure, Genera
 from backend.db import generations, operations
 from backend.db.connection import Tx
 from backend.media import data_uris
-from backend.steps import outcomes, outputs
+from backend.steps import deadlines, leased, outputs
 from backend.steps.outputs import KeptOutput
 
 log = structlog.get_logger("backend.steps.collect")
@@ -61,19 +61,18 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
             else:
                 lost.append(one)
     except StorageFull:
-        await outcomes.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls, **outputs.noted(kept))
+        await leased.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls, **outputs.noted(kept))
         return
     except MediaUnavailable:
-        await outcomes.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls + 1, **outputs.noted(kept))
+        await leased.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls + 1, **outputs.noted(kept))
         return
     if any(one.may_pass for one in lost):
         wait_ms = min(500 * 2 ** min(row.polls, 7), 60_000)
-        await outcomes.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1, **outputs.noted(kept))
+        await leased.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1, **outputs.noted(kept))
     elif kept:
         await _finish(ctx, row, worker, kept, lost)
     else:
-        bill = billing.judge(row, ctx.catalog.model(row.provider, row.model))
-        await outcomes.move(ctx, row, FAILED, worker, failure=lost[0].failure, **bill)
+        await leased.fail(ctx, row, worker, lost[0].failure)
 
 
 async def _bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> KeptOutput | Lost:
@@ -120,7 +119,7 @@ def _most_tries(ctx: Context, row: Generation, failure: Failure) -> int:
     if failure.code == "output_expired":
         return 1 if is_over else TRIES_WHEN_GONE
     if failure.code == "provider_unavailable":  # it is still there, only out of reach
-        return row.polls + 1 if is_over and outcomes.has_caught_up(ctx) else row.polls + 2
+        return row.polls + 1 if is_over and deadlines.has_caught_up(ctx) else row.polls + 2
     return MOST_TRIES
 
 
@@ -139,8 +138,10 @@ async def _finish(ctx: Context, row: Generation, worker: str, kept: list[KeptOut
         "cost_actual_micros": _cost_micros(ctx, row, made),
         "progress": 1.0,
     }
-    if await outcomes.move(ctx, row, COMPLETED, worker, **fields):
-        await ctx.store.delete_all(filing.inline_names(row.outputs))  # a crash before this leaves them to the sweep
+    if await leased.move(ctx, row, COMPLETED, worker, **fields):
+        # Not before: after a crash in between, the next worker needs the file that came with the answer. The sweep
+        # finds what a crash after the move leaves.
+        await ctx.store.delete_all(filing.inline_names(row.outputs))
     else:
         names = [one.output.file_name for one in kept] + [kept[0].poster_name]
         await ctx.db.write(lambda tx: _leave(tx, ctx, row.id, [name for name in names if name]))

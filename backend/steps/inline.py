@@ -9,7 +9,8 @@ from pathlib import Path
 from backend.context import Context
 from backend.core import filing
 from backend.core.errors import InvalidMedia, StorageFull
-from backend.core.generation import IN_FLIGHT, Outcome
+from backend.core.generation import IN_FLIGHT
+from backend.core.outcomes import Outcome
 from backend.db import generations
 from backend.disk import room
 from backend.media import data_uris

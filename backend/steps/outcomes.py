@@ -6,15 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from backend.config import is_public
-from backend.context import AFTER_AN_OUTCOME, AFTER_THE_END, Context
+from backend.context import Context
 from backend.core import billing, filing
-from backend.core.errors import NotAMove, WrongStatus
+from backend.core.errors import WrongStatus
 from backend.core.generation import (
     CANCELED,
     FAILED,
-    FINAL,
     IN_FLIGHT,
-    MOVES,
     PROCESSING,
     SHOWN,
     STORING,
@@ -22,16 +20,15 @@ from backend.core.generation import (
     UNCLEAR,
     Failure,
     Generation,
-    Outcome,
 )
+from backend.core.outcomes import Outcome
 from backend.db import bills, generations, operations, submits
 from backend.db.connection import Tx
+from backend.steps import deadlines
 
 POLL_FIRST_S = {True: 10.0, False: 2.0}  # by whether a webhook is to be expected
 POLL_LONGEST_S = {True: 30.0, False: 10.0}
 POLL_GROWTH = 1.4
-GRACE_MS = 300_000  # after the provider's own deadline, until we give up
-UNHEARD_MS = 3_600_000  # and as long again as an output may live, while the provider cannot be asked
 
 
 async def learn(
@@ -122,7 +119,9 @@ async def _keep_running(
     """Adopt it if we did not know its id, else note its progress; only the worker that asked sets the next poll."""
     if generation.status in (SUBMITTING, UNCLEAR):
         due_at = ctx.now() if generation.cancel_requested_at else next_poll_at(ctx, replace(generation, polls=0))
-        ends_at = max(deadline_at(ctx, generation), generation.deadline_at or 0)  # later for one held by a restore
+        ends_at = max(
+            deadlines.deadline_at(ctx, generation), generation.deadline_at or 0
+        )  # later for one held by a restore
         theirs |= {"due_at": due_at, "deadline_at": ends_at, "polls": 0}
         await generations.move(tx, generation.id, PROCESSING, now=ctx.now(), **theirs)
         return "adopted" if generation.status == UNCLEAR else "processing"
@@ -167,45 +166,3 @@ def _why_canceled(ctx: Context, generation: Generation) -> Failure | None:
     if generation.cancel_requested_at or ctx.now() < (generation.claimed_at or 0) + limit_ms:
         return None
     return Failure("timed_out", "The provider did not finish it in time.", retryable=True)
-
-
-def deadline_at(ctx: Context, generation: Generation) -> int:
-    """When it is given up: the provider stops it by Cancel-After, and we allow for clocks and a last look."""
-    return (generation.claimed_at or ctx.now()) + patience_ms(ctx, generation)
-
-
-def patience_ms(ctx: Context, generation: Generation) -> int:
-    """How long after its create it is given up."""
-    model = ctx.catalog.model(generation.provider, generation.model)
-    return (model.cancel_after_s if model else 900) * 1000 + GRACE_MS
-
-
-def is_past(ctx: Context, at: int) -> bool:
-    """Whether a word that was due at `at` is given up: an hour later, and not before we had an hour to ask for it."""
-    return ctx.now() > at + UNHEARD_MS and has_caught_up(ctx)
-
-
-def has_caught_up(ctx: Context) -> bool:
-    """Whether a worker has been awake for an hour: before that, what is overdue may never have been looked at."""
-    return ctx.now() > ctx.awake_since + UNHEARD_MS
-
-
-async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: Any) -> bool:
-    """Move a row this worker has; False when a webhook, a client or another worker was faster.
-
-    Raises NotAMove when no row of its status can go there: that is no race, and nobody else will make it good.
-    """
-    if row.status not in MOVES[to]:
-        raise NotAMove(f"{row.id} is {row.status}, and no such row becomes {to}")
-    try:
-        await ctx.db.write(lambda tx: generations.move(tx, row.id, to, now=ctx.now(), owner=worker, **fields))
-    except WrongStatus:
-        return False
-    ctx.wake(*(AFTER_THE_END if to in FINAL else AFTER_AN_OUTCOME))
-    return True
-
-
-async def postpone(ctx: Context, row: Generation, worker: str, wait_ms: float, *, tries: int, **fields: Any) -> None:
-    """Look at the row again after `wait_ms`; the lease ends now. `tries` is what the next wait is reckoned by."""
-    later = {"due_at": ctx.now() + int(wait_ms), "polls": tries, "lease_owner": None, "attempts": 0, **fields}
-    await ctx.db.write(lambda tx: generations.note(tx, row.id, status=row.status, owner=worker, **later))

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from backend.context import Context
 from backend.core.errors import BadAnswer, InvalidJson, NotFound
-from backend.core.generation import Outcome, ProviderWebhook
 from backend.core.ids import is_id
+from backend.core.outcomes import Outcome, ProviderWebhook
 from backend.db import generations, provider_webhooks
 from backend.db.connection import Tx
 from backend.logs import times

@@ -19,82 +19,18 @@ from backend.core.errors import (
     StorageFull,
     WrongStatus,
 )
-from backend.core.generation import CANCELED, FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation, Outcome
-from backend.db import claims, generations, operations, queue, submits
+from backend.core.generation import CANCELED, FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation
+from backend.core.outcomes import Outcome
+from backend.db import generations, operations, submits
 from backend.db.connection import Tx
-from backend.logs import times
 from backend.providers.base import Handle, Order, Provider, Request
-from backend.steps import inline, outcomes, references
+from backend.steps import deadlines, inline, leased, outcomes, references
 
 log = structlog.get_logger("backend.steps.submit")
 
 FIRST_LOOK_MS = 5_000  # a webhook usually adopts an unclear submit before we look for it
 LONGEST_WAIT_S = 60.0
 PAUSE_ON_REFUSAL_MS = 60_000  # no credit or bad credentials: the next one would be refused too
-
-
-async def claim(
-    ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, lease_ms: int, account: str | None = None
-) -> list[Generation]:
-    """Rows to submit now, under a lease: none for a paused account, none above its limit in flight.
-
-    They are for this account, without one for all, one after the other.
-    """
-    if await is_full(ctx):
-        return []  # what is made could not be stored
-
-    async def work(tx: Tx) -> list[Generation]:
-        taken: list[Generation] = []
-        now = ctx.now()
-        for key in [account] if account else ctx.providers:
-            room = min(await _room(tx, ctx, key, now), limit - len(taken))
-            if room > 0:
-                taken += await queue.claim_queued(
-                    tx,
-                    ctx.providers[key].name,
-                    key,
-                    kinds=kinds,
-                    owner=worker,
-                    now=now,
-                    until=now + lease_ms,
-                    limit=room,
-                    ready=lambda row: _is_ready(ctx, row),
-                )
-        return taken
-
-    rows = await ctx.db.write(work)
-    for row in rows:
-        if _is_first_try(row):
-            times.QUEUE_WAIT.observe(row.account_key, (ctx.now() - row.created_at) / 1000)
-    return rows
-
-
-def _is_first_try(row: Generation) -> bool:
-    """Whether it has waited for its turn alone: not for a provider that was away, nor for a generation it needs."""
-    needs_another = {"image_id", "video_id"} & {*row.source, *row.source.get("end_image", ())}
-    return row.attempts == 1 and row.polls == 0 and not needs_another
-
-
-async def due_accounts(tx: Tx, ctx: Context, kinds: tuple[str, ...]) -> list[str]:
-    """The accounts for which `claim` would find something, were there room on the disk."""
-    now, due = ctx.now(), []
-    for key, provider in ctx.providers.items():
-        if await _room(tx, ctx, key, now) > 0 and await queue.any_queued(tx, provider.name, kinds, now):
-            due.append(key)
-    return due
-
-
-async def is_full(ctx: Context) -> bool:
-    """Whether the disk is so full that nothing is sent."""
-    free = await ctx.free_bytes()
-    return free is not None and free < ctx.settings.min_free_mb * 1_000_000
-
-
-async def _room(tx: Tx, ctx: Context, account: str, now: int) -> int:
-    """How many more this account may get now: none while it is paused."""
-    if await operations.paused(tx, account, now):
-        return 0
-    return ctx.settings.max_in_flight - await claims.count_in_flight(tx, ctx.providers[account].name, account, now)
 
 
 async def send(ctx: Context, row: Generation, worker: str) -> None:
@@ -119,15 +55,6 @@ async def send(ctx: Context, row: Generation, worker: str) -> None:
         await _mark_unclear(ctx, row, worker)
     else:
         await _keep(ctx, row, outcome)
-
-
-def _is_ready(ctx: Context, row: Generation) -> bool:
-    """Whether it can be sent as it is; what cannot be built at all is told so by `send`, before it begins."""
-    try:
-        _inputs(ctx, row)
-    except InvalidInput:
-        return False
-    return not row.source
 
 
 def _inputs(ctx: Context, row: Generation, images: Sequence[str] = (), end: str | None = None) -> dict[str, Any]:
@@ -184,8 +111,8 @@ async def _stop_second(ctx: Context, row: Generation, outcome: Outcome) -> None:
 
 
 async def _mark_unclear(ctx: Context, row: Generation, worker: str) -> None:
-    due = {"due_at": ctx.now() + FIRST_LOOK_MS, "deadline_at": outcomes.deadline_at(ctx, row), "polls": 0}
-    await outcomes.move(ctx, row, UNCLEAR, worker, **due)
+    due = {"due_at": ctx.now() + FIRST_LOOK_MS, "deadline_at": deadlines.deadline_at(ctx, row), "polls": 0}
+    await leased.move(ctx, row, UNCLEAR, worker, **due)
 
 
 async def _postpone(ctx: Context, row: Generation, worker: str, refusal: ProviderUnavailable) -> None:
@@ -213,7 +140,7 @@ async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) ->
     """Due again after about `wait_s`; not all at once, so up to a tenth more."""
     wait_ms = int(wait_s * 1000 * random.uniform(1.0, 1.1))
     if row.status == QUEUED:
-        await outcomes.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
+        await leased.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
     else:
         await _move_back(ctx, row, worker, wait_ms)
 
@@ -239,4 +166,4 @@ async def _fail(ctx: Context, row: Generation, worker: str, refusal: ProviderRef
         until = ctx.now() + PAUSE_ON_REFUSAL_MS
         await ctx.db.write(lambda tx: operations.pause(tx, row.account_key, until, refusal.message))
     failure = Failure(refusal.code, refusal.message, refusal.retryable)
-    await outcomes.move(ctx, row, FAILED, worker, failure=failure, **billing.judge(row, None, was_refused=True))
+    await leased.move(ctx, row, FAILED, worker, failure=failure, **billing.judge(row, None, was_refused=True))

@@ -8,7 +8,7 @@ from backend.context import Context
 from backend.core.generation import QUEUED, SUBMITTING, UNCLEAR, WAITING, Generation
 from backend.db import dependencies, generations, submits
 from backend.db.connection import Tx
-from backend.steps import outcomes
+from backend.steps import deadlines
 
 BITE = 8  # each may have to be told to 50 endpoints
 
@@ -41,5 +41,5 @@ async def _hold(tx: Tx, ctx: Context, row: Generation, since: int) -> None:
         await generations.move(tx, row.id, QUEUED, now=now)
     if row.status != SUBMITTING:
         await generations.move(tx, row.id, SUBMITTING, now=now, claimed_at=since)
-    deadline_at = outcomes.deadline_at(ctx, replace(row, claimed_at=now))
+    deadline_at = deadlines.deadline_at(ctx, replace(row, claimed_at=now))
     await generations.move(tx, row.id, UNCLEAR, now=now, deadline_at=deadline_at, polls=0, held_at=now)

@@ -6,7 +6,7 @@ from backend.context import Context, LaneName
 from backend.core.generation import PROCESSING, STORING, SUBMITTING, UNCLEAR
 from backend.db import claims, dependencies, provider_webhooks, webhook_claims
 from backend.db.connection import Tx
-from backend.steps import submit
+from backend.steps import queue
 
 Lane = tuple[LaneName, str | None]  # and the account, for one that serves an account alone
 _BEGUN: dict[LaneName, str] = {"lost": SUBMITTING, "unclear": UNCLEAR, "poll": PROCESSING, "collect": STORING}
@@ -15,7 +15,7 @@ _BEGUN: dict[LaneName, str] = {"lost": SUBMITTING, "unclear": UNCLEAR, "poll": P
 async def lanes(ctx: Context, kinds: tuple[str, ...]) -> list[Lane]:
     """Return the lanes that have something to do now, by one read. A look in vain writes nothing."""
     # Rows that are due but have no place would wake the lane again and again for nothing.
-    now, full = ctx.now(), await submit.is_full(ctx)
+    now, full = ctx.now(), await queue.is_full(ctx)
 
     async def work(tx: Tx) -> list[Lane]:
         found = [
@@ -25,7 +25,7 @@ async def lanes(ctx: Context, kinds: tuple[str, ...]) -> list[Lane]:
             if await claims.any_due(tx, status, account, now)
         ]
         if not full:
-            found += [("submit", account) for account in await submit.due_accounts(tx, ctx, kinds)]
+            found += [("submit", account) for account in await queue.due_accounts(tx, ctx, kinds)]
         if await webhook_claims.due_targets(tx, now):
             found.append(("tell", None))
         if await provider_webhooks.unhandled(tx, 1):

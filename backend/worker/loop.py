@@ -12,12 +12,11 @@ import structlog
 from prometheus_client import Counter
 
 from backend.context import AFTER_AN_OUTCOME, Context, LaneName, heard
-from backend.core import billing
-from backend.core.generation import FAILED, Failure, Generation
+from backend.core.generation import Failure, Generation
 from backend.db import leases, operations
 from backend.db.connection import Tx
 from backend.logs import times
-from backend.steps import announce, outcomes, receive, release, watch
+from backend.steps import announce, leased, queue, receive, release, watch
 from backend.upkeep import due, tidy
 from backend.worker.lanes import LEASE_MS, Lane, Row, Work, lanes, observe
 
@@ -132,8 +131,7 @@ class Worker:
 
     async def _set_aside(self, row: Generation) -> None:
         failure = Failure("provider_failed", "It could not be worked on, five times; see the log.", retryable=True)
-        bill = billing.judge(row, self.ctx.catalog.model(row.provider, row.model))
-        await outcomes.move(self.ctx, row, FAILED, self.id, failure=failure, attempts=row.attempts, **bill)
+        await leased.fail(self.ctx, row, self.id, failure, attempts=row.attempts)
         log.error("row_set_aside", generation_id=row.id, attempts=row.attempts)
 
     async def _go_on(
@@ -203,4 +201,4 @@ class Worker:
         await tidy.tidy(self.ctx)
 
     async def _give_up(self) -> None:
-        await watch.give_up_queued(self.ctx)
+        await queue.give_up(self.ctx)

@@ -29,7 +29,7 @@ from backend.http import Http
 from backend.manage import clients
 from backend.providers import registry, signatures
 from backend.providers.base import Means
-from backend.steps import receive, release, submit, watch
+from backend.steps import queue, receive, release, watch
 from backend.upkeep import orphans, tidy
 from backend.web.server import entry
 from backend.worker import LEASE_MS
@@ -209,7 +209,7 @@ class World:
 
         async def claim() -> list[Generation]:
             if lane == "queued":
-                return await submit.claim(self.ctx, me, ("image", "video"), most, LEASE_MS)
+                return await queue.claim(self.ctx, me, ("image", "video"), most, LEASE_MS)
             return await watch.claim(self.ctx, me, lane, most, LEASE_MS)
 
         return [Hold(me, lane, row, self.ctx) for row in self._survive(claim()) or []]
@@ -254,7 +254,7 @@ class World:
 
     def tidy(self) -> None:
         self._survive(tidy.tidy(self.ctx))
-        self._survive(watch.give_up_queued(self.ctx))
+        self._survive(queue.give_up(self.ctx))
 
     def send(self, message: Message, *, secret: bytes = SECRET, url: str | None = None) -> int:
         """A webhook; the status it is answered with."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from backend.core.errors import BadAnswer, ProviderError, ProviderRefused, ProviderUnavailable
-from backend.core.generation import Failure, Outcome
+from backend.core.generation import Failure
+from backend.core.outcomes import Outcome
 from backend.http import HttpAnswer
 from backend.providers import outputs, reading, refusals
 from backend.providers.refusals import Problem

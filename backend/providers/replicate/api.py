@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from backend.core.catalog import ProviderFacts
-from backend.core.generation import Outcome
+from backend.core.outcomes import Outcome
 from backend.http import HttpAnswer
 from backend.providers.base import Handle, Means, Order, Request
 from backend.providers.over_http import HttpProvider

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from backend.core.errors import BadAnswer, ProviderUnavailable, SettingsError, Unauthorized, Unavailable
-from backend.core.generation import Outcome
+from backend.core.outcomes import Outcome
 from backend.providers import reading, signatures
 from backend.providers.base import Word
 from backend.providers.over_http import looking

@@ -1,0 +1,86 @@
+"""What follows from one attempt: the next one, the end, or an endpoint that is disabled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backend.context import Context
+from backend.core.ids import floor_id
+from backend.core.webhooks import (
+    DELIVERED,
+    FAILED,
+    LONGEST_LIFE_MS,
+    PATIENCE_MS,
+    QUIET_MS,
+    Attempt,
+    Endpoint,
+    Outgoing,
+    wait_ms,
+)
+from backend.db import audit, webhook_attempts, webhook_deliveries, webhook_endpoints
+from backend.db.audit import Subject
+from backend.db.connection import Tx
+
+BITE = 200
+GONE = 410
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an attempt led to: whether it was the last, and why its endpoint was disabled, if it was."""
+
+    tries: int
+    failed: bool = False
+    disabled: str | None = None
+
+
+async def settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: Attempt, asked_ms: int) -> Result:
+    """Keep the attempt and what follows from it, unless another worker has the delivery by now.
+
+    What an address says that is not the endpoint's own any more is no word about the endpoint.
+    """
+    now = ctx.now()
+    endpoint = await webhook_endpoints.get(tx, delivery.endpoint_id) if delivery.endpoint_id else None
+    is_former = endpoint is not None and endpoint.url != url
+    tries = await webhook_attempts.count(tx, delivery.id) + 1
+    later_ms = None if attempt.status_code == GONE and not is_former else wait_ms(tries, asked_ms)
+    if attempt.succeeded or later_ms is None:
+        status = DELIVERED if attempt.succeeded else FAILED
+        ours = await webhook_deliveries.finish(tx, delivery, status, url=url, now=now)
+    else:
+        ours = await webhook_deliveries.postpone(tx, delivery, url=url, due_at=now + later_ms)
+    if not ours:
+        return Result(tries)
+    disabled = None
+    if endpoint and attempt.succeeded:
+        await webhook_endpoints.note_success(tx, endpoint.id)
+    elif endpoint and not is_former:
+        disabled = await _blame(tx, endpoint, attempt, now)
+    await webhook_attempts.keep(tx, attempt)
+    return Result(tries, later_ms is None and not attempt.succeeded, disabled)
+
+
+async def _blame(tx: Tx, endpoint: Endpoint, attempt: Attempt, now: int) -> str | None:
+    """Disable an endpoint that wants no more, or has failed for too long: why; its other deliveries have failed too."""
+    if now - (endpoint.failing_since or now) >= PATIENCE_MS and not await _was_tried_lately(tx, endpoint.id, now):
+        await webhook_endpoints.note_success(tx, endpoint.id)  # an old failure and one of today are not five days
+    since = await webhook_endpoints.note_failure(tx, endpoint.id, now)
+    if attempt.status_code == GONE:
+        reason = "It answered 410 Gone."
+    elif now - since >= PATIENCE_MS:
+        reason = "Every attempt of five days failed."
+    else:
+        return None
+    if not await webhook_endpoints.disable(tx, endpoint.id, now, reason):
+        return None
+    subject, ended = Subject("webhook_endpoint", endpoint.id, endpoint.client_id), {"enabled": False, "why": reason}
+    await audit.record(
+        tx, audit.SYSTEM, "webhook_endpoint.updated", subject, now, old={"enabled": True, "why": None}, new=ended
+    )
+    await webhook_deliveries.fail_pending(tx, endpoint.id, now, BITE)  # the rest as it becomes due
+    return reason
+
+
+async def _was_tried_lately(tx: Tx, endpoint_id: str, now: int) -> bool:
+    since = now - QUIET_MS
+    return await webhook_attempts.was_tried(tx, endpoint_id, since, floor_id(since - LONGEST_LIFE_MS))

@@ -1,0 +1,30 @@
+"""Until when a row is waited for. Once that has passed, nothing that comes from the provider is expected any more."""
+
+from __future__ import annotations
+
+from backend.context import Context
+from backend.core.generation import Generation
+
+GRACE_MS = 300_000  # after the provider's own deadline, until we give up
+UNHEARD_MS = 3_600_000  # and as long again as an output may live, while the provider cannot be asked
+
+
+def deadline_at(ctx: Context, generation: Generation) -> int:
+    """When it is given up: the provider stops it by Cancel-After, and we allow for clocks and a last look."""
+    return (generation.claimed_at or ctx.now()) + patience_ms(ctx, generation)
+
+
+def patience_ms(ctx: Context, generation: Generation) -> int:
+    """How long after its create it is given up."""
+    model = ctx.catalog.model(generation.provider, generation.model)
+    return (model.cancel_after_s if model else 900) * 1000 + GRACE_MS
+
+
+def is_past(ctx: Context, at: int) -> bool:
+    """Whether a word that was due at `at` is given up: an hour later, and not before we had an hour to ask for it."""
+    return ctx.now() > at + UNHEARD_MS and has_caught_up(ctx)
+
+
+def has_caught_up(ctx: Context) -> bool:
+    """Whether a worker has been awake for an hour: before that, what is overdue may never have been looked at."""
+    return ctx.now() > ctx.awake_since + UNHEARD_MS

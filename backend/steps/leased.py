@@ -1,0 +1,38 @@
+"""What a worker does with a row that it has under a lease: it moves it, puts it off, or fails it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backend.context import AFTER_AN_OUTCOME, AFTER_THE_END, Context
+from backend.core import billing
+from backend.core.errors import NotAMove, WrongStatus
+from backend.core.generation import FAILED, FINAL, MOVES, Failure, Generation
+from backend.db import generations
+
+
+async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: Any) -> bool:
+    """Move a row this worker has; False when a webhook, a client or another worker was faster.
+
+    Raises NotAMove when no row of its status can go there: that is no race, and nobody else will make it good.
+    """
+    if row.status not in MOVES[to]:
+        raise NotAMove(f"{row.id} is {row.status}, and no such row becomes {to}")
+    try:
+        await ctx.db.write(lambda tx: generations.move(tx, row.id, to, now=ctx.now(), owner=worker, **fields))
+    except WrongStatus:
+        return False
+    ctx.wake(*(AFTER_THE_END if to in FINAL else AFTER_AN_OUTCOME))
+    return True
+
+
+async def postpone(ctx: Context, row: Generation, worker: str, wait_ms: float, *, tries: int, **fields: Any) -> None:
+    """Look at the row again after `wait_ms`; the lease ends now. `tries` is what the next wait is reckoned by."""
+    later = {"due_at": ctx.now() + int(wait_ms), "polls": tries, "lease_owner": None, "attempts": 0, **fields}
+    await ctx.db.write(lambda tx: generations.note(tx, row.id, status=row.status, owner=worker, **later))
+
+
+async def fail(ctx: Context, row: Generation, worker: str, failure: Failure, **fields: Any) -> None:
+    """End it without a last word of the provider."""
+    bill = billing.judge(row, ctx.catalog.model(row.provider, row.model))
+    await move(ctx, row, FAILED, worker, failure=failure, **fields, **bill)

@@ -1,0 +1,61 @@
+"""A request is checked, admitted and written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from backend.context import Context
+from backend.core.errors import InvalidInput, OutOfSpace
+from backend.core.generation import QUEUED, WAITING, Generation, Kind
+from backend.core.people import Caller
+from backend.core.requests import GenerationRequest
+from backend.db import balances, dependencies, generations
+from backend.db.connection import Tx
+from backend.manage import access, backlog, quota, webhook_targets
+from backend.steps.request import sources
+from backend.steps.request.params import images
+from backend.steps.request.rows import choose_model, copy_of, row_of, start_image
+
+
+async def ensure_room(ctx: Context) -> None:
+    """Raise OutOfSpace while the disk is nearly full: what is accepted must be kept."""
+    free = await ctx.free_bytes()
+    if free is not None and free < ctx.settings.min_free_mb * 1_000_000:
+        raise OutOfSpace(retry_after=60)
+
+
+async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: GenerationRequest) -> list[Generation]:
+    """The rows of one request: as many as `copies`. Raises NotFound, InvalidInput, TooManyRequests, BudgetExceeded,
+    ClientFull.
+
+    A video of a prompt alone gets a start image first, as a generation of its own that it waits for.
+    """
+    campaign = await access.campaign(tx, caller, wanted.campaign_id)
+    if wanted.client_id not in (None, campaign.client_id):
+        raise InvalidInput.of("client_id", "does not agree with the campaign and the key")
+    model = choose_model(ctx, kind, wanted.provider, wanted.model)
+    webhook_targets.check(ctx, wanted.webhook_url, "webhook_url")
+    first = row_of(ctx, caller, campaign, model, wanted)
+    missing = await sources.check(tx, caller, campaign.client_id, model, first.source)
+    starts = []
+    if model.makes_start_image and not images(first.source):
+        starts = [start_image(ctx, caller, campaign, model, wanted)]
+        first = replace(first, source={"image_id": starts[0].id, **first.source})
+        missing.append(starts[0].id)
+    rows = [first] + [copy_of(ctx, first) for _ in range((wanted.copies or 1) - 1)]
+    await balances.admit(tx, campaign.client_id, campaign.id, sum(row.reserved_micros for row in starts + rows))
+    await quota.admit(tx, ctx, campaign.client_id)
+    await backlog.admit(tx, ctx, campaign.client_id, len(starts + rows))
+    for start in starts:
+        await generations.insert(tx, start)
+    batch_id = ctx.new_id() if wanted.copies else None
+    for row in rows:
+        await _keep(tx, replace(row, batch_id=batch_id), missing)
+    return [replace(row, batch_id=batch_id, status=WAITING if missing else QUEUED) for row in rows]
+
+
+async def _keep(tx: Tx, row: Generation, missing: list[str]) -> None:
+    """Write the row and what it waits for."""
+    await generations.insert(tx, replace(row, status=WAITING if missing else QUEUED))
+    for source_id in missing:
+        await dependencies.insert(tx, row.id, source_id)

@@ -1,0 +1,59 @@
+"""The options of a request, checked against its model. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backend.core.errors import InvalidInput
+from backend.core.models import Model
+from backend.core.requests import GenerationRequest
+from backend.core.roles import conflict
+
+_OPTIONS = ("aspect_ratio", "duration", "mode", "resolution", "negative_prompt", "seed")
+
+
+def checked(model: Model, wanted: GenerationRequest, source: dict[str, Any]) -> dict[str, Any]:
+    """What was chosen, checked against the model; the resolution as the mode that makes it."""
+    chosen = {name: value for name in _OPTIONS if (value := getattr(wanted, name, None)) is not None}
+    resolution = chosen.get("resolution")
+    if resolution is not None:
+        implied = model.sizes.get(resolution)
+        if implied is None:
+            known = ", ".join(model.sizes) or "none"
+            raise InvalidInput.of("resolution", f"{model.name} takes {known}")
+        if any(chosen.setdefault(name, value) != value for name, value in implied.items()):
+            raise InvalidInput.of("resolution", "does not go with the mode")
+    makes_start_image = model.makes_start_image and not images(source)
+    for name, value in chosen.items():
+        is_optional = name in ("seed", "resolution") and name not in model.inputs
+        if not is_optional and not (name == "aspect_ratio" and makes_start_image):
+            model.check(name, value)
+    if wanted.prompt is not None:
+        model.check("prompt", wanted.prompt)
+    params = model.defaults | chosen
+    _check_roles(model, source, params)
+    return params
+
+
+def images(source: dict[str, Any]) -> int:
+    return sum(name in source for name in ("asset_id", "image_id", "video_id"))
+
+
+def _check_roles(model: Model, source: dict[str, Any], params: dict[str, Any]) -> None:
+    given = model.given(source)
+    if "last_frame" in given and "last_frame" not in model.references:
+        raise InvalidInput.of("end_image", f"{model.name} takes none")
+    if model.start in given and not images(source) and not model.makes_start_image:
+        raise InvalidInput.of("image_id", f"{model.name} starts from an image")
+    if found := conflict(model.references, given, model.facts(params, source)):
+        name, why = found
+        if name not in given:
+            raise InvalidInput.of("model", f"{model.name} needs a reference of the role {name}")
+        raise InvalidInput.of(given[name], why)
+
+
+def check_numbers(model: Model, source: dict[str, Any]) -> None:
+    most = model.references[model.start].most if model.start else 0
+    if most is not None and images(source) > most:
+        given = [name for name in ("asset_id", "image_id", "video_id") if name in source]
+        raise InvalidInput.of(given[-1], f"{model.name} starts from at most {most} image{'s' * (most != 1)}")
