@@ -20,7 +20,7 @@ T = TypeVar("T", bound=_HasId)
 
 
 def read(cursor: str | None) -> str | None:
-    """The id in a cursor. Raises InvalidInput for one we did not make."""
+    """Return the id in a cursor. Raises InvalidInput for a cursor that we did not make."""
     if cursor is None:
         return None
     try:
@@ -33,10 +33,13 @@ def read(cursor: str | None) -> str | None:
 
 
 def write(id: str | None) -> str | None:
-    """A cursor: opaque, so that nobody builds on what is in it."""
+    """Return the cursor for an id. It is opaque, so that no client builds on what is in it."""
     return base64.urlsafe_b64encode(id.encode()).decode().rstrip("=") if id else None
 
 
 def page(rows: Sequence[T], limit: int) -> tuple[list[T], str | None]:
-    """Split one row too many from a page: the rows to show, and the cursor of the next page if there is one."""
+    """Return at most `limit` rows, and the cursor of the next page when there are more.
+
+    The query asks for one row more than the page shows: that tells without a COUNT whether another page follows.
+    """
     return list(rows[:limit]), write(rows[limit - 1].id) if len(rows) > limit else None

@@ -1,4 +1,4 @@
-"""Step 4, for submits whose answer was never seen: they are found in the provider's list, or given up in time."""
+"""Step 4, for submits whose answer was never seen: look for them in the provider's list, or give them up in time."""
 
 from __future__ import annotations
 
@@ -16,20 +16,27 @@ from backend.db.connection import Tx
 from backend.providers.base import Listed, Order
 from backend.steps import deadlines, inline, leased, outcomes
 
-SENDING_MS = 60_000  # a create that takes longer is cut off
+SENDING_MS = 60_000  # a create that takes longer is cut off, so the provider made it by then or never
 SKEW_MS = 120_000  # the provider's clock may differ from ours by this much
 LOOKS_MS = (10_000, 30_000, 90_000)  # after the first look at the list; then every LATER_LOOKS_MS
 LATER_LOOKS_MS = 120_000
 
 
 async def mark_lost(ctx: Context, row: Generation, worker: str) -> None:
-    """Its worker died while submitting: it may be running and billed, so it is looked for, not sent again."""
+    """Mark a row whose worker died while it submitted: it is looked for now.
+
+    It is not sent again: the provider knows no idempotency key, so a second create could be a second bill.
+    """
     deadline_at = deadlines.deadline_at(ctx, row)
     await leased.move(ctx, row, UNCLEAR, worker, deadline_at=deadline_at, polls=0)
 
 
 def look_for(ctx: Context, rows: list[Generation], worker: str) -> Callable[[Generation], Awaitable[None]]:
-    """Search a provider's list once for all these unclear submits; what is returned adopts what is found for one."""
+    """Return a function that adopts what the provider's list shows for one of these unclear submits.
+
+    The list of an account is read once for all of them, when the first row asks for it.
+    """
+    # The list has pages of a hundred and a rate limit: one walk for each row would use it up after an outage.
     lists: dict[str, asyncio.Task[Found | None]] = {}
 
     async def adopt(row: Generation) -> None:
@@ -42,7 +49,10 @@ def look_for(ctx: Context, rows: list[Generation], worker: str) -> Callable[[Gen
 
 
 class Found:
-    """A provider's list, so that a row need not be compared with all of it."""
+    """A provider's list, indexed by what its entries report to and by when they were made.
+
+    Two hundred rows are compared with thousands of entries: each row with all of them would hold up the event loop.
+    """
 
     def __init__(self, listed: Sequence[Listed]) -> None:
         self._named: dict[str, list[Listed]] = defaultdict(list)
@@ -53,10 +63,10 @@ class Found:
         self._nameless = sorted((each for each in listed if each.webhook is None), key=lambda each: each.created_at)
 
     def perhaps_of(self, row: Generation) -> list[Listed]:
-        """What reports to this row; then what does not tell and was made about when the row was claimed.
+        """Return what reports to this row; then what shows no webhook and was made about when the row was claimed.
 
-        For a row that a restore holds that is the time of the backup alone. It may have been sent at any time since,
-        but so may another client's equal request, of which no row is left: what does not tell is left alone.
+        For a row that a restore holds, that is the time of the backup alone. The row may have been sent at any time
+        since, but so may another client's equal request, of which no row is left: such an entry stays untouched.
         """
         claimed_at = row.claimed_at or row.created_at
         first = bisect_left(self._nameless, claimed_at - SKEW_MS, key=lambda each: each.created_at)
@@ -65,9 +75,9 @@ class Found:
 
 
 async def _search(ctx: Context, account: str, rows: list[Generation]) -> Found | None:
-    """The account's list of the time in which all these can have been sent; None when it cannot be read.
+    """Return the account's list of the time in which all these can have been sent; None when it cannot be read.
 
-    A provider without a list has nothing that could be found: then a webhook adopts the row, or its deadline ends it.
+    For a provider without a list it is empty: then a webhook adopts the row, or its deadline ends it.
     """
     if account not in ctx.providers:
         return None
@@ -80,11 +90,14 @@ async def _search(ctx: Context, account: str, rows: list[Generation]) -> Found |
         listed = await listing.between(since, until)
     except ProviderUnavailable:
         return None
-    return await asyncio.to_thread(Found, listed)
+    return await asyncio.to_thread(Found, listed)  # thousands of entries take long enough to delay requests
 
 
 async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None) -> None:
-    """Adopt what is in the list; give up when it is not, its time is over and the list could be read (None: not)."""
+    """Adopt what is in the list. Give up when it is not there, the row's time is over and the list could be read.
+
+    `found` is None when it could not be read: then "it is not there" would be a guess.
+    """
     candidates = found.perhaps_of(row) if found else []
 
     async def work(tx: Tx) -> bool:
@@ -92,9 +105,9 @@ async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None
             if not await _is_of(tx, ctx, row, candidate):
                 continue
             outcome = candidate.outcome
-            told = await outcomes.learn(
-                tx, ctx, row.id, inline.without(outcome) if inline.has_files(outcome) else outcome
-            )
+            # Files are not stored inside a transaction, which may run twice: the row asks for them by its id.
+            bare = inline.without(outcome) if inline.has_files(outcome) else outcome
+            told = await outcomes.learn(tx, ctx, row.id, bare)
             if told not in ("another prediction", "unknown"):
                 return True
         return False
@@ -111,11 +124,12 @@ async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None
 
 
 async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bool:
-    """Whether this prediction was made by this row's submit.
+    """Return whether this row's submit made this prediction.
 
-    By our nonce in its webhook URL; where the list does not show that, by an equal request in the time of the
-    submit that no generation has and that nobody is sending just now. Two equal requests may swap, so it is
-    not enough for one that starts from somebody's picture: the list does not tell which.
+    Our nonce in its webhook URL proves it. Where the list does not show that URL, an equal request in the time of the
+    submit is enough, if no generation has it and nobody sends an equal one now. Two equal requests may swap their
+    predictions, which changes nothing for anybody; but a row that starts from a picture could get the film of another
+    client's picture, so it is never adopted in this way.
     """
     if candidate.webhook is not None:
         return f"/{row.id}/{row.nonce}" in candidate.webhook
@@ -125,16 +139,16 @@ async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bo
 
 
 def _sent_between(row: Generation) -> tuple[int, int]:
-    """When its create can have come to the provider, by any clock: at the claim.
+    """Return the first and the last time at which its create can have reached the provider, by any clock.
 
-    For one that a restore holds, from the backup on until the restore.
+    It was sent at the claim. A row that a restore holds may have been sent at any time from the backup to the restore.
     """
     claimed_at = row.claimed_at or row.created_at
     return claimed_at - SKEW_MS, max(claimed_at, row.held_at or 0) + SKEW_MS
 
 
 def _same_request(ctx: Context, row: Generation, candidate: Listed) -> bool:
-    """All that we sent, except references: their URLs are made anew at every submit."""
+    """Return whether all that we sent is in it, except references: their URLs are made anew at every submit."""
     model, provider = ctx.catalog.model(row.provider, row.model), ctx.providers[row.account_key]
     if model is None or provider.listing is None:
         return False  # nobody can say any more what was sent

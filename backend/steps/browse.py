@@ -1,4 +1,4 @@
-"""Step 7: rows are listed, and files found."""
+"""Step 7: list rows, and find what belongs to them."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from backend.db.lists import Filters
 from backend.db.webhook_lists import DeliveryFilter
 from backend.manage import access
 
-MOST_SCANS = 10
+MOST_SCANS = 10  # reads for one page: a filter that matches nothing ends, however long the list is
 LISTED_CHARACTERS = 1_000  # of each receiver's answer in a list
-_NO_STAGE = "none"  # of two that exclude each other: no row is in it
+_NO_STAGE = "none"  # no row has this status: for two filters that exclude each other
 
 
 async def generation(ctx: Context, caller: Caller, id: str) -> Generation:
-    """One generation the caller sees. Raises NotFound."""
+    """Return a generation that the caller sees. Raises NotFound."""
     return await ctx.db.read(lambda tx: access.generation(tx, caller, id))
 
 
 async def has_events(ctx: Context, topic: Topic, after: str) -> bool:
-    """Whether there is an event of the topic after this id."""
+    """Return whether the topic has an event after this id."""
     return bool(await ctx.db.read(lambda tx: feed.page(tx, topic, after, 1)))
 
 
 async def generation_page(
     ctx: Context, caller: Caller, filters: Filters, cursor: str | None, limit: int
 ) -> tuple[list[Generation], str | None]:
-    """One page of what the caller sees, newest first, and the cursor of the next one.
+    """Return one page of what the caller sees, newest first, and the cursor of the next page.
 
-    Rare matches are looked for through a bounded part of the list; the page then goes on by its cursor.
+    One request reads a bounded part of the list. So a page of rare matches may be short, and goes on by its cursor.
     """
     found, before = await generations_from(ctx, filters, cursors.read(cursor), limit)
     return found, cursors.write(before)
@@ -55,7 +55,7 @@ async def generation_page(
 async def generations_from(
     ctx: Context, filters: Filters, start: str | None, limit: int, *, oldest_first: bool = False
 ) -> tuple[list[Generation], str | None]:
-    """The same by ids: the page beyond the id `start`, and the id to go on from, None at the end."""
+    """Return the page beyond the id `start`, and the id to go on from; None at the end."""
     ask, found = lists.page_up if oldest_first else lists.page, list[Generation]()
     for _ in range(MOST_SCANS):
         rest, here = limit - len(found), start
@@ -67,29 +67,29 @@ async def generations_from(
 
 
 def stages_of(status: str | None, stage: str | None = None) -> tuple[str, ...]:
-    """The rows' own statuses behind one that clients are shown, or the one that is meant; none means any."""
+    """Return the stored statuses behind one that clients are shown, or the one `stage`; an empty tuple means any."""
     if stage is not None:
         return (stage,) if status in (None, SHOWN[stage]) else (_NO_STAGE,)
     return tuple(own for own, shown in SHOWN.items() if shown == status)
 
 
 async def client(ctx: Context, caller: Caller, id: str) -> Client:
-    """One client the caller sees. Raises NotFound."""
+    """Return a client that the caller sees. Raises NotFound."""
     return await ctx.db.read(lambda tx: access.client(tx, caller, id))
 
 
 async def campaign(ctx: Context, caller: Caller, id: str) -> Campaign:
-    """One campaign the caller sees. Raises NotFound."""
+    """Return a campaign that the caller sees. Raises NotFound."""
     return await ctx.db.read(lambda tx: access.campaign(tx, caller, id))
 
 
 async def asset(ctx: Context, caller: Caller, id: str) -> Asset:
-    """One asset the caller sees. Raises NotFound."""
+    """Return an asset that the caller sees. Raises NotFound."""
     return await ctx.db.read(lambda tx: access.asset(tx, caller, id))
 
 
 async def client_page(ctx: Context, caller: Caller, cursor: str | None, limit: int) -> tuple[list[Client], str | None]:
-    """Clients, newest first; a client's key sees itself."""
+    """Return clients, newest first; a client's key sees its own client alone."""
     before = cursors.read(cursor)
     return cursors.page(await ctx.db.read(lambda tx: clients.page(tx, caller.only_client, before, limit + 1)), limit)
 
@@ -97,19 +97,19 @@ async def client_page(ctx: Context, caller: Caller, cursor: str | None, limit: i
 async def campaign_page(
     ctx: Context, caller: Caller, cursor: str | None, limit: int
 ) -> tuple[list[Campaign], str | None]:
-    """Campaigns, newest first."""
+    """Return campaigns, newest first."""
     before = cursors.read(cursor)
     return cursors.page(await ctx.db.read(lambda tx: campaigns.page(tx, caller.only_client, before, limit + 1)), limit)
 
 
 async def asset_page(ctx: Context, caller: Caller, cursor: str | None, limit: int) -> tuple[list[Asset], str | None]:
-    """Assets, newest first."""
+    """Return assets, newest first."""
     before = cursors.read(cursor)
     return cursors.page(await ctx.db.read(lambda tx: assets.page(tx, caller.only_client, before, limit + 1)), limit)
 
 
 async def key_page(ctx: Context, cursor: str | None, limit: int) -> tuple[list[ApiKey], str | None]:
-    """Keys, newest first; for admins."""
+    """Return keys, newest first; for admins."""
     before = cursors.read(cursor)
     return cursors.page(await ctx.db.read(lambda tx: keys.page(tx, before, limit + 1)), limit)
 
@@ -117,21 +117,21 @@ async def key_page(ctx: Context, cursor: str | None, limit: int) -> tuple[list[A
 async def audit_page(
     ctx: Context, wanted: audit_lists.AuditFilter, cursor: str | None, limit: int
 ) -> tuple[list[audit.Entry], str | None]:
-    """What was changed by whom, newest first; for admins. A page of a rare match may be short."""
+    """Return what was changed by whom, newest first; for admins. A page of rare matches may be short."""
     before = cursors.read(cursor)
     rows, after = await ctx.db.read(lambda tx: audit_lists.page(tx, wanted, before, limit))
     return rows, cursors.write(after)
 
 
 async def endpoint(ctx: Context, caller: Caller, id: str) -> Endpoint:
-    """One webhook endpoint the caller sees. Raises NotFound."""
+    """Return a webhook endpoint that the caller sees. Raises NotFound."""
     return await ctx.db.read(lambda tx: access.endpoint(tx, caller, id))
 
 
 async def endpoint_page(
     ctx: Context, caller: Caller, cursor: str | None, limit: int
 ) -> tuple[list[Endpoint], str | None]:
-    """Webhook endpoints, newest first."""
+    """Return webhook endpoints, newest first."""
     before = cursors.read(cursor)
     return cursors.page(
         await ctx.db.read(lambda tx: webhook_endpoints.page(tx, caller.only_client, before, limit + 1)), limit
@@ -139,7 +139,7 @@ async def endpoint_page(
 
 
 async def outgoing(ctx: Context, caller: Caller, id: str) -> tuple[Outgoing, list[Attempt]]:
-    """One webhook delivery the caller sees, with its attempts. Raises NotFound."""
+    """Return a webhook delivery that the caller sees, with its attempts. Raises NotFound."""
 
     async def work(tx: Tx) -> tuple[Outgoing, list[Attempt]]:
         row = await access.outgoing(tx, caller, id)
@@ -151,7 +151,7 @@ async def outgoing(ctx: Context, caller: Caller, id: str) -> tuple[Outgoing, lis
 async def outgoing_page(
     ctx: Context, wanted: DeliveryFilter, cursor: str | None, limit: int
 ) -> tuple[list[Outgoing], dict[str, list[Attempt]], str | None]:
-    """Webhook deliveries, newest first, the attempts of each, and the cursor of the next page."""
+    """Return webhook deliveries, newest first, the attempts of each, and the cursor of the next page."""
     before = cursors.read(cursor)
 
     async def work(tx: Tx) -> tuple[list[Outgoing], dict[str, list[Attempt]], str | None]:

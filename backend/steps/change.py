@@ -1,4 +1,4 @@
-"""What clients do to generations they have: cancel, delete."""
+"""Cancel and delete generations: what clients do to those they have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.manage import access
 
-TOLD_BITE = 50  # webhooks to clients that go at once: each has up to ten attempts
+TOLD_BITE = 50  # webhooks to clients that one transaction deletes: each has up to ten attempts
 
 
 async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
@@ -40,15 +40,15 @@ _TOLD = ("kind", "status", "campaign_id", "provider", "model", "file_name", "byt
 
 
 async def remove(ctx: Context, caller: Caller, id: str, kind: Kind | None = None) -> None:
-    """Remove one, of this kind: what was told about it in bites, then the row. Raises NotFound, and as `delete`."""
+    """Delete one of this kind: in bites what was told about it, then the row. Raises NotFound, and as `delete`."""
     await ctx.db.read(lambda tx: _check_removable(tx, caller, id, kind))
     while await ctx.db.write(lambda tx: webhook_retention.forget_of_generation(tx, id, TOLD_BITE)):
-        pass  # a crash here leaves a generation of which less is told
+        pass  # after a crash here the generation is still there, with a shorter history of its webhooks
     await ctx.db.write(lambda tx: delete(tx, ctx, caller, id))
 
 
 async def delete(tx: Tx, ctx: Context, caller: Caller, id: str) -> None:
-    """Remove the row now and its bytes soon after. Raises Conflict while it is unfinished or needed."""
+    """Delete the row now and its files soon after. Raises Conflict while it is unfinished or needed."""
     row = await _check_removable(tx, caller, id)
     await operations.throw_away(tx, filing.of_generation(row), ctx.now())
     await generations.delete(tx, id)

@@ -1,4 +1,4 @@
-"""Step 5: the files are fetched before they expire and stored; then the row ends."""
+"""Step 5: fetch the files before they expire and store them; then the row ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from backend.steps.outputs import KeptOutput
 
 log = structlog.get_logger("backend.steps.collect")
 
-MOST_TRIES = 8
+MOST_TRIES = 8  # for an output that seems damaged: it is paid, and another try may bring it whole
 TRIES_WHEN_GONE = 4  # a 404 right after the end may be a delivery host that lags behind
 FULL_WAIT_MS = 30_000
 UNKNOWN_LIFE_MS = 86_400_000  # providers that name no end keep outputs for a day at least
@@ -37,7 +37,10 @@ UNKNOWN_LIFE_MS = 86_400_000  # providers that name no end keep outputs for a da
 
 @dataclass(frozen=True)
 class Lost:
-    """An output that is not stored: why, and whether another try may bring it. Not `made`: it was no file."""
+    """An output that is not stored: why, and whether another try may bring it.
+
+    `made` is False when it is no file that the provider made, so that it is not counted in the price.
+    """
 
     index: int
     failure: Failure
@@ -46,9 +49,9 @@ class Lost:
 
 
 async def store(ctx: Context, row: Generation, worker: str) -> None:
-    """Bring all outputs into our storage; `completed` is written only when their bytes would survive power loss.
+    """Bring all outputs into our storage. `completed` is written only when their bytes would survive a power loss.
 
-    What cannot be had is said beside what is kept; nothing else is lost with it. Without any file the row fails.
+    What cannot be had is named beside what is kept; nothing else is lost with it. Without any file the row fails.
     """
     kept: list[KeptOutput] = []
     lost: list[Lost] = []
@@ -76,7 +79,7 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
 
 
 async def _bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> KeptOutput | Lost:
-    """One output, or why it is not there. Raises StorageFull, MediaUnavailable."""
+    """Return one output, or why it is not there. Raises StorageFull, MediaUnavailable."""
     if index >= MOST_FILES:
         return Lost(index, Failure("output_invalid", f"Of one prediction {MOST_FILES} files are stored."), False)
     try:
@@ -97,7 +100,7 @@ async def _bring(ctx: Context, row: Generation, index: int, *, with_poster: bool
 
 
 def _is_here(output: str) -> bool:
-    """Whether it came inside the provider's answer: another try brings nothing else."""
+    """Return whether it came inside the provider's answer: another try brings nothing else."""
     return data_uris.is_one(output) or bool(filing.inline_names([output]))
 
 
@@ -114,7 +117,7 @@ def _why_missing(status: int | None) -> Failure:
 
 
 def _most_tries(ctx: Context, row: Generation, failure: Failure) -> int:
-    """A paid output is not given up at the first trouble, unless its time is over."""
+    """Return how often this is tried: a paid output is not given up at the first trouble, unless its time is over."""
     is_over = ctx.now() >= (row.outputs_expire_at or _given_up_at(row))
     if failure.code == "output_expired":
         return 1 if is_over else TRIES_WHEN_GONE
@@ -124,7 +127,7 @@ def _most_tries(ctx: Context, row: Generation, failure: Failure) -> int:
 
 
 def _given_up_at(row: Generation) -> int:
-    """Until when an output is tried for that nobody said the end of."""
+    """Return until when an output is tried for of which nobody said when it expires."""
     return (row.deadline_at or row.created_at) + UNKNOWN_LIFE_MS
 
 
@@ -148,7 +151,7 @@ async def _finish(ctx: Context, row: Generation, worker: str, kept: list[KeptOut
 
 
 def _cost_micros(ctx: Context, row: Generation, made: int) -> int | None:
-    """What the provider billed by its own word, else the list price of what it made, else what was estimated."""
+    """Return what the provider said it bills, else the list price of what it made, else what was estimated."""
     if row.cost_actual_micros is not None:
         return row.cost_actual_micros
     model = ctx.catalog.model(row.provider, row.model)
@@ -157,7 +160,7 @@ def _cost_micros(ctx: Context, row: Generation, made: int) -> int | None:
 
 
 async def _leave(tx: Tx, ctx: Context, id: str, names: list[str]) -> None:
-    """Another worker was faster: what its row names stays, for those are the same bytes; the rest goes."""
+    """Throw away what the row does not name: another worker was faster, and the names that it wrote are the same."""
     row = await generations.get(tx, id)
     if row is None or row.status in (FAILED, CANCELED):
         await operations.throw_away(tx, names, ctx.now())

@@ -6,25 +6,28 @@ from backend.context import Context
 from backend.core.generation import Generation
 
 GRACE_MS = 300_000  # after the provider's own deadline, until we give up
-UNHEARD_MS = 3_600_000  # and as long again as an output may live, while the provider cannot be asked
+UNHEARD_MS = 3_600_000  # while the provider cannot be asked, one hour more: as long as its outputs live
 
 
 def deadline_at(ctx: Context, generation: Generation) -> int:
-    """When it is given up: the provider stops it by Cancel-After, and we allow for clocks and a last look."""
+    """Return when it is given up, in ms: the provider stops it by itself, and we allow for clocks and a last look."""
     return (generation.claimed_at or ctx.now()) + patience_ms(ctx, generation)
 
 
 def patience_ms(ctx: Context, generation: Generation) -> int:
-    """How long after its create it is given up."""
+    """Return how long after its create it is given up, in ms."""
     model = ctx.catalog.model(generation.provider, generation.model)
     return (model.cancel_after_s if model else 900) * 1000 + GRACE_MS
 
 
 def is_past(ctx: Context, at: int) -> bool:
-    """Whether a word that was due at `at` is given up: an hour later, and not before we had an hour to ask for it."""
+    """Return whether a word that was due at `at` is given up: an hour later, if we had an hour to ask for it.
+
+    After a weekend without a worker every row is overdue, and all their results may be there.
+    """
     return ctx.now() > at + UNHEARD_MS and has_caught_up(ctx)
 
 
 def has_caught_up(ctx: Context) -> bool:
-    """Whether a worker has been awake for an hour: before that, what is overdue may never have been looked at."""
+    """Return whether a worker has been awake for an hour: before that it may not have looked at all that is overdue."""
     return ctx.now() > ctx.awake_since + UNHEARD_MS

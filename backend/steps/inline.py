@@ -1,4 +1,4 @@
-"""Files that come inside an answer, as data URIs: they go into the storage, so that no row holds their bytes."""
+"""Store files that come inside an answer as data URIs, so that no row holds their bytes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from backend.db import generations
 from backend.disk import room
 from backend.media import data_uris
 
-DAMAGED = "data:;base64,!"  # is refused as the damaged one was, and is short
+DAMAGED = "data:;base64,!"  # stands for a damaged one: it is refused in the same way, and is short
 
 
 def has_files(outcome: Outcome) -> bool:
-    """Whether a file is inside."""
+    """Return whether a file is inside."""
     return any(data_uris.is_one(one) for one in outcome.outputs)
 
 
 def without(outcome: Outcome) -> Outcome:
-    """The same as if it still ran, so that it is asked for again by its id."""
+    """Return the outcome as if the prediction still ran, so that it is asked for again by its id."""
     return replace(outcome, state="running", outputs=(), outputs_expire_at=None)
 
 
 async def keep(ctx: Context, id: str, outcome: Outcome) -> Outcome:
-    """The outcome with a name in place of each file, which is stored now; as it came when the row is not in flight.
+    """Store the files of an outcome, and return it with a name in place of each.
 
-    `outcomes.learn` removes the files again when the row does not take them. On a full disk they stay in the outcome:
-    what was paid is not lost for tidiness.
+    When the row is not in flight it is returned as it came. `outcomes.learn` throws the files away again when the row
+    does not take them. On a full disk they stay in the outcome: it is paid, so a large row is better than a lost file.
     """
     if not has_files(outcome):
         return outcome

@@ -12,9 +12,10 @@ from backend.db import generations
 
 
 async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: Any) -> bool:
-    """Move a row this worker has; False when a webhook, a client or another worker was faster.
+    """Move a row that this worker holds; return False when a webhook, a client or another worker was faster.
 
-    Raises NotAMove when no row of its status can go there: that is no race, and nobody else will make it good.
+    Raises NotAMove when no row of its status can go there. That is no race but an error of ours, and nobody else will
+    make it good: if it were taken for a race, the row would be claimed and left again for ever.
     """
     if row.status not in MOVES[to]:
         raise NotAMove(f"{row.id} is {row.status}, and no such row becomes {to}")
@@ -27,12 +28,13 @@ async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: An
 
 
 async def postpone(ctx: Context, row: Generation, worker: str, wait_ms: float, *, tries: int, **fields: Any) -> None:
-    """Look at the row again after `wait_ms`; the lease ends now. `tries` is what the next wait is reckoned by."""
+    """Look at the row again after `wait_ms`. The lease ends now. The next wait is computed from `tries`."""
+    # `attempts` counts claims that came to no end, and five of them set a row aside. This one came to an end.
     later = {"due_at": ctx.now() + int(wait_ms), "polls": tries, "lease_owner": None, "attempts": 0, **fields}
     await ctx.db.write(lambda tx: generations.note(tx, row.id, status=row.status, owner=worker, **later))
 
 
 async def fail(ctx: Context, row: Generation, worker: str, failure: Failure, **fields: Any) -> None:
-    """End it without a last word of the provider."""
+    """Fail a row by our own decision: what it may have cost is judged from what the row knows."""
     bill = billing.judge(row, ctx.catalog.model(row.provider, row.model))
     await move(ctx, row, FAILED, worker, failure=failure, **fields, **bill)

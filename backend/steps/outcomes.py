@@ -1,4 +1,4 @@
-"""What a provider's word does to a row: the one place where answers, webhooks, polls and lists end up."""
+"""What an outcome does to a row: the one place where answers, webhooks, polls and lists come together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from backend.db import bills, generations, operations, submits
 from backend.db.connection import Tx
 from backend.steps import deadlines
 
-POLL_FIRST_S = {True: 10.0, False: 2.0}  # by whether a webhook is to be expected
+POLL_FIRST_S = {True: 10.0, False: 2.0}  # seconds; by whether a webhook is to be expected
 POLL_LONGEST_S = {True: 30.0, False: 10.0}
 POLL_GROWTH = 1.4
 
@@ -34,11 +34,11 @@ POLL_GROWTH = 1.4
 async def learn(
     tx: Tx, ctx: Context, id: str, outcome: Outcome, *, owner: str | None = None, answered: bool = False
 ) -> str:
-    """Move the row as the outcome says, if it is still in flight; one word on what became of it.
+    """Move the row as the outcome says if it is still in flight; return a word or two on what became of it.
 
-    Safe to call any number of times, from anywhere, in any order: what is old or of another prediction is
-    left alone. With `owner`, that worker's lease ends with it. `answered`: it is the answer to this row's own
-    create, so it need not name the row; the prediction of another row it is not all the same.
+    It may be called any number of times, from anywhere and in any order: what is old, or of another prediction, changes
+    nothing. With `owner`, the lease of that worker ends too. `answered` means that it is the answer to this row's own
+    create, so it need not name the row. It may still name a prediction that another row has.
     """
     told = await _learn(tx, ctx, id, outcome, owner, answered)
     if told != "storing" and (names := filing.inline_names(outcome.outputs)):
@@ -63,7 +63,11 @@ async def _learn(tx: Tx, ctx: Context, id: str, outcome: Outcome, owner: str | N
 
 
 async def _is_anothers(tx: Tx, generation: Generation, outcome: Outcome, answered: bool) -> bool:
-    """The signature is the whole account's: a prediction belongs to the one it reports to, and to one alone."""
+    """Return whether the prediction belongs to another row.
+
+    The webhook secret is the whole account's, so a good signature does not tell which row is meant. The nonce in the
+    URL that the prediction reports to does, and a prediction that one row has is no other row's.
+    """
     if not answered and outcome.webhook is not None and f"/{generation.id}/{generation.nonce}" not in outcome.webhook:
         return True
     return await submits.known_provider_id(tx, generation.account_key, outcome.provider_id)
@@ -95,7 +99,10 @@ async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome,
 
 
 async def _correct_bill(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome) -> str:
-    """A word that comes after the end changes nothing but the bill: what was spent, or what turns out to be free."""
+    """Judge the bill again by a word that comes after the end: it may tell what was spent, or that nothing was.
+
+    It changes nothing else. A client was told that it failed, and may have asked again.
+    """
     ended: billing.Ended | None = None if outcome.state == "running" else outcome.state
     if ended is None and generation.provider_id is not None:
         if generation.status != CANCELED or not outcome.began:
@@ -116,7 +123,7 @@ async def _correct_bill(tx: Tx, ctx: Context, generation: Generation, outcome: O
 async def _keep_running(
     tx: Tx, ctx: Context, generation: Generation, outcome: Outcome, owner: str | None, theirs: dict[str, Any]
 ) -> str:
-    """Adopt it if we did not know its id, else note its progress; only the worker that asked sets the next poll."""
+    """Adopt it if we did not know its id, else note its progress. Only the worker that asked sets the next poll."""
     if generation.status in (SUBMITTING, UNCLEAR):
         due_at = ctx.now() if generation.cancel_requested_at else next_poll_at(ctx, replace(generation, polls=0))
         ends_at = max(
@@ -139,16 +146,16 @@ async def _keep_running(
 
 
 def next_poll_at(ctx: Context, generation: Generation) -> int:
-    """When to ask about it again: soon at first, then ever less often; later when a webhook should come."""
+    """Return when to ask about it again, in ms: soon at first, then less often; later if a webhook should come."""
     expected = webhook_base(ctx, generation.account_key) is not None
     wait_s = min(POLL_FIRST_S[expected] * POLL_GROWTH**generation.polls, POLL_LONGEST_S[expected])
     return ctx.now() + int(wait_s * 1000)
 
 
 def webhook_base(ctx: Context, account: str) -> str | None:
-    """The address the account's provider can send webhooks to, if there is one.
+    """Return the address to which the account's provider can send webhooks, if there is one.
 
-    A loopback address that the operator gave is good for a provider on loopback, such as the emulator.
+    A loopback address that the operator gave is good enough for a provider on this machine, such as the emulator.
     """
     settings, known = ctx.settings, ctx.providers.get(account)
     if known is None or known.webhooks is None:
@@ -160,7 +167,10 @@ def webhook_base(ctx: Context, account: str) -> str | None:
 
 
 def _why_canceled(ctx: Context, generation: Generation) -> Failure | None:
-    """None when somebody canceled it; a failure when it was its own deadline that did."""
+    """Return None when somebody canceled it, a failure when its own deadline did.
+
+    The provider says "canceled" to both. Its clock may differ from ours, hence the twentieth less.
+    """
     model = ctx.catalog.model(generation.provider, generation.model)
     limit_ms = (model.cancel_after_s if model else 900) * 950
     if generation.cancel_requested_at or ctx.now() < (generation.claimed_at or 0) + limit_ms:

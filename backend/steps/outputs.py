@@ -1,4 +1,4 @@
-"""One output of a prediction: fetched whole, looked at, and kept whatever is thought of it."""
+"""Fetch one output of a prediction whole, look at it, and keep it even when we cannot read it: it is paid."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from backend.disk import room
 from backend.http import Fetched, unzip
 from backend.media import data_uris, naming
 
-FETCH_LIMIT_S = 900
+FETCH_LIMIT_S = 900  # for the whole download: a server that drips bytes never runs into a timeout between them
 ZIPPED = frozenset({"gzip", "x-gzip"})
-LAST_LOOK = 5  # attempts: from then on a file is stored without a look
+LAST_LOOK = 5  # attempts: from then on a file is stored without a look, which may be what ended the process
 LOOKS_MISSED = 3  # the provider will not have the file for ever
 
 
@@ -59,7 +59,7 @@ async def bring(ctx: Context, row: Generation, index: int, *, with_poster: bool)
 
 
 def noted(kept: list[KeptOutput]) -> dict[str, Any]:
-    """What a row that has to wait for its other outputs says of those that are stored."""
+    """Return what a row that has to wait for its other outputs notes of those that are stored."""
     return {
         "more_files": [filing.brief(one.output) for one in kept] or None,
         "poster_name": kept[0].poster_name if kept else None,
@@ -67,7 +67,7 @@ def noted(kept: list[KeptOutput]) -> dict[str, Any]:
 
 
 async def _known(ctx: Context, row: Generation, index: int, with_poster: bool) -> KeptOutput | None:
-    """What an earlier try stored and noted; None when there is none, or when it lacks a poster that it should have."""
+    """Return what an earlier try stored and noted; None without one, or when its poster is missing."""
     one = next((Output(**each) for each in row.more_files or [] if each["index"] == index), None)
     poster_name = row.poster_name if with_poster else None
     if one is None or (with_poster and one.width and not poster_name):
@@ -118,7 +118,7 @@ async def _inspect(ctx: Context, row: Generation, spooled: Path, poster: Path | 
 
 
 async def _recover(ctx: Context, row: Generation, index: int, target: Path) -> tuple[int, str] | None:
-    """The bytes an earlier attempt stored: the provider may not have them any more."""
+    """Write the bytes that an earlier attempt stored: the provider may not have them any more. None without any."""
     if row.attempts < 2 and not row.polls:
         return None
     for suffix in dict.fromkeys(naming.SUFFIXES.values()):
@@ -129,13 +129,14 @@ async def _recover(ctx: Context, row: Generation, index: int, target: Path) -> t
 
 
 async def _fetch(ctx: Context, row: Generation, url: str, target: Path) -> tuple[int, str]:
-    """The output's bytes in `target`; how many, and their SHA-256."""
+    """Write the output's bytes into `target`; return how many, and their SHA-256."""
     if name := next(iter(filing.inline_names([url])), None):
         return await _stored(ctx, name, target)
     if data_uris.is_one(url):
         return await asyncio.to_thread(_decode, url, target)
     fetched = await _download(ctx, row, url, target)
-    if not fetched.framed:  # it may have been cut: what comes twice is whole
+    # Neither a length nor chunks: a connection that broke looks like the end. What comes twice the same is whole.
+    if not fetched.framed:
         again = await _download(ctx, row, url, target)
         if again.sha256 != fetched.sha256:
             raise CutShort("The output was not the same twice, and does not say where it ends.")
@@ -146,7 +147,7 @@ async def _fetch(ctx: Context, row: Generation, url: str, target: Path) -> tuple
 
 
 async def _stored(ctx: Context, name: str, target: Path) -> tuple[int, str]:
-    """The bytes of a file that came inside the provider's answer. Raises BadAnswer when it is gone."""
+    """Write a file that came inside the provider's answer. Raises BadAnswer when it is gone."""
     try:
         return await storage.write(target, ctx.store.open(name))
     except NotFound as error:
@@ -161,7 +162,7 @@ async def _download(ctx: Context, row: Generation, url: str, target: Path) -> Fe
 
 
 def _decode(uri: str, target: Path) -> tuple[int, str]:
-    """The bytes of a data URI: of a row that was kept by an older version, or while the disk was full."""
+    """Write what a data URI holds. Rows have some that an older version kept, or that came while the disk was full."""
     content = data_uris.decode(uri)
     with room.needed():
         target.write_bytes(content)
@@ -169,7 +170,7 @@ def _decode(uri: str, target: Path) -> tuple[int, str]:
 
 
 def _measure(spooled: Path, poster: Path | None) -> tuple[str, int]:
-    """The file's type by its first bytes, and how long its poster is. Raises InvalidMedia for what is no file."""
+    """Return the file's type by its first bytes, and its poster's length. Raises InvalidMedia for what is no file."""
     return naming.recognise(spooled), poster.stat().st_size if poster and poster.exists() else 0
 
 

@@ -1,4 +1,4 @@
-"""Step 2, the turn: queued rows are taken when they are due and their account has room, or given up after a day."""
+"""Step 2, the turn: take queued rows that are due when their account has room, or give them up after a day."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ QUEUE_LIMIT_MS = 24 * 3_600_000  # a request nobody could take for a day is give
 async def claim(
     ctx: Context, worker: str, kinds: tuple[str, ...], limit: int, lease_ms: int, account: str | None = None
 ) -> list[Generation]:
-    """Rows to submit now, under a lease: none for a paused account, none above its limit in flight.
+    """Claim rows to submit now: none for a paused account, and none above its limit in flight.
 
-    They are for this account, without one for all, one after the other.
+    They are for this account; without `account`, for all accounts, one after the other.
     """
     if await is_full(ctx):
-        return []  # what is made could not be stored
+        return []  # what is made is paid, and could not be stored
 
     async def work(tx: Tx) -> list[Generation]:
         taken: list[Generation] = []
@@ -39,7 +39,7 @@ async def claim(
 
 
 async def due_accounts(tx: Tx, ctx: Context, kinds: tuple[str, ...]) -> list[str]:
-    """The accounts for which `claim` would find something, were there room on the disk."""
+    """Return the accounts for which `claim` would find something if the disk had room."""
     now, due = ctx.now(), []
     for key, provider in ctx.providers.items():
         if await _room(tx, ctx, key, now) > 0 and await queue.any_queued(tx, provider.name, kinds, now):
@@ -48,15 +48,15 @@ async def due_accounts(tx: Tx, ctx: Context, kinds: tuple[str, ...]) -> list[str
 
 
 async def is_full(ctx: Context) -> bool:
-    """Whether the disk is so full that nothing is sent."""
+    """Return whether the disk is so full that nothing is sent."""
     free = await ctx.free_bytes()
     return free is not None and free < ctx.settings.min_free_mb * 1_000_000
 
 
 async def give_up(ctx: Context) -> int:
-    """Fail what nobody could take for a day; how many.
+    """Fail what no provider took within a day; return how many rows.
 
-    However old it is, what is due is tried first: the service may have been off. What waits for a source ends with it.
+    A row is tried first, however old it is: the service may have been off. What waits for a source ends with it.
     """
     if not deadlines.has_caught_up(ctx):
         return 0
@@ -78,7 +78,8 @@ async def give_up(ctx: Context) -> int:
 async def _take(
     tx: Tx, ctx: Context, account: str, worker: str, kinds: tuple[str, ...], limit: int, lease_ms: int
 ) -> list[Generation]:
-    """Rows for one account, as many as it has room for and at most `limit`."""
+    """Claim rows for one account, as many as it has room for and at most `limit`."""
+    # Room and claim are read and written in one transaction: else two workers see one free place.
     now = ctx.now()
     room = min(await _room(tx, ctx, account, now), limit)
     if room <= 0:
@@ -91,20 +92,23 @@ async def _take(
 
 
 def _is_first_try(row: Generation) -> bool:
-    """Whether it has waited for its turn alone: not for a provider that was away, nor for a generation it needs."""
+    """Return whether it has waited for its turn alone: not for a provider that was away, nor for a generation."""
     needs_another = {"image_id", "video_id"} & {*row.source, *row.source.get("end_image", ())}
     return row.attempts == 1 and row.polls == 0 and not needs_another
 
 
 async def _room(tx: Tx, ctx: Context, account: str, now: int) -> int:
-    """How many more this account may get now: none while it is paused."""
+    """Return how many more rows this account may get now: none while it is paused."""
     if await operations.paused(tx, account, now):
         return 0
     return ctx.settings.max_in_flight - await claims.count_in_flight(tx, ctx.providers[account].name, account, now)
 
 
 def _is_ready(ctx: Context, row: Generation) -> bool:
-    """Whether it can be sent as it is; what cannot be built at all is told so by `send`, before it begins."""
+    """Return whether it can be sent as it is. Then the claim itself makes it `submitting`: one commit less a row.
+
+    What needs references first, or cannot be built at all, stays queued; `submit.send` begins it or fails it.
+    """
     try:
         ctx.catalog.build(row.provider, row.model, row.prompt, row.params)
     except InvalidInput:

@@ -1,4 +1,4 @@
-"""Step 3: a provider's word is kept, then believed."""
+"""Step 3: keep what a provider says by webhook, answer, and act on it afterwards."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from backend.logs import times
 from backend.providers.base import Webhooks
 from backend.steps import inline, outcomes
 
-MOST_ATTEMPTS = 5
+MOST_ATTEMPTS = 5  # of a webhook that ends the process again and again: then it is set aside
 BATCH = 128
 LARGE_BYTES = 64 << 10  # a larger body is read in a thread: the loop has others to answer
-BITE = 4
+BITE = 4  # webhooks in one transaction: it stays short for the requests that wait for the writer
 
 
 def expect(ctx: Context, account: str, headers: Mapping[str, str]) -> None:
@@ -31,8 +31,9 @@ def expect(ctx: Context, account: str, headers: Mapping[str, str]) -> None:
 async def keep(
     ctx: Context, account: str, generation_id: str, nonce: str, headers: Mapping[str, str], body: bytes
 ) -> bool:
-    """Store a signed webhook and return at once; False when it came before. `headers` by lower-case name.
+    """Store a signed webhook and return at once; False when it came before. `headers` are by lower-case name.
 
+    It is acted on later: a provider waits a few seconds for the answer and then sends it again, a minute long at most.
     Raises Unauthorized before anything is looked up, so that a stranger learns nothing; then NotFound.
     """
     word = await _webhooks(ctx, account).verify(headers, body)
@@ -53,7 +54,7 @@ async def keep(
 
 
 def _webhooks(ctx: Context, account: str) -> Webhooks:
-    """What verifies this account's webhooks. Raises NotFound when it is not offered, or sends none."""
+    """Return what verifies this account's webhooks. Raises NotFound when it is not offered, or sends none."""
     known = ctx.providers.get(account)
     if known is None or known.webhooks is None:
         raise NotFound
@@ -61,7 +62,7 @@ def _webhooks(ctx: Context, account: str) -> Webhooks:
 
 
 async def believe(ctx: Context) -> int:
-    """Act on what was kept, oldest first; how many there were."""
+    """Act on the webhooks that were kept, oldest first; return how many there were."""
     waiting = await ctx.db.read(lambda tx: provider_webhooks.unhandled(tx, BATCH))
     if any(delivery.attempts for delivery in waiting):
         await _believe_each(ctx, waiting)
@@ -71,14 +72,14 @@ async def believe(ctx: Context) -> int:
 
 
 async def _believe_together(ctx: Context, waiting: list[ProviderWebhook]) -> None:
-    """All at once, the usual way. If one of them kills us, the next start takes them one by one."""
+    """Act on all at once, the usual way. If one of them ends the process, the next start takes them one by one."""
     await ctx.db.write(lambda tx: provider_webhooks.count_attempts(tx, waiting[-1].id))
     bites = [waiting[start : start + BITE] for start in range(0, len(waiting), BITE)]
     await asyncio.gather(*(_believe_bite(ctx, bite) for bite in bites))
 
 
 async def _believe_each(ctx: Context, waiting: list[ProviderWebhook]) -> None:
-    """One after the other. What breaks off is tried again later, and those behind it do not wait for that."""
+    """Act on one after the other. What breaks off is tried again later, and those behind it do not wait for it."""
     failed: list[BaseException] = []
     for delivery in waiting:
         if delivery.attempts >= MOST_ATTEMPTS:
@@ -94,8 +95,7 @@ async def _believe_each(ctx: Context, waiting: list[ProviderWebhook]) -> None:
 
 
 async def _believe_bite(ctx: Context, bite: list[ProviderWebhook]) -> None:
-    """A few in one transaction, which stays short for whoever writes next."""
-
+    """Act on a few in one transaction."""
     said = [await _read(ctx, delivery) for delivery in bite]
 
     async def work(tx: Tx) -> None:
@@ -111,7 +111,7 @@ async def _believe_bite(ctx: Context, bite: list[ProviderWebhook]) -> None:
 
 
 async def _read(ctx: Context, delivery: ProviderWebhook) -> Outcome | None:
-    """What it says; None when it says nothing about a prediction, or its provider is not offered any more."""
+    """Return what it says; None when it says nothing of a prediction, or its provider is not offered any more."""
     try:
         outcome = _webhooks(ctx, delivery.provider).read(delivery.body)
     except (BadAnswer, NotFound):
@@ -120,7 +120,7 @@ async def _read(ctx: Context, delivery: ProviderWebhook) -> Outcome | None:
 
 
 def _check_body(body: bytes) -> None:
-    """Signed junk is refused here: what is kept must be text that the database can hold."""
+    """Refuse signed junk: what is kept must be text that every database can hold, so without NUL."""
     try:
         text = body.decode()
     except UnicodeDecodeError as error:

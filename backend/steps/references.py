@@ -1,7 +1,8 @@
-"""What an asset, image or video becomes for a provider: a URL it can fetch.
+"""Turn an asset, image or video into a URL that a provider can fetch.
 
-In this order: the provider's own output while it is fresh; a link to the store when that is public; a signed link of
-ours when the world can reach us; an upload to the provider's file store; a data URI when the file is small.
+The first of these that there is: the provider's own output while it is fresh, which moves no bytes; a link to the store
+when that is public; a signed link of ours when the world can reach us; an upload to the provider's file store; a data
+URI when the file is small.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ from backend.db.connection import Tx
 from backend.live import links
 
 FRESH_MS = 600_000  # an output that expires sooner may be gone before the model fetches it
-LINK_LIFE_S = 7200
+LINK_LIFE_S = 7200  # a prediction may wait in the provider's queue before its model fetches what it starts from
 _NO_WAY = "The provider has no store for files, and cannot fetch this one: BASE_URL has to be an address it can reach."
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A stored file that is to be shown to a provider, and where else it can be had."""
+    """A stored file that is to be shown to a provider. `fresh_url` is where the provider itself still has it."""
 
     noun: str
     id: str
@@ -50,7 +51,7 @@ class Stored:
 
 
 async def resolve(ctx: Context, generation: Generation) -> tuple[list[str], str | None]:
-    """The URLs of the images to start from, and of the one to end on.
+    """Return the URLs of the images to start from, and of the one to end on.
 
     Raises ProviderUnavailable (try again), ProviderRefused with `source_failed` (it will not work).
     """
@@ -99,7 +100,10 @@ def _fresh_url(ctx: Context, generation: Generation, row: Generation) -> str | N
 
 
 async def _frame(ctx: Context, noun: str, video: Asset | Generation, file_name: str, source: dict[str, Any]) -> Stored:
-    """One frame of a stored video, made once and kept beside it. It is made in its client's place."""
+    """Return one frame of a stored video. It is made once and kept beside the video.
+
+    It takes one of the client's places in the cage, so that one client's films do not hold up the others'.
+    """
     which: Literal["first", "last"] = "first" if source.get("frame") == "first" else "last"
     name = filing.frame(video.id, which)
     if await ctx.store.size(name) is None:
@@ -119,7 +123,10 @@ async def _frame(ctx: Context, noun: str, video: Asset | Generation, file_name: 
 
 
 async def _leave_without_row(tx: Tx, ctx: Context, name: str) -> None:
-    """The video may have been deleted while its frame was made, when this generation was canceled just then."""
+    """Throw the frame away when its video has no row any more.
+
+    The video can be deleted while its frame is made, if this generation was canceled just then.
+    """
     await operations.throw_away(tx, await operations.without_row(tx, [name]), ctx.now())
 
 
@@ -136,7 +143,10 @@ async def _url(ctx: Context, generation: Generation, stored: Stored) -> str:
 
 
 async def _hand_over(ctx: Context, generation: Generation, path: Path, stored: Stored) -> str:
-    """The file in the provider's own file store, or as text when there is none or it refuses, and the file is small."""
+    """Put the file into the provider's file store; return its URL.
+
+    Without such a store, or when it refuses, a small file becomes a data URI.
+    """
     refusal: Exception = ProviderRefused(_NO_WAY, code="source_failed")
     if uploads := ctx.providers[generation.account_key].uploads:
         try:
@@ -151,7 +161,7 @@ async def _hand_over(ctx: Context, generation: Generation, path: Path, stored: S
 
 
 def _data_uri(path: Path, content_type: str, most_bytes: int) -> str | None:
-    """The file as text, or None when it has more bytes."""
+    """Return the file as a data URI, None when it has more bytes than `most_bytes`."""
     if path.stat().st_size > most_bytes:
         return None
     return f"data:{content_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
@@ -159,7 +169,7 @@ def _data_uri(path: Path, content_type: str, most_bytes: int) -> str | None:
 
 @asynccontextmanager
 async def _local(ctx: Context, file_name: str, most_bytes: int | None = None) -> AsyncIterator[Path]:
-    """A stored file to read from. Raises ProviderRefused when it is gone or has too many bytes, StorageFull."""
+    """Lend a stored file to read from. Raises ProviderRefused when it is gone or has too many bytes, StorageFull."""
     try:
         async with ctx.store.local(file_name, most_bytes=most_bytes) as path:
             yield path

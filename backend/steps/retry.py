@@ -1,4 +1,7 @@
-"""What failed is asked for again, with the sources that failed it: counted and admitted whole, before the first row."""
+"""Ask again for what failed, with the sources that failed it.
+
+Everything is counted and admitted before the first row is written: one click may stand for fifty paid generations.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +19,24 @@ from backend.db import balances, dependencies, generations
 from backend.db.connection import Tx
 from backend.manage import access, backlog, quota
 
-MOST = 50  # generations that one retry makes
+MOST = 50  # generations that one retry makes at most
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a retry makes anew, each once: sources come before what starts from them, the one asked for is the last."""
+    """What a retry makes anew, each once. Sources come before what starts from them; the one asked for is the last."""
 
     olds: Sequence[Generation]
     unfinished: frozenset[str]  # sources that are not ended, and need no retry
 
     @property
     def kinds(self) -> Counter[Kind]:
-        """How many of each kind."""
+        """Return how many there are of each kind."""
         return Counter(old.kind for old in self.olds)
 
 
 async def plan(tx: Tx, ctx: Context, caller: Caller, id: str) -> Plan:
-    """What a retry of this generation makes; nothing is written.
+    """Return what a retry of this generation makes; nothing is written.
 
     Raises NotFound, and Conflict unless it failed or was canceled and all it needs is there, or when it is too much.
     """
@@ -43,7 +46,7 @@ async def plan(tx: Tx, ctx: Context, caller: Caller, id: str) -> Plan:
         raise Conflict(message, code="not_retryable")
     olds: list[Generation] = []
     seen, unfinished = set[str](), set[str]()
-    steps = [(asked, False)]
+    steps = [(asked, False)]  # a walk in depth without recursion: a chain of sources may be longer than the stack
     while steps:
         old, is_done = steps.pop()
         if is_done:
@@ -58,10 +61,10 @@ async def plan(tx: Tx, ctx: Context, caller: Caller, id: str) -> Plan:
 
 
 async def retry(tx: Tx, ctx: Context, caller: Caller, id: str, allowed: Counter[Kind] | None = None) -> Generation:
-    """A new generation with the same request, which names the old one; so for each source that failed, once.
+    """Write a new generation with the same request, and one for each source that failed; return the former.
 
-    `allowed`: how many of each kind were counted for the rate limit. Raises as `plan`, TooManyRequests when too
-    much is unfinished, BudgetExceeded when all together costs more than is left.
+    Each names the one that it replaces. `allowed` is how many of each kind were counted for the rate limit. Raises as
+    `plan`, TooManyRequests when too much is unfinished, BudgetExceeded when all together costs more than is left.
     """
     wanted = await plan(tx, ctx, caller, id)
     if allowed is not None and not wanted.kinds <= allowed:
@@ -89,7 +92,7 @@ def _check(ctx: Context, old: Generation, number: int) -> None:
 
 
 async def _sources(tx: Tx, caller: Caller, old: Generation) -> list[Generation]:
-    """The generations it starts from. Raises Conflict when one of them, or an asset, was deleted."""
+    """Return the generations it starts from. Raises Conflict when one of them, or an asset, was deleted."""
     found = {}
     try:
         for source in (old.source, old.source.get("end_image") or {}):
@@ -104,7 +107,7 @@ async def _sources(tx: Tx, caller: Caller, old: Generation) -> list[Generation]:
 
 
 def _fresh_all(ctx: Context, caller: Caller, wanted: Plan) -> tuple[list[Generation], dict[str, set[str]]]:
-    """The new rows, and what each of them waits for."""
+    """Return the new rows, and what each of them waits for."""
     anew = {old.id: ctx.new_id() for old in wanted.olds}
     rows, missing = [], {}
     for old in wanted.olds:
@@ -116,7 +119,7 @@ def _fresh_all(ctx: Context, caller: Caller, wanted: Plan) -> tuple[list[Generat
 
 
 def _anew(source: dict[str, Any], anew: dict[str, str]) -> dict[str, Any]:
-    """The same sources, the new one in the place of each that is retried too."""
+    """Return the same sources, with the new id in place of each that is retried too."""
     return {
         name: _anew(value, anew) if isinstance(value, dict) else anew.get(value, value)
         for name, value in source.items()
@@ -124,7 +127,7 @@ def _anew(source: dict[str, Any], anew: dict[str, str]) -> dict[str, Any]:
 
 
 def _fresh(ctx: Context, caller: Caller, old: Generation, id: str, source: dict[str, Any]) -> Generation:
-    """The old request without anything that came of it."""
+    """Return the old request as a new row, without anything that came of it."""
     now = ctx.now()
     kept: dict[str, Any] = {name: getattr(old, name) for name in _REQUEST}
     return Generation(
@@ -141,7 +144,10 @@ def _fresh(ctx: Context, caller: Caller, old: Generation, id: str, source: dict[
 
 
 async def _admit(tx: Tx, ctx: Context, rows: Sequence[Generation]) -> None:
-    """All of them, for every client and campaign they are of. Raises BudgetExceeded, TooManyRequests, ClientFull."""
+    """Admit all rows, for every client and campaign they are of.
+
+    Raises BudgetExceeded, TooManyRequests, ClientFull.
+    """
     for client_id in dict.fromkeys(row.client_id for row in rows):
         theirs = [row for row in rows if row.client_id == client_id]
         micros = Counter[str]()

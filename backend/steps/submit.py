@@ -1,4 +1,4 @@
-"""Step 2: a queued row goes to its provider, in one request that is never repeated."""
+"""Step 2: send a queued row to its provider, in one request that is never repeated."""
 
 from __future__ import annotations
 
@@ -29,15 +29,19 @@ from backend.steps import deadlines, inline, leased, outcomes, references
 log = structlog.get_logger("backend.steps.submit")
 
 FIRST_LOOK_MS = 5_000  # a webhook usually adopts an unclear submit before we look for it
-LONGEST_WAIT_S = 60.0
+LONGEST_WAIT_S = 60.0  # between two tries while the provider takes nothing: it is noticed soon when it is back
 PAUSE_ON_REFUSAL_MS = 60_000  # no credit or bad credentials: the next one would be refused too
 
 
 async def send(ctx: Context, row: Generation, worker: str) -> None:
-    """Submit one claimed row and keep what the provider answered. It is built whole before it begins."""
+    """Submit one claimed row and keep what the provider answered.
+
+    The request is built whole before the row becomes `submitting`: what cannot be built fails without having been sent.
+    """
     try:
         provider = ctx.providers[row.account_key]
         request = await _prepare(ctx, row, provider)
+        # The row says `submitting` before a byte leaves: after a crash it is looked for, not sent and paid again.
         begun = row if row.status == SUBMITTING else await _begin(ctx, row, worker)
         if begun is None:
             return  # canceled meanwhile, or another worker has it
@@ -62,11 +66,11 @@ def _inputs(ctx: Context, row: Generation, images: Sequence[str] = (), end: str 
 
 
 async def _prepare(ctx: Context, row: Generation, provider: Provider) -> Request:
-    """The whole request, its references uploaded. Raises InvalidInput, and what an upload raises."""
+    """Return the whole request, after its references were uploaded. Raises InvalidInput, and what an upload raises."""
     images: list[str] = []
     end = None
     if row.source:
-        _inputs(ctx, row)  # before anything is uploaded for it
+        _inputs(ctx, row)  # it raises before anything is uploaded for a request that cannot be sent
         images, end = await references.resolve(ctx, row)
     inputs = _inputs(ctx, row, images, end)
     base = outcomes.webhook_base(ctx, provider.key)
@@ -83,11 +87,10 @@ async def _begin(ctx: Context, row: Generation, worker: str) -> Generation | Non
 
 
 async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
-    """A webhook may have been faster and adopted it already: then this says nothing new.
+    """Keep the answer to a create. A webhook may have adopted the row already: then the answer says nothing new.
 
-    When the prediction is another row's, this one's create is as unclear as if nothing had been answered.
+    When the prediction belongs to another row, this create stays as unclear as if there had been no answer.
     """
-
     outcome = await inline.keep(ctx, row.id, outcome)
 
     async def work(tx: Tx) -> bool:
@@ -103,7 +106,7 @@ async def _keep(ctx: Context, row: Generation, outcome: Outcome) -> None:
 
 
 async def _stop_second(ctx: Context, row: Generation, outcome: Outcome) -> None:
-    """A webhook has brought another prediction of the same create: the first is kept, this one need not be paid."""
+    """Stop a second prediction of the same create: a webhook brought another one first, and that one is kept."""
     log.error("second_prediction", generation_id=row.id, provider_id=outcome.provider_id)
     if cancellation := ctx.providers[row.account_key].cancellation:
         with contextlib.suppress(ProviderUnavailable, ProviderRefused):
@@ -116,12 +119,12 @@ async def _mark_unclear(ctx: Context, row: Generation, worker: str) -> None:
 
 
 async def _postpone(ctx: Context, row: Generation, worker: str, refusal: ProviderUnavailable) -> None:
-    """Nothing was accepted: back into the queue; a provider that says how long is left alone that long.
+    """Put the row back into the queue: nothing was accepted. An account that asks us to wait is paused that long.
 
-    When it was its file store that said so, before the create, others that need no file of it go on.
+    When its file store asked, before the create, the account is not paused: others may need no file of that store.
     """
     wait_s = refusal.retry_after_s
-    if row.polls & (row.polls - 1) == 0:  # ever more seldom: a provider that is away concerns thousands
+    if row.polls & (row.polls - 1) == 0:  # at tries 1, 2, 4, 8: a provider that is away puts off thousands of rows
         log.warning("submit_put_off", generation_id=row.id, why=refusal.message, tries=row.polls + 1)
     if wait_s is not None and row.status == SUBMITTING:
         until = ctx.now() + int(wait_s * 1000)
@@ -132,12 +135,12 @@ async def _postpone(ctx: Context, row: Generation, worker: str, refusal: Provide
 
 
 def _has_others(ctx: Context, row: Generation) -> bool:
-    """Whether its provider has another account than the one that was asked."""
+    """Return whether its provider has another account than the one that was asked."""
     return any(one.name == row.provider and key != row.account_key for key, one in ctx.providers.items())
 
 
 async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) -> None:
-    """Due again after about `wait_s`; not all at once, so up to a tenth more."""
+    """Make it due again after `wait_s` and up to a tenth more: rows that failed together should not come together."""
     wait_ms = int(wait_s * 1000 * random.uniform(1.0, 1.1))
     if row.status == QUEUED:
         await leased.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
@@ -146,7 +149,7 @@ async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) ->
 
 
 async def _move_back(ctx: Context, row: Generation, worker: str, wait_ms: int) -> None:
-    """Into the queue; or to its end, when a client asked for that while the provider was being asked."""
+    """Move it back into the queue; or cancel it, when a client asked for that while the provider was being asked."""
     later: dict[str, Any] = {"due_at": ctx.now() + wait_ms, "polls": row.polls + 1, "claimed_at": None, "account": None}
 
     async def work(tx: Tx) -> None:

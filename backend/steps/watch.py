@@ -15,15 +15,18 @@ from backend.providers.base import Handle, Provider
 from backend.steps import deadlines, inline, leased, outcomes
 
 NOT_OFFERED_MS = 120_000  # between two looks at a row whose account is not offered any more
-AFTER_CANCEL_MS = 1_000
-REFUSALS = 4
+AFTER_CANCEL_MS = 1_000  # then it is asked again: whoever canceled waits for the provider's last word
+REFUSALS = 4  # "not known" so often in a row is believed: it ends a row that was paid
 FARTHEST_MS = 180_000  # nothing of ours is put off for longer; what a provider asks for is kept by its pause
 
 
 async def claim(
     ctx: Context, worker: str, status: str, limit: int, lease_ms: int, account: str | None = None
 ) -> list[Generation]:
-    """Rows of this status and account that are due, under a lease; without `account` of any, one after the other."""
+    """Claim rows of this status and account that are due; without `account`, of all accounts, one after the other.
+
+    The lease lasts `lease_ms`: a worker that dies loses the rows then, and another one claims them.
+    """
     now = ctx.now()
     lease: dict[str, Any] = {"owner": worker, "now": now, "until": now + lease_ms}
 
@@ -38,7 +41,10 @@ async def claim(
 
 
 async def claim_left(ctx: Context, worker: str, status: str, limit: int, lease_ms: int) -> list[Generation]:
-    """As `claim`, of the accounts that are not offered any more."""
+    """Claim rows of the accounts that are not offered any more, as `claim` does.
+
+    Their key was taken out of the settings. Nobody can ask the provider, so only their deadline ends them.
+    """
     for account in await ctx.db.read(lambda tx: claims.accounts(tx, status)):
         if account not in ctx.providers and (rows := await claim(ctx, worker, status, limit, lease_ms, account)):
             return rows
@@ -46,7 +52,7 @@ async def claim_left(ctx: Context, worker: str, status: str, limit: int, lease_m
 
 
 async def poll(ctx: Context, row: Generation, worker: str) -> None:
-    """Ask how one prediction stands; ask for it to be stopped when that is wanted or its time is over."""
+    """Ask how one prediction stands. Ask the provider to stop it when a client wants that or its time is over."""
     provider = ctx.providers.get(row.account_key)
     overdue = row.deadline_at is not None and ctx.now() > row.deadline_at
     if provider is None or row.provider_id is None:
@@ -57,7 +63,7 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
     try:
         outcome, is_stopping = await _hear(provider, handle, stop)
         if provider.cancellation and overdue and not stop and outcome.state == "running":
-            outcome = await provider.cancellation.cancel(handle)
+            outcome = await provider.cancellation.cancel(handle)  # a run that nobody waits for still costs money
     except ProviderUnavailable as trouble:
         await _after_trouble(ctx, row, worker, overdue, trouble.retry_after_s)
         return
@@ -77,7 +83,11 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
 
 
 async def _hear(provider: Provider, handle: Handle, stop: bool) -> tuple[Outcome, bool]:
-    """How it stands, and whether the provider took a wish to stop it: what has ended already may not be stopped."""
+    """Return how it stands, and whether the provider took our wish to stop it.
+
+    Some providers answer a cancel of what has ended with an error. So a cancel that fails is no trouble by itself: the
+    look that follows tells what became of the prediction.
+    """
     if stop and provider.cancellation:
         with contextlib.suppress(ProviderUnavailable, ProviderRefused):
             return await provider.cancellation.cancel(handle), True
@@ -85,7 +95,10 @@ async def _hear(provider: Provider, handle: Handle, stop: bool) -> tuple[Outcome
 
 
 async def heed_the_clock(ctx: Context) -> int:
-    """A clock that was put back would leave everything due that much later: so it is due now; how many."""
+    """Make due now what a clock that was put back would leave waiting; return how many rows that were.
+
+    A row is due at a time of the clock. When the clock goes back by an hour, every row would wait an hour longer.
+    """
     now, pulled = ctx.now(), 0
     while bite := await ctx.db.write(lambda tx: leases.pull_in(tx, now + FARTHEST_MS, now)):
         pulled += bite
@@ -101,9 +114,10 @@ async def _after_trouble(ctx: Context, row: Generation, worker: str, overdue: bo
 
 
 async def _after_refusal(ctx: Context, row: Generation, worker: str, refusal: ProviderRefused) -> None:
-    """A prediction the provider does not know: once may be a replica lagging behind, often in a row is an answer.
+    """Deal with a prediction that the provider does not know: wait at first, and fail when it says so again and again.
 
-    `attempts` is kept here, and any other answer sets it to 0: so it counts the refusals in a row.
+    The first refusal may come from a replica that lags behind the one which took the create. `attempts` counts the
+    refusals in a row: it is kept here, and any other answer sets it to 0.
     """
     if row.attempts < REFUSALS:
         await leased.postpone(ctx, row, worker, 2000, tries=row.polls + 1, attempts=row.attempts)

@@ -21,7 +21,7 @@ from backend.db import audit, webhook_attempts, webhook_deliveries, webhook_endp
 from backend.db.audit import Subject
 from backend.db.connection import Tx
 
-BITE = 200
+BITE = 200  # deliveries that one transaction ends: other writers wait for it
 GONE = 410
 
 
@@ -35,9 +35,9 @@ class Result:
 
 
 async def settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: Attempt, asked_ms: int) -> Result:
-    """Keep the attempt and what follows from it, unless another worker has the delivery by now.
+    """Keep an attempt and what follows from it, unless another worker has the delivery by now.
 
-    What an address says that is not the endpoint's own any more is no word about the endpoint.
+    When the endpoint has got another URL since, what the former URL answers says nothing about the endpoint.
     """
     now = ctx.now()
     endpoint = await webhook_endpoints.get(tx, delivery.endpoint_id) if delivery.endpoint_id else None
@@ -49,7 +49,7 @@ async def settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: At
         ours = await webhook_deliveries.finish(tx, delivery, status, url=url, now=now)
     else:
         ours = await webhook_deliveries.postpone(tx, delivery, url=url, due_at=now + later_ms)
-    if not ours:
+    if not ours:  # the lease ran out while we waited for the receiver: whoever has it now counts, not this attempt
         return Result(tries)
     disabled = None
     if endpoint and attempt.succeeded:
@@ -61,7 +61,10 @@ async def settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: At
 
 
 async def _blame(tx: Tx, endpoint: Endpoint, attempt: Attempt, now: int) -> str | None:
-    """Disable an endpoint that wants no more, or has failed for too long: why; its other deliveries have failed too."""
+    """Disable an endpoint that wants no more, or has failed for too long; return why, None when it stays.
+
+    Its other deliveries fail with it.
+    """
     if now - (endpoint.failing_since or now) >= PATIENCE_MS and not await _was_tried_lately(tx, endpoint.id, now):
         await webhook_endpoints.note_success(tx, endpoint.id)  # an old failure and one of today are not five days
     since = await webhook_endpoints.note_failure(tx, endpoint.id, now)
@@ -82,5 +85,6 @@ async def _blame(tx: Tx, endpoint: Endpoint, attempt: Attempt, now: int) -> str 
 
 
 async def _was_tried_lately(tx: Tx, endpoint_id: str, now: int) -> bool:
+    """Return whether an attempt was made within the longest wait between two attempts."""
     since = now - QUIET_MS
     return await webhook_attempts.was_tried(tx, endpoint_id, since, floor_id(since - LONGEST_LIFE_MS))

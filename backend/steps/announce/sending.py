@@ -1,4 +1,4 @@
-"""Deliveries that are due are claimed and sent."""
+"""Claim the deliveries that are due, and send them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from backend.steps.announce.messages import Message, headers, write
 
 TOTAL_S = 15.0  # for one attempt, from the look-up of the name to the last byte that is read
 LEASE_MS = 60_000  # longer than any attempt, so that nobody needs to extend it
-MOST_CLAIMS = 50  # of one delivery; only ends of the process make so many
+MOST_CLAIMS = 50  # of one delivery; a receiver cannot cause so many, only a process that dies again and again
+
 log = structlog.get_logger("backend.announce")
 
 
 async def claim(ctx: Context, worker: str, limit: int) -> list[Outgoing]:
-    """Deliveries that are due, under a lease; what nobody listens for any more has failed."""
+    """Claim deliveries that are due. Those for endpoints that were closed fail now."""
     now = ctx.now()
     due = await ctx.db.read(lambda tx: webhook_claims.due_targets(tx, now))
     if not due:
@@ -41,7 +42,7 @@ async def claim(ctx: Context, worker: str, limit: int) -> list[Outgoing]:
 
 
 async def heed_the_clock(ctx: Context) -> int:
-    """After a clock was put back nothing waits longer than its schedule says; how many would have."""
+    """Let no delivery wait longer than its schedule says after a clock was put back; return how many would have."""
     now, pulled = ctx.now(), 0
     while bite := await ctx.db.write(lambda tx: webhook_claims.pull_in(tx, now + LONGEST_WAIT_MS, now)):
         pulled += bite
@@ -49,7 +50,7 @@ async def heed_the_clock(ctx: Context) -> int:
 
 
 async def send(ctx: Context, delivery: Outgoing) -> None:
-    """One attempt of a delivery that was claimed, and what follows from it."""
+    """Make one attempt of a delivery that was claimed, and keep what follows from it."""
     message = await write(ctx, delivery)
     if message is None or delivery.attempts > MOST_CLAIMS:
         why = "nobody listens any more" if message is None else "it could not be sent, fifty times"
@@ -66,7 +67,7 @@ async def send(ctx: Context, delivery: Outgoing) -> None:
 
 
 async def _try(ctx: Context, delivery: Outgoing, message: Message) -> tuple[Attempt, int]:
-    """Send it once; what came of it, and for how many milliseconds the receiver asks to be left alone."""
+    """Send it once; return what came of it, and for how many ms the receiver asks to be left alone."""
     began_at, clock = ctx.now(), time.monotonic()
     answer: HttpAnswer | None = None
     error = None
@@ -74,7 +75,7 @@ async def _try(ctx: Context, delivery: Outgoing, message: Message) -> tuple[Atte
         answer = await ctx.http.send(
             message.url, content=message.body, headers=headers(ctx, delivery, message), total_s=TOTAL_S
         )
-    except NetworkError as failed:  # its message is ours: nothing of what an inner host may have said
+    except NetworkError as failed:  # the client reads this: its words are ours, and tell nothing of an inner host
         error = failed.message
     attempt = Attempt(
         delivery_id=delivery.id,
@@ -90,7 +91,7 @@ async def _try(ctx: Context, delivery: Outgoing, message: Message) -> tuple[Atte
 
 
 async def _end(ctx: Context, delivery: Outgoing, why: str) -> None:
-    """It has failed without an attempt."""
+    """Fail it without an attempt."""
     now = ctx.now()
     if await ctx.db.write(lambda tx: webhook_deliveries.finish(tx, delivery, FAILED, url=delivery.url, now=now)):
         log.warning("webhook_failed", **_about(delivery), tries=0, why=why)

@@ -1,4 +1,4 @@
-"""A request is checked, admitted and written."""
+"""Check a request, admit it, and write its rows."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from backend.steps.request.rows import choose_model, copy_of, row_of, start_imag
 
 
 async def ensure_room(ctx: Context) -> None:
-    """Raise OutOfSpace while the disk is nearly full: what is accepted must be kept."""
+    """Raise OutOfSpace while the disk is nearly full: the result of what is accepted has to be stored."""
     free = await ctx.free_bytes()
     if free is not None and free < ctx.settings.min_free_mb * 1_000_000:
         raise OutOfSpace(retry_after=60)
 
 
 async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: GenerationRequest) -> list[Generation]:
-    """The rows of one request: as many as `copies`. Raises NotFound, InvalidInput, TooManyRequests, BudgetExceeded,
-    ClientFull.
+    """Write the rows of one request, and return them: as many as `copies`.
 
     A video of a prompt alone gets a start image first, as a generation of its own that it waits for.
+    Raises NotFound, InvalidInput, TooManyRequests, BudgetExceeded and ClientFull.
     """
     campaign = await access.campaign(tx, caller, wanted.campaign_id)
     if wanted.client_id not in (None, campaign.client_id):
@@ -43,6 +43,7 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Gener
         first = replace(first, source={"image_id": starts[0].id, **first.source})
         missing.append(starts[0].id)
     rows = [first] + [copy_of(ctx, first) for _ in range((wanted.copies or 1) - 1)]
+    # All rows are known and admitted before the first is written: a request fails as a whole or not at all.
     await balances.admit(tx, campaign.client_id, campaign.id, sum(row.reserved_micros for row in starts + rows))
     await quota.admit(tx, ctx, campaign.client_id)
     await backlog.admit(tx, ctx, campaign.client_id, len(starts + rows))

@@ -1,10 +1,11 @@
-"""The options of a request, checked against its model. Pure."""
+"""The options of a request, checked against what its model takes. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from backend.core.errors import InvalidInput
+from backend.core.generation import SOURCE_NAMES
 from backend.core.models import Model
 from backend.core.requests import GenerationRequest
 from backend.core.roles import conflict
@@ -13,7 +14,10 @@ _OPTIONS = ("aspect_ratio", "duration", "mode", "resolution", "negative_prompt",
 
 
 def checked(model: Model, wanted: GenerationRequest, source: dict[str, Any]) -> dict[str, Any]:
-    """What was chosen, checked against the model; the resolution as the mode that makes it."""
+    """Return the options of a request with the model's defaults. Raises InvalidInput for what the model does not take.
+
+    A resolution that the model knows by other inputs, such as a mode, sets those inputs.
+    """
     chosen = {name: value for name in _OPTIONS if (value := getattr(wanted, name, None)) is not None}
     resolution = chosen.get("resolution")
     if resolution is not None:
@@ -25,6 +29,7 @@ def checked(model: Model, wanted: GenerationRequest, source: dict[str, Any]) -> 
             raise InvalidInput.of("resolution", "does not go with the mode")
     makes_start_image = model.makes_start_image and not images(source)
     for name, value in chosen.items():
+        # A seed is kept for models that take none. Where a start image is made, it gets the aspect ratio.
         is_optional = name in ("seed", "resolution") and name not in model.inputs
         if not is_optional and not (name == "aspect_ratio" and makes_start_image):
             model.check(name, value)
@@ -36,7 +41,8 @@ def checked(model: Model, wanted: GenerationRequest, source: dict[str, Any]) -> 
 
 
 def images(source: dict[str, Any]) -> int:
-    return sum(name in source for name in ("asset_id", "image_id", "video_id"))
+    """Return how many files the generation starts from."""
+    return sum(name in source for name in SOURCE_NAMES)
 
 
 def _check_roles(model: Model, source: dict[str, Any], params: dict[str, Any]) -> None:
@@ -53,7 +59,8 @@ def _check_roles(model: Model, source: dict[str, Any], params: dict[str, Any]) -
 
 
 def check_numbers(model: Model, source: dict[str, Any]) -> None:
+    """Raise InvalidInput when there are more files to start from than the model takes."""
     most = model.references[model.start].most if model.start else 0
     if most is not None and images(source) > most:
-        given = [name for name in ("asset_id", "image_id", "video_id") if name in source]
+        given = [name for name in SOURCE_NAMES if name in source]
         raise InvalidInput.of(given[-1], f"{model.name} starts from at most {most} image{'s' * (most != 1)}")

@@ -16,16 +16,20 @@ from backend.steps.request.params import checked
 
 
 def choose_model(ctx: Context, kind: Kind, provider: str | None, name: str | None) -> Model:
-    """The model asked for, or the default one. Raises InvalidInput when it can't be used here."""
+    """Return the model that is asked for, or the default one. Raises InvalidInput when it cannot be used here."""
     return ctx.catalog.choose(kind, name, provider, ctx.offered)
 
 
 def start_image_model(ctx: Context, model: Model) -> Model:
-    """The model for the start image of a video of words alone, of the same provider if it has one. May be refused."""
+    """Return the model for the start image of a video of words alone: of the same provider if it has one.
+
+    Raises InvalidInput when no model can make it.
+    """
     return ctx.catalog.default("image", model.provider) or choose_model(ctx, "image", None, None)
 
 
 def row_of(ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: GenerationRequest) -> Generation:
+    """Return the row of a request. Raises InvalidInput for what its model does not take."""
     source = wanted.sources
     if "frame" in source and "video_id" not in source and "asset_id" not in source:
         raise InvalidInput.of("frame", "is for a video")
@@ -35,16 +39,18 @@ def row_of(ctx: Context, caller: Caller, campaign: Campaign, model: Model, wante
 def start_image(
     ctx: Context, caller: Caller, campaign: Campaign, model: Model, wanted: GenerationRequest
 ) -> Generation:
+    """Return the row of the image that a video of words alone starts from. Raises InvalidInput."""
     image_model = start_image_model(ctx, model)
     shape = wanted.aspect_ratio or model.start_image_aspect_ratio
     said = {"aspect_ratio": shape} if shape else {}
     for name, value in {**said, "prompt": wanted.prompt or image_model.fallback_prompt}.items():
         image_model.check(name, value)
     row = _blank(ctx, caller, campaign, image_model, wanted, {}, image_model.defaults | said)
-    return replace(row, webhook_url=None)
+    return replace(row, webhook_url=None)  # the client asked for one video, and is told of that alone
 
 
 def copy_of(ctx: Context, row: Generation) -> Generation:
+    """Return another row of the same request. Its nonce is its own: it tells whose webhook it is."""
     return replace(row, id=ctx.new_id(), nonce=secrets.token_urlsafe(24))
 
 
@@ -80,7 +86,10 @@ def _blank(
 
 
 def _cost_micros(model: Model, params: dict[str, Any], source: dict[str, Any]) -> int:
-    """What it costs at most. Raises InvalidInput where no price is known: it could not be kept within a budget."""
+    """Return what it costs at most, in millionths of a dollar.
+
+    Raises InvalidInput where no price is known: counted as nothing it would pass every budget.
+    """
     cost = model.cost_micros(params, source=source)
     if cost is None:
         raise InvalidInput.of("model", f"{model.name} has no known price for this")

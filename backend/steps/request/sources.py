@@ -15,7 +15,10 @@ from backend.steps.request.params import check_numbers
 
 
 async def check(tx: Tx, caller: Caller, client_id: str, model: Model, source: dict[str, Any]) -> list[str]:
-    """The unfinished generations among the sources. Raises NotFound, InvalidInput for what can't be used."""
+    """Return the unfinished generations among the sources: the row waits for them.
+
+    Raises NotFound for what the client does not have, InvalidInput for what the model cannot use.
+    """
     check_numbers(model, source)
     start, end = model.references.get(model.start) if model.start else None, model.references.get("last_frame")
     missing = await _check_one(tx, client_id, source, "", start)
@@ -27,6 +30,7 @@ async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str, 
     if id := source.get("asset_id"):
         asset = await assets.get(tx, id)
         if asset is None or asset.client_id != client_id:
+            # The same answer for what another client has: nobody learns which ids exist.
             raise NotFound("There is no such asset.", code="asset_not_found")
         if asset.kind == "audio":
             raise InvalidInput.of(f"{path}asset_id", "is a sound, not an image or a video")
@@ -46,7 +50,7 @@ async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str, 
 
 
 def _check_fit(file: Asset | Generation, role: Role | None, field: str) -> None:
-    """Refuse a picture the model does not take; of a video it gets a frame, which is a JPEG of ours."""
+    """Refuse a picture that the model does not take. Of a video it gets a frame, which is a JPEG of ours and fits."""
     if role is None or file.kind != "image":
         return
     if why := role.misfit(file.content_type or "", file.bytes or 0, (file.width, file.height)):
