@@ -1,7 +1,8 @@
-"""Whether what ended without a result may be billed: the one place that judges it. Pure.
+"""Judge whether what ended without a result may be billed: this is the only place that does. Pure.
 
-Whatever may have been billed counts, until the provider's own word says otherwise. So free is only what certainly
-never left us, what the provider refused, what it says never began, and what it is known not to bill.
+What may have been billed counts until the provider itself says otherwise. So free is only what certainly never left,
+what the provider refused, what it says never began, and what it is known not to bill. A judge that trusts a guess can
+be used against the budget: whoever cancels after the start would have made it for nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Ended = Literal["succeeded", "failed", "canceled"]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a generation that ended without a result."""
+    """What we know of a generation that ended without a result."""
 
     was_sent: bool  # a byte of its create may have left
     was_refused: bool = False  # the provider's answer says that it took nothing
@@ -29,7 +30,7 @@ class Facts:
 
 
 def may_be_billed(facts: Facts) -> bool:
-    """Whether it counts; what nobody knows does."""
+    """Return whether it counts as billed. What nobody knows counts."""
     if not facts.was_sent or facts.was_refused:
         return False
     if facts.billed_micros is not None:
@@ -50,9 +51,9 @@ def judge(
     predict_s: float | None = None,
     was_refused: bool = False,
 ) -> dict[str, Any]:
-    """The columns to write when this row ends without a result; `began` and `predict_s` as the provider tells.
+    """Return the columns to write when this row ends without a result; `began` and `predict_s` as it told.
 
-    Of a row whose output was to be fetched the last word is known: it succeeded.
+    When the row was about to fetch its output, the provider's last word is known: it succeeded.
     """
     billed = billed_micros(row, model, predict_s)
     facts = Facts(
@@ -68,6 +69,6 @@ def judge(
 
 
 def billed_micros(row: Generation, model: Model | None, predict_s: float | None) -> int | None:
-    """What the provider says it bills, now or before; None when it does not say."""
+    """Return what the provider says it bills, in millionths of a dollar, now or before; None when it does not say."""
     billed = model.billed_micros(predict_s, row.params, row.source) if model else None
     return row.cost_actual_micros if billed is None else billed

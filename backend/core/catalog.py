@@ -17,7 +17,7 @@ from backend.core.models import Model
 
 @dataclass(frozen=True)
 class ProviderFacts:
-    """Limits of a provider that are the same for all its models, and its place among the providers."""
+    """Limits of a provider that are the same for all its models, and its rank among the providers."""
 
     __pydantic_config__ = CLOSED
 
@@ -31,21 +31,21 @@ class ProviderFacts:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Every provider and model we know, in the order of the providers."""
+    """Every provider and model that we know, in the order of the providers."""
 
     models: Mapping[tuple[str, str], Model]  # by the names of its provider and its own
     providers: Mapping[str, ProviderFacts]
 
     def model(self, provider: str, name: str) -> Model | None:
-        """This provider's model of this name."""
+        """Return this provider's model of this name; None when we do not know it, or know it no longer."""
         return self.models.get((provider, name))
 
     def offered(self, providers: Collection[str]) -> list[Model]:
-        """What can be used with these providers."""
+        """Return the models that can be used with these providers."""
         return [one for one in self.models.values() if one.provider in providers and not one.retired]
 
     def choose(self, kind: Kind, name: str | None, provider: str | None, providers: Collection[str]) -> Model:
-        """The model to use: the one that is named, else the default; of several the first that is offered.
+        """Return the model to use: the one that is named, else the default; of several the first that is offered.
 
         `providers` are those with a key. Raises InvalidInput when there is none, and says why.
         """
@@ -59,7 +59,7 @@ class Catalog:
         return found or _refuse(fits)
 
     def default(self, kind: Kind, provider: str) -> Model | None:
-        """The model of this provider that is used when none is named."""
+        """Return the model of this provider that is used when a request names none."""
         fits = (one for one in self.offered([provider]) if one.kind == kind and one.default)
         return next(fits, None)
 
@@ -72,9 +72,10 @@ class Catalog:
         images: Sequence[str] = (),
         end: str | None = None,
     ) -> dict[str, Any]:
-        """The provider's input for a request that may be older than this catalog. Raises InvalidInput.
+        """Return the provider's input for a request. Raises InvalidInput.
 
-        What comes out can be written as JSON: nothing of a request may fail after it was begun.
+        The request may be older than this catalog, whose models change with each release: so it is checked again here.
+        The input can be written as JSON, so that nothing fails after the row has become `submitting`.
         """
         model = self.model(provider, name)
         if model is None:
@@ -99,7 +100,7 @@ class Catalog:
 
 
 def _refuse(fits: list[Model]) -> NoReturn:
-    """Say why none of these models can be used."""
+    """Raise InvalidInput that says why none of these models can be used."""
     left = [one for one in fits if not one.retired]
     if not left:
         raise InvalidInput.of("model", "was retired by its provider")

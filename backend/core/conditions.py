@@ -1,4 +1,4 @@
-"""Conditions on what is asked for: when a reference may be given, and when a price holds. Pure."""
+"""Conditions on the inputs of a request: when a reference may be given, and when a price holds. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Condition = Mapping[str, tuple[Value, ...]]  # each input with the values that f
 
 
 def holds(condition: Condition, facts: Mapping[str, Any]) -> bool:
-    """Whether each input has one of its values; what was not asked for must stand in `facts` as its default."""
+    """Return whether each input has one of its values. `facts` must have the defaults of what was not asked for."""
     return all(facts.get(name) in allowed for name, allowed in condition.items())
 
 
 def told(condition: Condition) -> str:
-    """The condition in words: `mode pro and duration 5 or 10`."""
+    """Return the condition in words: `mode pro and duration 5 or 10`."""
     return " and ".join(f"{name} {' or '.join(map(shown, allowed))}" for name, allowed in condition.items())

@@ -19,7 +19,7 @@ _NOUNS = {"text": "a text", "integer": "a whole number", "number": "a number", "
 
 @dataclass(frozen=True)
 class Input:
-    """One input: any of `values`, or what lies between `min` and `max`, or any text up to `max_chars`."""
+    """One input: it takes one of `values`, or a number from `min` to `max`, or a text of up to `max_chars`."""
 
     __pydantic_config__ = CLOSED
 
@@ -32,7 +32,7 @@ class Input:
     max_chars: StrictInt = 10_000
 
     def refusal(self, value: Any, model: str) -> str | None:
-        """Why this input of `model` does not take our value; None if it does."""
+        """Return why this input of `model` does not take our value; None if it does."""
         right_type = is_of(self.type, value)
         if self.values:
             known = right_type and value in self.values  # True would be found as 1
@@ -44,11 +44,11 @@ class Input:
         return f"{model} takes {self._range}" if self._is_outside(value) else None
 
     def theirs(self, value: Any) -> Any:
-        """The provider's word for our value."""
+        """Return the provider's word for our value."""
         return self.values.get(value, value)
 
     def nearest(self, wanted: int) -> int:
-        """The whole number this input takes that is nearest to the wanted one."""
+        """Return the whole number that this input takes and that is nearest to the wanted one."""
         if self.values:
             return min((int(value) for value in self.values), key=lambda value: abs(value - wanted))
         least, most = (bound if bound is not None else wanted for bound in (self.min, self.max))
@@ -66,7 +66,7 @@ class Input:
 
 
 def is_of(type: Type, value: object) -> bool:
-    """Whether the value has this type; true is no number here, as in JSON, and 5.0 is no whole one."""
+    """Return whether the value has this type. As in JSON, true is no number; and 5.0 is no whole number."""
     if type == "boolean" or isinstance(value, bool):
         return type == "boolean" and isinstance(value, bool)
     if type == "text":
@@ -75,18 +75,18 @@ def is_of(type: Type, value: object) -> bool:
 
 
 def type_of(values: Collection[object]) -> Type:
-    """The narrowest type that has all of these values; text when none has."""
+    """Return the narrowest type that has all of these values; text when no type has."""
     types: tuple[Type, ...] = ("boolean", "integer", "number")
     return next((type for type in types if all(is_of(type, value) for value in values)), "text")
 
 
 def shown(value: object) -> str:
-    """A value as it is written in JSON, without quotes."""
+    """Return a value as it is written in JSON, without quotes."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def put(body: dict[str, Any], path: str, value: Any) -> None:
-    """Set the value at a dotted path; the objects on the way are made."""
+    """Set the value at a dotted path, and make the objects on the way."""
     *ways, last = path.split(".")
     for way in ways:
         body = body.setdefault(way, {})

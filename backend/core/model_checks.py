@@ -1,4 +1,4 @@
-"""What is wrong with a model, though each of its fields can be read: told when the catalog is loaded. Pure."""
+"""Find what is wrong with a model although each of its fields can be read, when the catalog is loaded. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backend.core.inputs import Input, Type, is_of, shown
 from backend.core.models import Model
 from backend.core.roles import RoleName
 
-# What requests give these as; other inputs are always sent with their defaults.
+# The types in which requests give these; no request has a field for other inputs, so their defaults are always sent.
 OURS: Mapping[str, Type] = {
     "prompt": "text",
     "negative_prompt": "text",
@@ -24,7 +24,7 @@ OURS: Mapping[str, Type] = {
 
 
 def mistakes(model: Model) -> Iterator[str]:
-    """Each mistake as a sentence."""
+    """Yield each mistake as a sentence."""
     for ours, known in model.inputs.items():
         yield from (f"the input {ours} {why}" for why in _of_input(ours, known, model.name))
     if model.cancel_after_s <= 0:
@@ -61,7 +61,7 @@ def _of_input(ours: str, known: Input, model: str) -> Iterator[str]:
 
 
 def _of_paths(model: Model) -> Iterator[str]:
-    """Each path belongs to one of them alone: what is sent may not depend on which was written last."""
+    """Yield paths that two of them have: what is sent may not depend on which of them is written last."""
     paths = {f"the input {ours}": known.path for ours, known in model.inputs.items()}
     paths |= {f"the reference {name}": role.path for name, role in model.references.items()}
     paths |= {f"the fixed {path}": path for path in _leaves(model.fixed)}
@@ -99,7 +99,7 @@ def _of_role(name: RoleName, model: Model) -> Iterator[str]:
 
 
 def _of_condition(condition: Condition, model: Model) -> Iterator[str]:
-    """What is wrong with a condition: an input that is not there, or a value that it does not take."""
+    """Yield what is wrong with a condition: an input that is not there, or a value that it does not take."""
     for name, allowed in condition.items():
         known = model.inputs.get(name) or _of_roles(name, model)
         odd = [value for value in allowed if known and known.refusal(value, model.name)]
@@ -109,5 +109,5 @@ def _of_condition(condition: Condition, model: Model) -> Iterator[str]:
 
 
 def _of_roles(name: str, model: Model) -> Input | None:
-    """A role in a condition is there or not."""
+    """Return a role as an input for conditions: it is given, or it is not."""
     return Input("", "boolean") if name in {f"references.{role}" for role in model.references} else None

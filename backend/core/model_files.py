@@ -1,4 +1,4 @@
-"""The catalog from the text of each provider's models.toml; docs/models.md tells the format. Pure."""
+"""Read the catalog from the text of each provider's models.toml; docs/models.md tells the format. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def parse(files: Mapping[str, str]) -> Catalog:
-    """The catalog of these texts, by the names of their providers. Raises SettingsError that names file and model."""
+    """Return the catalog of these texts, which are by provider. Raises SettingsError that names file and model."""
     providers: dict[str, ProviderFacts] = {}
     models: dict[tuple[str, str], Model] = {}
     for provider, text in files.items():
@@ -68,7 +68,7 @@ def _model(provider: str, name: str, fields: dict[str, Any], where: str) -> Mode
 
 
 def _with_values(fields: dict[str, Any]) -> dict[str, Any]:
-    """An input's fields with its values as a table of ours and theirs, and with their type."""
+    """Return an input's fields with its values as a table of ours and theirs, and with their type."""
     values = fields.get("values")
     if isinstance(values, list) and values:
         return {"type": type_of(values), **fields, "values": {one: one for one in values}}
@@ -78,7 +78,7 @@ def _with_values(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_condition(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields with each value of `when` as a list of those that fulfil it."""
+    """Return the fields with each value of `when` as a list of those that fulfil it."""
     when = {**fields.get("when", {})}
     when |= {f"references.{role}": value for role, value in when.pop("references", {}).items()}
     listed = {name: value if isinstance(value, list) else [value] for name, value in when.items()}
@@ -86,7 +86,7 @@ def _with_condition(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _typed(key: str) -> Any:
-    """A key of TOML, which is always text, as the number or the truth it spells."""
+    """Return a key of TOML, which is always text, as the number or boolean that it spells."""
     try:
         return json.loads(key)
     except ValueError:

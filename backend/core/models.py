@@ -18,12 +18,12 @@ from backend.core.inputs import CLOSED, Input, Value, put
 from backend.core.prices import Rule
 from backend.core.roles import Role, RoleName
 
-STARTS: tuple[RoleName, ...] = ("first_frame", "image")  # what a picture is when no role is named, best first
+STARTS: tuple[RoleName, ...] = ("first_frame", "image")  # the role of a picture that is given without one, best first
 Charge = Literal["free", "charged", "unknown"]
 
 
 def shorter_side(resolution: str) -> int | None:
-    """The pixels of the shorter side by a resolution's name: `720p` has 720, `4k` has 2160."""
+    """Return the pixels of the shorter side by a resolution's name: `720p` has 720, `4k` has 2160."""
     found = re.match(r"(\d+) ?([kK]?)", resolution, re.ASCII)
     return int(found[1]) * (540 if found[2] else 1) if found else None
 
@@ -61,30 +61,30 @@ class Model:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """What is asked for when nothing is said."""
+        """Return what is asked for when the request does not say."""
         return {ours: known.default for ours, known in self.inputs.items() if known.default is not None}
 
     @property
     def sizes(self) -> Mapping[str, Mapping[str, Value]]:
-        """The resolutions it makes, each with the inputs that make it."""
+        """Return the resolutions it makes, each with the inputs that make it."""
         own = self.inputs.get("resolution")
         named = {str(value): {"resolution": value} for value in own.values} if own else {}
         return {**named, **self.resolutions}
 
     @property
     def start(self) -> RoleName | None:
-        """The role of a picture that is given without one."""
+        """Return the role of a picture that is given without a role; None when the model takes no such picture."""
         return next((name for name in STARTS if name in self.references), None)
 
     @property
     def makes_start_image(self) -> bool:
-        """Whether it moves a picture, which is made on the way when there are only words."""
+        """Return whether it always starts from a picture: one is made first when a request has only words."""
         return self.kind == "video" and self.start is not None and self.references[self.start].required
 
     def given(self, source: Mapping[str, Any]) -> dict[RoleName, str]:
-        """The roles of a generation's references, each with the field that gives it.
+        """Return the roles of a generation's references, each with the field that gives it.
 
-        A start image that must be is always among them: where none is given, one is made.
+        A start image that the model needs is always among them: where none is given, one is made.
         """
         found: dict[RoleName, str] = {}
         fields = [name for name in SOURCE_NAMES if name in source]
@@ -97,7 +97,10 @@ class Model:
     def build(
         self, prompt: str | None, params: Mapping[str, Any], references: Mapping[RoleName, Sequence[str]] | None = None
     ) -> dict[str, Any]:
-        """The provider's inputs: its names, only what was asked for, and the URLs of the references by their roles."""
+        """Return the provider's inputs, in its own names: what was asked for, and the URLs of the references.
+
+        What was not asked for is not sent, so the provider's own defaults hold for it.
+        """
         body: dict[str, Any] = deepcopy(dict(self.fixed))
         for ours, value in {**params, "prompt": prompt or self.fallback_prompt}.items():
             if known := self.inputs.get(ours):
@@ -110,9 +113,9 @@ class Model:
     def cost_micros(
         self, params: Mapping[str, Any], outputs: int = 1, source: Mapping[str, Any] | None = None
     ) -> int | None:
-        """What so many outputs of one run cost, in millionths of a dollar; None when no price holds.
+        """Return what so many outputs of one run cost, in millionths of a dollar; None when no price holds.
 
-        A model that is billed by the time it runs is estimated by how long it typically does, whatever it makes.
+        A model that is billed by the time it runs is estimated by its typical time, whatever it makes.
         """
         facts = self.facts(params, source or {})
         rule = self._price(facts)
@@ -121,12 +124,12 @@ class Model:
     def billed_micros(
         self, predict_s: float | None, params: Mapping[str, Any], source: Mapping[str, Any] | None = None
     ) -> int | None:
-        """What the provider bills for this run, however it ended; None where the list price or nothing is billed."""
+        """Return what the provider bills for this run by its time, however it ended; None with a list price."""
         rule = self._price(self.facts(params, source or {}))
         return rule.billed_micros(predict_s) if rule else None
 
     def facts(self, params: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-        """What conditions are about: the inputs, defaults included, and for each role whether it is given."""
+        """Return what conditions look at: the inputs with their defaults, and for each role whether it is given."""
         given = self.given(source)
         roles = {f"references.{role}": role in given for role in self.references}
         return {**self.defaults, **params, **roles}

@@ -34,7 +34,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ProviderWebhook:
-    """One webhook a provider sent, kept as it came, before anything is done with it."""
+    """One webhook that a provider sent. It is kept as it came, before anything is done with it."""
 
     id: str
     provider: str

@@ -1,7 +1,7 @@
-"""What is wrong with the prices of a model: told when the catalog is loaded. Pure.
+"""Find what is wrong with the prices of a model, when the catalog is loaded. Pure.
 
-Whether some rule holds, and whether each one ever does, is tried out with every combination that can make a
-difference: of each input the values that the rules name, and one for all the others.
+Every combination that can make a difference is tried: does some rule hold for it, and does each rule hold for one? Of
+each input these are the values that the rules name, and one more for all the others.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from backend.core.inputs import shown
 from backend.core.models import Model
 from backend.core.prices import KINDS, Rule
 
-MOST_CASES = 100_000
+MOST_CASES = 100_000  # combinations: more would make the start slow
 OTHER = "another value"
 
 
 def mistakes_of_prices(model: Model) -> Iterator[str]:
-    """Each mistake as a sentence. Conditions were checked before: their inputs and values are the model's own."""
+    """Yield each mistake as a sentence. The conditions were checked before: they name the model's own inputs."""
     for number, rule in enumerate(model.prices, 1):
         yield from (f"the price {number} {why}" for why in _of_rule(rule, model))
     names = dict.fromkeys(name for rule in model.prices for name in rule.when)
@@ -33,7 +33,7 @@ def mistakes_of_prices(model: Model) -> Iterator[str]:
 
 
 def _of_order(model: Model, choices: Mapping[str, list[Any]]) -> Iterator[str]:
-    """The combination that no rule holds for, or the rules that none is left for."""
+    """Yield the combination for which no rule holds, or the rules for which no combination is left."""
     reached = set()
     for chosen in product(*choices.values()):
         case = dict(zip(choices, chosen, strict=True))
@@ -77,7 +77,7 @@ def _is_always_positive(model: Model, name: str) -> bool:
 
 
 def _choices(model: Model, name: str) -> list[Any]:
-    """What an input or a role can be: the values the rules name, one for the rest, None where nothing need be said."""
+    """Return what an input or a role can be: the values that rules name, one more, and None if it may be left out."""
     role = name.removeprefix("references.")
     if role != name:
         return [True] if any(role == each and one.required for each, one in model.references.items()) else [True, False]
@@ -89,7 +89,7 @@ def _choices(model: Model, name: str) -> list[Any]:
 
 
 def _is_possible(model: Model, case: Mapping[str, Any]) -> bool:
-    """Whether no reference is given that the inputs of this case, or another reference, rule out."""
+    """Return whether a request can be like this: no reference is given that its inputs or other references rule out."""
     given = [role for role in model.references if case.get(f"references.{role}")]
     for role in given:
         known = model.references[role]

@@ -1,4 +1,4 @@
-"""What a run costs: a list of rules, of which the first that holds is the price. Pure."""
+"""What a run costs: a list of rules. The first rule that holds is the price. Pure."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Rule:
 
     @property
     def kinds(self) -> list[Per]:
-        """What it is paid by; a rule that may be used has one."""
+        """Return what it is paid by. A rule that passed the checks has exactly one."""
         return [kind for kind in KINDS if getattr(self, kind) is not None]
 
     def micros(self, facts: Mapping[str, Any], outputs: int) -> int:
-        """What so many outputs of one run cost, in millionths of a dollar; of `facts` it needs the inputs."""
+        """Return what so many outputs of one run cost, in millionths of a dollar. `facts` has the inputs."""
         (kind,) = self.kinds
         one = round(float(getattr(self, kind)) * self._units(kind, facts) * 1_000_000)
         return one if kind in ("per_run", "per_predict_second") else one * outputs
 
     def _units(self, kind: Per, facts: Mapping[str, Any]) -> float:
-        """How much is paid for: of one output, or of the run."""
+        """Return how many units are paid for: of one output, or of the run."""
         if kind == "per_second":
             return float(facts["duration"])
         if kind == "per_megapixel":
@@ -51,6 +51,6 @@ class Rule:
         return float(self.typical_s or 0) if kind == "per_predict_second" else 1.0
 
     def billed_micros(self, predict_s: float | None) -> int | None:
-        """What the provider bills for a run of so many seconds; None where its length is not what is paid for."""
+        """Return what a run of so many seconds costs, in millionths of a dollar; None when not the time is paid."""
         rate = self.per_predict_second
         return None if rate is None or predict_s is None else round(float(rate) * predict_s * 1_000_000)

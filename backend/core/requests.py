@@ -1,4 +1,4 @@
-"""What a client may ask for: the bodies of the generate routes, strict and bounded."""
+"""What a client may ask for: the bodies of the generate routes. Every field is strict and has a bound."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _whole(cls, value: object) -> object:
-        """7.0 is a whole number in JSON, and some languages write it so."""
+        """Take 7.0 as the whole number 7: JSON knows no difference, and some languages write it so."""
         return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
 
 
 class Nothing(Strict):
-    """The body of a POST that says all in its path: none, or an object without fields."""
+    """The body of a POST whose path says everything: no body, or an object without fields."""
 
 
 class ImageReference(Strict):
@@ -64,7 +64,7 @@ class ImageReference(Strict):
 
 
 class GenerationRequest(Strict):
-    """What images and videos have in common."""
+    """What requests for images and for videos have in common."""
 
     campaign_id: Id = Field(description="the campaign this is made for")
     client_id: Id | None = Field(None, description="must agree with the key")
@@ -100,7 +100,7 @@ class GenerationRequest(Strict):
 
     @property
     def sources(self) -> dict[str, Any]:
-        """The references as the generation keeps them."""
+        """Return the references as the generation keeps them."""
         names = ("asset_id", "image_id", "video_id", "frame")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 

@@ -1,4 +1,4 @@
-"""The roles of references: what a picture, film or sound is for a model, and which of them go together. Pure."""
+"""The roles of references: what a model uses a picture, film or sound for, and which of them go together. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROLES: tuple[RoleName, ...] = get_args(RoleName)
 
 @dataclass(frozen=True)
 class Role:
-    """Where references of one role go, how many, with which others, and which files the model takes."""
+    """One role of references: where they go, how many there may be, with which others, and which files fit."""
 
     __pydantic_config__ = CLOSED
 
@@ -34,11 +34,11 @@ class Role:
 
     @property
     def most(self) -> int | None:
-        """How many references it takes; None: nobody says."""
+        """Return how many references it takes; None when the provider does not say."""
         return self.max if self.list else 1
 
     def misfit(self, content_type: str, size: int, sides: tuple[int | None, int | None]) -> str | None:
-        """Why the model does not take a file of so many bytes and pixels; None when it does, as far as is known."""
+        """Return why the model does not take a file of so many bytes and pixels; None when it does."""
         if self.formats and content_type not in self.formats:
             return f"is {content_type}, and the model takes {', '.join(self.formats)}"
         if self.max_mb is not None and size > self.max_mb * 1_000_000:
@@ -51,7 +51,7 @@ class Role:
 def conflict(
     roles: Mapping[RoleName, Role], given: Mapping[RoleName, str], facts: Mapping[str, Any]
 ) -> tuple[RoleName, str] | None:
-    """The first role that cannot be given like this, and why; `given` has the field that each was given by."""
+    """Return the first role that cannot be given like this, and why. `given` has the field that gave each role."""
     for name, role in roles.items():
         if name in given and not holds(role.when, facts):
             return name, f"needs {told(role.when)}"

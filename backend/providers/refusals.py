@@ -1,4 +1,7 @@
-"""What an answer that is no success means for money: one table of statuses for every provider. Pure."""
+"""What an answer that is no success means: one table of statuses for all providers. Pure.
+
+The question behind every line is whether the provider may have accepted the request, and will bill it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ UNKNOWN = frozenset({404, 410})  # to a look: the provider does not have it
 
 @dataclass(frozen=True)
 class Problem:
-    """What a provider says beside the status, as far as it was understood.
+    """What a provider says beside the status, as far as we understand it.
 
     `text` is one plain sentence. `is_own`: the provider itself says it, and no firewall on the way. `is_of_everybody`:
     the next request would be refused as well, since the account or its key is meant. `wait_s`: after how long to try
@@ -34,7 +37,7 @@ class Problem:
 
 
 def of_create(status: int, problem: Problem) -> ProviderError:
-    """What such an answer to a create means: throttled, refused for good or for now, or nobody knows."""
+    """Return what such an answer to a create means: throttled, refused for good or for now, or unclear."""
     if status == 429:
         return ProviderUnavailable("the provider is throttling us", retry_after_s=problem.wait_s)
     if status == 402:
@@ -45,6 +48,7 @@ def of_create(status: int, problem: Problem) -> ProviderError:
         return ProviderRefused(message, code="provider_unavailable", retryable=True, everybody=True)
     if status in REFUSED or (status == 403 and problem.is_own):
         return ProviderRefused(f"The provider refused the request: {problem.text or status}", code=problem.code)
+    # A 403 of a firewall concerns this request, perhaps for a word in its prompt. It must not pause the whole account.
     if status == 403 or status in NOT_NOW:
         message = f"The request was turned away on its way to the provider: {problem.text or status}"
         return ProviderRefused(message, code="provider_unavailable", retryable=True)
@@ -55,7 +59,7 @@ def of_create(status: int, problem: Problem) -> ProviderError:
 
 
 def of_upload(status: int, problem: Problem) -> ProviderUnavailable | ProviderRefused:
-    """What such an answer to an upload means: a file costs nothing, so nothing about it is unclear."""
+    """Return what such an answer to an upload means. It is never unclear: a second upload costs nothing."""
     found = of_create(status, problem)
     passing = status in NOT_NOW or status in ELSEWHERE
     if isinstance(found, ProviderUnavailable) or (isinstance(found, ProviderRefused) and not passing):
@@ -64,13 +68,13 @@ def of_upload(status: int, problem: Problem) -> ProviderUnavailable | ProviderRe
 
 
 def of_look(status: int, problem: Problem) -> ProviderUnavailable | ProviderRefused:
-    """What such an answer to a look means: only that it is unknown says anything about the prediction."""
+    """Return what such an answer to a look means. Only "unknown" says something about the prediction itself."""
     if status in UNKNOWN:
         return ProviderRefused("The provider does not know this prediction.", code="provider_failed", retryable=True)
     return ProviderUnavailable(f"the provider answered {status}", retry_after_s=problem.wait_s)
 
 
 def wait_s(answer: HttpAnswer, now_ms: int) -> float | None:
-    """How long to wait by the answer's Retry-After, in seconds; None when it says nothing we understand."""
+    """Return how long to wait by the answer's Retry-After, in seconds; None when it says nothing we understand."""
     told = read_retry_after(answer.headers.get("retry-after"), now_ms, answer.headers.get("date"))
     return None if told is None else told / 1000

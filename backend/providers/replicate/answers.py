@@ -20,7 +20,7 @@ _PERCENT = re.compile(r"(\d{1,3})%\|")
 
 
 def outcome(prediction: Any, now_ms: int, lifetime_ms: int) -> Outcome:
-    """A prediction in our terms; everything but its id may be missing. Raises BadAnswer without one.
+    """Return a prediction in our terms. Raises BadAnswer without an id; everything else may be missing.
 
     `aborted` is a deadline that came before the start: canceled, and not charged.
     """
@@ -45,9 +45,10 @@ def _outcome(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int)
 
 
 def _began(prediction: dict[str, Any], predict_s: float | None) -> bool | None:
-    """Whether it ran, by its own word; None when it does not say. `aborted` is a deadline that came before the start.
+    """Return whether it ran, by what it says of itself; None when it does not say.
 
-    A body that tells when it was over, and no start, tells that there was none; a mere fragment tells nothing.
+    `aborted` is a deadline that came before the start, which costs nothing. A body with the time of its end and without
+    one of a start says that there was no start. A fragment says nothing.
     """
     status = prediction.get("status")
     signs = (prediction.get(name) for name in ("started_at", "logs", "output"))
@@ -70,22 +71,22 @@ def _succeeded(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: in
 
 
 def refusal(answer: HttpAnswer, now_ms: int) -> ProviderError:
-    """What an answer to a create that is not a success means."""
+    """Return what an answer to a create means that is no success."""
     return refusals.of_create(answer.status, _problem(answer, now_ms))
 
 
 def upload_refusal(answer: HttpAnswer, now_ms: int) -> ProviderUnavailable | ProviderRefused:
-    """What an answer to an upload that is not a success means."""
+    """Return what an answer to an upload means that is no success."""
     return refusals.of_upload(answer.status, _problem(answer, now_ms))
 
 
 def trouble(answer: HttpAnswer, now_ms: int) -> ProviderUnavailable | ProviderRefused:
-    """What an answer to a look that is not a success means."""
+    """Return what an answer to a look means that is no success."""
     return refusals.of_look(answer.status, _problem(answer, now_ms))
 
 
 def _problem(answer: HttpAnswer, now_ms: int) -> Problem:
-    """What a problem document says, or another body in its place."""
+    """Return what a problem document says, or whatever body came in its place."""
     try:
         told = answer.json()
     except BadAnswer:
@@ -101,7 +102,7 @@ def _problem(answer: HttpAnswer, now_ms: int) -> Problem:
 
 
 def _failure(error: object) -> Failure:
-    """Replicate's error texts, as far as they are known: what is moderated stays so, PA and E004 pass."""
+    """Return why it failed, by Replicate's own text. What is moderated fails again; everything else may pass."""
     text = reading.sentence(words.reason(error))
     if words.is_moderated(text):
         return Failure("moderated", text)
@@ -109,6 +110,6 @@ def _failure(error: object) -> Failure:
 
 
 def _progress(logs: object) -> float | None:
-    """The last percentage in the logs, from 0 to 1."""
+    """Return the last percentage in the logs, from 0 to 1."""
     found = _PERCENT.findall(logs[-2000:]) if isinstance(logs, str) else []
     return min(int(found[-1]), 100) / 100 if found else None

@@ -16,7 +16,7 @@ from backend.providers.replicate.files import Files
 from backend.providers.replicate.predictions import Predictions
 from backend.providers.replicate.webhooks import SignedWebhooks
 
-EVENTS = ["start", "completed"]  # each log line and each partial output would be a webhook, too
+EVENTS = ["start", "completed"]  # without this filter each log line and partial output may be a webhook too
 
 
 class Replicate(HttpProvider):
@@ -50,13 +50,13 @@ class Replicate(HttpProvider):
         return Request.of(f"/models/{quote(order.model)}/predictions", body, cancel_after=f"{order.cancel_after_s}s")
 
     def created(self, answer: HttpAnswer) -> Outcome:
-        """The prediction, or what an answer that is no success means."""
+        """Return the prediction. Raises what an answer that is no success means."""
         if answer.status not in (200, 201, 202):
             raise answers.refusal(answer, self.now())
         return self.read(answer.json())
 
     def told(self, answer: HttpAnswer) -> Outcome:
-        """The prediction, or what an answer that is no success means."""
+        """Return the prediction. Raises what an answer that is no success means."""
         if answer.status >= 300:
             raise answers.trouble(answer, self.now())
         return self.read(answer.json())
@@ -70,5 +70,5 @@ class Replicate(HttpProvider):
         return await self.look("POST", f"{self.path_of(handle)}/cancel")
 
     def read(self, prediction: Any) -> Outcome:
-        """A prediction as an answer, a list or a webhook shows it. Raises BadAnswer."""
+        """Read a prediction as an answer, a list or a webhook shows it. Raises BadAnswer."""
         return answers.outcome(prediction, self.now(), self.facts.output_lifetime_s * 1000)

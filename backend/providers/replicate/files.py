@@ -1,4 +1,4 @@
-"""Replicate's file store: what its models are to read can be put there for a day."""
+"""Replicate's file store, which keeps for a day what its models are to read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Files:
         self._api = api
 
     async def upload(self, path: Path, name: str, content_type: str) -> str:
-        """POST /files. A file that is uploaded twice costs nothing, so nothing about it is unclear."""
+        """POST /files. It may be repeated: a file that is uploaded twice costs nothing."""
         files = {"content": (name, path, content_type)}
         with looking():
             answer = await self._api.call("POST", "/files", files=files, total_s=UPLOAD_S)

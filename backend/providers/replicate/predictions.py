@@ -1,4 +1,4 @@
-"""Replicate's list of predictions: where a create whose answer was lost is found."""
+"""Replicate's list of predictions, in which a create is found whose answer was lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Predictions:
         self._api = api
 
     async def between(self, since_ms: int, until_ms: int) -> list[Listed]:
-        """GET /predictions, page after page."""
+        """GET /predictions, page after page, until one is older than `since_ms`.
+
+        Raises ProviderUnavailable when a page is missing: what stood on it would be given up as never made.
+        """
         since, until = (quote(reading.write_time(at_ms)) for at_ms in (since_ms, until_ms))
         path: str | None = f"/predictions?created_after={since}&created_before={until}"
         found: list[Listed] = []
@@ -43,7 +46,7 @@ class Predictions:
         raise ProviderUnavailable("the provider's list has no end")
 
     def is_of(self, request: Request, listed: Listed) -> bool:
-        """The same model, and every input as we sent it."""
+        """Return whether it has the same model, and every input as we sent it."""
         if (
             listed.inputs is None
             or listed.model is None
@@ -61,7 +64,7 @@ class Predictions:
         return page
 
     def _next(self, url: object) -> str | None:
-        """The next page's path, whatever host the list names: our token goes to the provider itself alone."""
+        """Return the next page's path, whatever host the list names: our token goes to the provider itself alone."""
         if not isinstance(url, str):
             return None
         try:
@@ -71,7 +74,7 @@ class Predictions:
         return f"{parts.path.removeprefix(urlsplit(self._api.base_url).path)}?{parts.query}"
 
     def _listed(self, item: Any) -> Listed | None:
-        """One prediction of the list; None when it cannot be read, which is no reason to read no other."""
+        """Return one prediction of the list; None when it cannot be read. The others are read all the same."""
         try:
             outcome = self._api.read(item)
         except BadAnswer:

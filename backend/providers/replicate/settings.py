@@ -1,4 +1,4 @@
-"""How Replicate is made from the settings."""
+"""Make Replicate's account from the settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backend.providers.replicate.api import Replicate
 
 
 def build(settings: Settings, means: Means, facts: ProviderFacts) -> Provider | None:
-    """The account of REPLICATE_API_KEY; None without one. Raises SettingsError."""
+    """Return the account of REPLICATE_API_KEY; None without one. Raises SettingsError."""
     if settings.replicate_api_key is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Replicate's webhooks: signed by Standard Webhooks, with a secret of the account that the API tells."""
+"""Replicate's webhooks: signed as Standard Webhooks say, with a secret of the account that the API tells."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from backend.providers.replicate.api import Replicate
 
 SECRET_LIFE_MS = 86_400_000
-SECRET_AGE_MS = 60_000  # a wrong signature makes us ask for the secret again, this seldom
+SECRET_AGE_MS = 60_000  # a wrong signature makes us ask again, not more often: strangers can send wrong ones
 ASK_S = 10
 
 
 class SignedWebhooks:
-    """What signs the account's webhooks: the secrets the operator named, else the account's own, which is asked for."""
+    """Verifies by the secrets that the operator named, else by the account's own, which is asked for."""
 
     def __init__(self, api: Replicate, secrets: Sequence[str]) -> None:
         self._api = api
@@ -38,13 +38,14 @@ class SignedWebhooks:
             await self._key()
 
     def expect(self, headers: Mapping[str, str]) -> None:
-        """Its id, time and signature have to be there, and the time has to be now."""
+        """Require an id, a time near now, and a signature."""
         signatures.read_stamp(headers, self._api.now())
 
     async def verify(self, headers: Mapping[str, str], body: bytes) -> Word:
-        """By any secret the operator named, else by the account's, asked again when it seems to have changed.
+        """Verify by any secret that the operator named, else by the account's, which may have changed since.
 
-        It is also asked once a day: one that was given up because others know it is not believed for ever.
+        It is asked for again after a wrong signature, and once a day: a secret that was replaced because others know it
+        must not be believed for ever.
         """
         if self._secret and self._api.now() - self._asked_at > SECRET_LIFE_MS:
             with suppress(Unavailable):  # the present one stays while there is no answer
@@ -58,7 +59,7 @@ class SignedWebhooks:
             return await self._check(headers, body)
 
     def read(self, body: bytes) -> Outcome:
-        """The body of a webhook is the prediction itself."""
+        """Read the prediction, which is the whole body of a webhook."""
         try:
             return self._api.read(json.loads(body))
         except (ValueError, RecursionError) as error:
@@ -72,7 +73,7 @@ class SignedWebhooks:
         return self._secret or await self._ask_secret()
 
     async def _ask_secret(self) -> bytes:
-        """Ask for the secret and keep it; while there is no answer, the old one stays."""
+        """Ask for the secret and keep it. While there is no answer, the old one stays."""
         async with self._asking:
             if self._secret and self._api.now() - self._asked_at < SECRET_AGE_MS:
                 return self._secret  # whoever was here before has just asked

@@ -1,4 +1,4 @@
-"""What Replicate's statuses and sentences mean, as far as they are known. Pure."""
+"""What Replicate's sentences mean, as far as they are known: it has no codes for most of this. Pure."""
 
 from __future__ import annotations
 
@@ -36,12 +36,15 @@ _OF_THE_REQUEST = re.compile(
 
 
 def is_moderated(text: str) -> bool:
-    """Whether a sentence says that the request or its result is not allowed; names of settings say nothing."""
+    """Return whether a sentence says that the request or its result is not allowed.
+
+    The name of a setting in it, such as `safety_tolerance`, says nothing.
+    """
     return bool(_MODERATED.search(text) or _MODERATED_CODE.search(text))
 
 
 def is_own(problem: Any, status: int) -> bool:
-    """Whether this is Replicate's own problem document of that status: firewalls on the way answer in JSON, too."""
+    """Return whether this is Replicate's own problem document of that status: firewalls answer in JSON too."""
     return (
         isinstance(problem, dict)
         and isinstance(problem.get("detail"), str)
@@ -51,7 +54,7 @@ def is_own(problem: Any, status: int) -> bool:
 
 
 def is_of_everybody(problem: dict[str, Any]) -> bool:
-    """Whether a 403 of Replicate's own is about the account, so that the next request would be refused as well.
+    """Return whether a 403 of Replicate's own is about the account: then the next request is refused as well.
 
     A model that this account may not run, or an input that is not allowed, concerns this request alone.
     """
@@ -60,7 +63,7 @@ def is_of_everybody(problem: dict[str, Any]) -> bool:
 
 
 def sentence(problem: Any) -> str:
-    """What a problem document says, or nothing: `detail`, also as a list of messages, else `title`."""
+    """Return what a problem document says, or nothing: `detail`, also as a list of messages, else `title`."""
     if not isinstance(problem, dict):
         return ""
     detail = problem.get("detail")
@@ -73,7 +76,7 @@ def sentence(problem: Any) -> str:
 
 
 def reason(error: object) -> str:
-    """The text of a prediction's `error`, which is a string by the book and anything in practice."""
+    """Return the text of a prediction's `error`: a string by the specification, anything in practice."""
     if isinstance(error, dict):
         error = next((error[name] for name in ("detail", "message", "error", "title") if error.get(name)), None)
     if isinstance(error, list):
@@ -82,7 +85,10 @@ def reason(error: object) -> str:
 
 
 def wait_s(answer: HttpAnswer, problem: Any, now_ms: int) -> float | None:
-    """How long to wait: the header, else `retry_after` in the body, else the sentence; None if nobody says."""
+    """Return how many seconds to wait: by the header, else `retry_after` in the body, else the sentence.
+
+    No answer with the header was ever seen; those of the other two kinds were. None if nothing says it.
+    """
     header = refusals.wait_s(answer, now_ms)
     if header is not None:
         return header
