@@ -100,19 +100,7 @@ async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None
     """
     candidates = found.perhaps_of(row) if found else []
 
-    async def work(tx: Tx) -> bool:
-        for candidate in candidates:
-            if not await _is_of(tx, ctx, row, candidate):
-                continue
-            outcome = candidate.outcome
-            # Files are not stored inside a transaction, which may run twice: the row asks for them by its id.
-            bare = inline.without(outcome) if inline.has_files(outcome) else outcome
-            told = await outcomes.learn(tx, ctx, row.id, bare)
-            if told not in ("another prediction", "unknown"):
-                return True
-        return False
-
-    adopted = await ctx.db.write(work) if candidates else False
+    adopted = await ctx.db.write(lambda tx: _adopt_first(tx, ctx, row, candidates)) if candidates else False
     overdue = row.deadline_at is not None and ctx.now() > row.deadline_at
     if adopted:
         ctx.wake(*AFTER_AN_OUTCOME)
@@ -121,6 +109,20 @@ async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None
     else:
         wait_ms = LOOKS_MS[row.polls] if row.polls < len(LOOKS_MS) else LATER_LOOKS_MS
         await leased.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
+
+
+async def _adopt_first(tx: Tx, ctx: Context, row: Generation, candidates: Sequence[Listed]) -> bool:
+    """Let the row learn from the first prediction that is its own; return whether there was one."""
+    for candidate in candidates:
+        if not await _is_of(tx, ctx, row, candidate):
+            continue
+        outcome = candidate.outcome
+        # Files are not stored inside a transaction, which may run twice: the row asks for them by its id.
+        bare = inline.without(outcome) if inline.has_files(outcome) else outcome
+        told = await outcomes.learn(tx, ctx, row.id, bare)
+        if told not in ("another prediction", "unknown"):
+            return True
+    return False
 
 
 async def _is_of(tx: Tx, ctx: Context, row: Generation, candidate: Listed) -> bool:

@@ -56,13 +56,7 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
     kept: list[KeptOutput] = []
     lost: list[Lost] = []
     try:
-        for index in range(len(row.outputs)):
-            is_own = not kept and not any(one.may_pass for one in lost)
-            one = await _bring(ctx, row, index, with_poster=is_own)
-            if isinstance(one, KeptOutput):
-                kept.append(one)
-            else:
-                lost.append(one)
+        await _bring_all(ctx, row, kept, lost)
     except StorageFull:
         await leased.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls, **outputs.noted(kept))
         return
@@ -76,6 +70,20 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
         await _finish(ctx, row, worker, kept, lost)
     else:
         await leased.fail(ctx, row, worker, lost[0].failure)
+
+
+async def _bring_all(ctx: Context, row: Generation, kept: list[KeptOutput], lost: list[Lost]) -> None:
+    """Put each output into one of the two lists; what is kept stays there when this raises.
+
+    One after the other: the first that is there is the row's own, which alone gets a poster.
+    """
+    for index in range(len(row.outputs)):
+        is_own = not kept and not any(one.may_pass for one in lost)
+        one = await _bring(ctx, row, index, with_poster=is_own)
+        if isinstance(one, KeptOutput):
+            kept.append(one)
+        else:
+            lost.append(one)
 
 
 async def _bring(ctx: Context, row: Generation, index: int, *, with_poster: bool) -> KeptOutput | Lost:

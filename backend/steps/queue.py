@@ -31,11 +31,7 @@ async def claim(
             taken += await _take(tx, ctx, key, worker, kinds, limit - len(taken), lease_ms)
         return taken
 
-    rows = await ctx.db.write(work)
-    for row in rows:
-        if _is_first_try(row):
-            times.QUEUE_WAIT.observe(row.account_key, (ctx.now() - row.created_at) / 1000)
-    return rows
+    return _timed(ctx, await ctx.db.write(work))
 
 
 async def due_accounts(tx: Tx, ctx: Context, kinds: tuple[str, ...]) -> list[str]:
@@ -89,6 +85,14 @@ async def _take(
     return await queue.claim_queued(
         tx, provider, account, kinds=kinds, limit=room, ready=lambda row: _is_ready(ctx, row), **lease
     )
+
+
+def _timed(ctx: Context, rows: list[Generation]) -> list[Generation]:
+    """Return the rows, after their time in the queue was counted; outside the transaction, which may run twice."""
+    for row in rows:
+        if _is_first_try(row):
+            times.QUEUE_WAIT.observe(row.account_key, (ctx.now() - row.created_at) / 1000)
+    return rows
 
 
 def _is_first_try(row: Generation) -> bool:

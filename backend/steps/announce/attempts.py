@@ -44,12 +44,9 @@ async def settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: At
     is_former = endpoint is not None and endpoint.url != url
     tries = await webhook_attempts.count(tx, delivery.id) + 1
     later_ms = None if attempt.status_code == GONE and not is_former else wait_ms(tries, asked_ms)
-    if attempt.succeeded or later_ms is None:
-        status = DELIVERED if attempt.succeeded else FAILED
-        ours = await webhook_deliveries.finish(tx, delivery, status, url=url, now=now)
-    else:
-        ours = await webhook_deliveries.postpone(tx, delivery, url=url, due_at=now + later_ms)
-    if not ours:  # the lease ran out while we waited for the receiver: whoever has it now counts, not this attempt
+    if not await _put_down(
+        tx, delivery, url, attempt, later_ms, now
+    ):  # the lease ran out while we waited for the receiver: whoever has it now counts, not this attempt
         return Result(tries)
     disabled = None
     if endpoint and attempt.succeeded:
@@ -58,6 +55,14 @@ async def settle(tx: Tx, ctx: Context, delivery: Outgoing, url: str, attempt: At
         disabled = await _blame(tx, endpoint, attempt, now)
     await webhook_attempts.keep(tx, attempt)
     return Result(tries, later_ms is None and not attempt.succeeded, disabled)
+
+
+async def _put_down(tx: Tx, delivery: Outgoing, url: str, attempt: Attempt, later_ms: int | None, now: int) -> bool:
+    """End the delivery, or make it due again; return False when another worker has it by now."""
+    if attempt.succeeded or later_ms is None:
+        status = DELIVERED if attempt.succeeded else FAILED
+        return await webhook_deliveries.finish(tx, delivery, status, url=url, now=now)
+    return await webhook_deliveries.postpone(tx, delivery, url=url, due_at=now + later_ms)
 
 
 async def _blame(tx: Tx, endpoint: Endpoint, attempt: Attempt, now: int) -> str | None:

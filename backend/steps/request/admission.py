@@ -43,16 +43,24 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Gener
         first = replace(first, source={"image_id": starts[0].id, **first.source})
         missing.append(starts[0].id)
     rows = [first] + [copy_of(ctx, first) for _ in range((wanted.copies or 1) - 1)]
-    # All rows are known and admitted before the first is written: a request fails as a whole or not at all.
-    await balances.admit(tx, campaign.client_id, campaign.id, sum(row.reserved_micros for row in starts + rows))
-    await quota.admit(tx, ctx, campaign.client_id)
-    await backlog.admit(tx, ctx, campaign.client_id, len(starts + rows))
+    await _admit(tx, ctx, starts + rows)
     for start in starts:
         await generations.insert(tx, start)
     batch_id = ctx.new_id() if wanted.copies else None
     for row in rows:
         await _keep(tx, replace(row, batch_id=batch_id), missing)
     return [replace(row, batch_id=batch_id, status=WAITING if missing else QUEUED) for row in rows]
+
+
+async def _admit(tx: Tx, ctx: Context, rows: list[Generation]) -> None:
+    """Raise BudgetExceeded, ClientFull or TooManyRequests unless all these rows of one campaign may be written.
+
+    They are counted before the first is written, with every copy and start image: a request is admitted whole.
+    """
+    client_id, campaign_id = rows[0].client_id, rows[0].campaign_id
+    await balances.admit(tx, client_id, campaign_id, sum(row.reserved_micros for row in rows))
+    await quota.admit(tx, ctx, client_id)
+    await backlog.admit(tx, ctx, client_id, len(rows))
 
 
 async def _keep(tx: Tx, row: Generation, missing: list[str]) -> None:

@@ -19,14 +19,8 @@ def checked(model: Model, wanted: GenerationRequest, source: dict[str, Any]) -> 
     A resolution that the model knows by other inputs, such as a mode, sets those inputs.
     """
     chosen = {name: value for name in _OPTIONS if (value := getattr(wanted, name, None)) is not None}
-    resolution = chosen.get("resolution")
-    if resolution is not None:
-        implied = model.sizes.get(resolution)
-        if implied is None:
-            known = ", ".join(model.sizes) or "none"
-            raise InvalidInput.of("resolution", f"{model.name} takes {known}")
-        if any(chosen.setdefault(name, value) != value for name, value in implied.items()):
-            raise InvalidInput.of("resolution", "does not go with the mode")
+    if (resolution := chosen.get("resolution")) is not None:
+        _choose_size(model, chosen, resolution)
     makes_start_image = model.makes_start_image and not images(source)
     for name, value in chosen.items():
         # A seed is kept for models that take none. Where a start image is made, it gets the aspect ratio.
@@ -38,6 +32,16 @@ def checked(model: Model, wanted: GenerationRequest, source: dict[str, Any]) -> 
     params = model.defaults | chosen
     _check_roles(model, source, params)
     return params
+
+
+def _choose_size(model: Model, chosen: dict[str, Any], resolution: str) -> None:
+    """Set the inputs that make this resolution, unless others were chosen."""
+    implied = model.sizes.get(resolution)
+    if implied is None:
+        known = ", ".join(model.sizes) or "none"
+        raise InvalidInput.of("resolution", f"{model.name} takes {known}")
+    if any(chosen.setdefault(name, value) != value for name, value in implied.items()):
+        raise InvalidInput.of("resolution", "does not go with the mode")
 
 
 def images(source: dict[str, Any]) -> int:
