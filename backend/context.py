@@ -1,4 +1,4 @@
-"""What every step gets: the world outside, the time, and the bell that wakes the worker."""
+"""What every step is given: the world outside, the time, and the bell that wakes the worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970 UTC."""
+    """Return the milliseconds since 1970 UTC."""
     return time.time_ns() // 1_000_000
 
 
@@ -34,35 +34,38 @@ AFTER_THE_END: tuple[LaneName, ...] = ("submit", "release", "tell", "stream")
 
 
 class Bell:
-    """Wakes lanes of this process's worker. A worker elsewhere finds due rows by looking."""
+    """Wakes lanes of this process's worker. A worker of another process finds due rows by looking.
+
+    So a bell that is not heard loses nothing: it saves the wait until the next look.
+    """
 
     def __init__(self) -> None:
         self._lanes: list[tuple[LaneName, str | None, asyncio.Event]] = []
 
     def lane(self, name: LaneName, account: str | None = None) -> asyncio.Event:
-        """An event of the listener's own, set when its lane is woken; the listener clears it.
+        """Return a new event, which is set when the lane is woken and which the listener clears.
 
-        With `account` it is one of several lanes of that name, for what this account of a provider has.
+        With `account` it is one of several lanes of that name: for the rows of this account of a provider.
         """
         event = asyncio.Event()
         self._lanes.append((name, account, event))
         return event
 
     def ring(self, lanes: Collection[LaneName] = ()) -> None:
-        """Something is due in these lanes, whichever account they are for; without names, in any."""
+        """Wake these lanes, for whichever account they are; without names, all."""
         for name, _, event in self._lanes:
             if not lanes or name in lanes:
                 event.set()
 
     def ring_at(self, lanes: Collection[tuple[LaneName, str | None]]) -> None:
-        """Something is due in these lanes, of these accounts alone."""
+        """Wake these lanes, of these accounts alone."""
         for name, account, event in self._lanes:
             if (name, account) in lanes:
                 event.set()
 
 
 async def heard(bell: asyncio.Event, within_s: float) -> None:
-    """Return when the bell rings, or after so many seconds."""
+    """Return when the bell rings, or after `within_s` seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             await bell.wait()
@@ -70,7 +73,11 @@ async def heard(bell: asyncio.Event, within_s: float) -> None:
 
 @dataclass
 class Context:
-    """One per process. `bell` is rung after a commit that leaves work for the worker."""
+    """What a process works with; there is one for each process.
+
+    `bell` is rung after the commit that leaves work for the worker: inside the transaction it would ring for a row that
+    nobody can see yet.
+    """
 
     settings: Settings
     db: Db
@@ -90,15 +97,15 @@ class Context:
 
     @property
     def offered(self) -> list[str]:
-        """The names of the providers that have an account, in the order of the settings."""
+        """Return the names of the providers that have an account, in the order of the settings."""
         return list(dict.fromkeys(provider.name for provider in self.providers.values()))
 
     def new_id(self) -> str:
-        """A fresh UUIDv7."""
+        """Return a fresh UUIDv7."""
         return new_id(self.now())
 
     async def free_bytes(self) -> int | None:
-        """Room left on the disk of the spool, as it was within the last second."""
+        """Return how many bytes were free on the spool's disk within the last second; None if nobody knows."""
         looked_at, free = self._free
         if self.now() - looked_at > 1000:
             free = await self.spool.free_bytes()
@@ -108,6 +115,6 @@ class Context:
     def wake(self, *lanes: LaneName) -> None:
         """Tell this process's worker that something is due in these lanes; without names, in any.
 
-        What nobody is woken for is found a moment later all the same, by looking.
+        The worker also looks by itself five times a second, so a wake that is forgotten costs time and no row.
         """
         self.bell.ring(lanes)

@@ -44,10 +44,15 @@ def _file(provider: str, text: str) -> tuple[ProviderFacts, list[Model]]:
     if not isinstance(entries := raw.get("models", {}), dict):
         raise SettingsError(f"{where}: [models] is a table")
     models = [_model(provider, name, fields, f"{where}: {name}") for name, fields in entries.items()]
+    _check_defaults(models, where)
+    return facts, models
+
+
+def _check_defaults(models: list[Model], where: str) -> None:
+    """Raise SettingsError when a provider has two defaults of one kind: the order in the file must not decide."""
     for number, one in enumerate(models):
         if one.default and any(one.kind == other.kind for other in models[:number] if other.default):
             raise SettingsError(f"{where}: {one.name}: is the second default for {one.kind}s")
-    return facts, models
 
 
 def _model(provider: str, name: str, fields: dict[str, Any], where: str) -> Model:

@@ -53,14 +53,18 @@ def conflict(
 ) -> tuple[RoleName, str] | None:
     """Return the first role that cannot be given like this, and why. `given` has the field that gave each role."""
     for name, role in roles.items():
-        if name in given and not holds(role.when, facts):
-            return name, f"needs {told(role.when)}"
-        for other in given:
-            if name in given and other in role.excludes:
-                return name, f"does not go with {given[other]}"
-        missing = [needed for needed in role.needs if name in given and needed not in given]
-        if missing:
-            return name, f"needs a {missing[0]} too"
-        if role.required and name not in given:
-            return name, "is needed"
+        if why := _objection(name, role, given, facts):
+            return name, why
     return None
+
+
+def _objection(name: RoleName, role: Role, given: Mapping[RoleName, str], facts: Mapping[str, Any]) -> str | None:
+    """Return why this role cannot be given, or left out, like this; None when it can."""
+    if name not in given:
+        return "is needed" if role.required else None
+    if not holds(role.when, facts):
+        return f"needs {told(role.when)}"
+    if excluded := next((other for other in given if other in role.excludes), None):
+        return f"does not go with {given[excluded]}"
+    missing = next((needed for needed in role.needs if needed not in given), None)
+    return f"needs a {missing} too" if missing else None

@@ -1,4 +1,4 @@
-"""No page of a browser uses the emulator: it asks for no secret, and its faults and ledger are a developer's."""
+"""Refuse pages of a browser: the emulator asks for no secret, and its faults and ledger are for developers alone."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ async def delete_ledger(request: Request) -> Response:
 
 
 async def expire(request: Request) -> Response:
-    """Does now what an hour would do."""
+    """Deletes now what would be deleted in an hour."""
     emulator, run = emulator_of(request), find(request, request.path_params["id"])
     life.expire(emulator, run)
     return JSONResponse(emulator.provider.show(run))

@@ -54,7 +54,7 @@ def end(emulator: Emulator, run: Run, status: str) -> None:
 
 
 def cancel(emulator: Emulator, run: Run) -> None:
-    """Its creator wants it no more; what has ended stays as it is."""
+    """Cancels it, because its creator wants it no more. What has ended stays as it is."""
     emulator.ledger.cancels.append({"prediction_id": run.id, "status": run.status})
     end(emulator, run, "canceled")
 

@@ -76,7 +76,7 @@ def _prepared(folder: Path, content_type: str, size: int | None) -> Output:
 
 
 def _write_padded(path: Path, content: bytes, content_type: str, size: int) -> None:
-    """Two renderers may write the same prepared file: each its own, and the last rename wins."""
+    """Makes a prepared file. Two renderers may make the same one: each writes its own, and the last rename wins."""
     draft = path.with_name(f"{path.name}.{id(content)}-{sha256(path.name.encode()).hexdigest()[:6]}")
     draft.write_bytes(content)
     padding.pad(draft, content_type, size)
@@ -107,7 +107,7 @@ def _film(work: Work, found: Found) -> films.Film:
 
 
 def _seed(work: Work, found: Found) -> str:
-    """The same request gives the same bytes, however its pictures came."""
+    """Returns the seed of a request: the same request gives the same bytes, however its pictures came."""
     seed = sha256(json.dumps(work.seed, sort_keys=True).encode())
     for name, image in sorted(found.items()):
         seed.update(name.encode() + image.tobytes())

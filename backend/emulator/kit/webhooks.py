@@ -82,7 +82,7 @@ async def _attempt(emulator: Emulator, message: Message, attempt: int) -> int | 
 
 
 def _headers(emulator: Emulator, message: Message) -> dict[str, str]:
-    """A forged message has the signature of another body: that is wrong whatever the provider's scheme is."""
+    """Signs a message; a forged one gets the signature of another body, which is wrong in every provider's scheme."""
     forged = _fault(message, "webhook_bad_signature") is not None
     signed = replace(message, body=message.body + " ") if forged else message
     webhooks = emulator.provider.webhooks

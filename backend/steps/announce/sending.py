@@ -30,15 +30,20 @@ async def claim(ctx: Context, worker: str, limit: int) -> list[Outgoing]:
         return []
 
     async def work(tx: Tx) -> list[Outgoing]:
-        left = BITE  # the rest in the next turns
-        for target in (target for target in due if target.closed):
-            left -= await webhook_deliveries.fail_pending(tx, target.name, now, left)
-            if left <= 0:
-                break
+        await _fail_closed(tx, [target.name for target in due if target.closed], now)
         open = [target for target in due if not target.closed]
         return await webhook_claims.claim_fairly(tx, open, owner=worker, now=now, until=now + LEASE_MS, limit=limit)
 
     return await ctx.db.write(work)
+
+
+async def _fail_closed(tx: Tx, names: list[str], now: int) -> None:
+    """Fail what waits for endpoints that were closed: a bite of it, the rest in the next turns."""
+    left = BITE
+    for name in names:
+        left -= await webhook_deliveries.fail_pending(tx, name, now, left)
+        if left <= 0:
+            break
 
 
 async def heed_the_clock(ctx: Context) -> int:
