@@ -156,6 +156,14 @@ def test_every_script_that_is_named_exists() -> None:
             assert (ROOT / file).exists(), f"{name}: {file}"
 
 
+def test_the_map_of_the_architecture_names_what_exists() -> None:
+    """Its paths are below backend/, so that the table fits; those in the text have their full name."""
+    cells = [row[1] for row in rows(section("docs/architecture.md", "Where is what"))]
+    paths = [path for cell in cells for path in re.findall(r"`([\w./-]+/[\w./-]*)`", cell)]
+    assert len(paths) > 50
+    assert [path for path in paths if not (ROOT / "backend" / path).exists()] == []
+
+
 def test_the_checks_and_events_that_are_named_are_those_in_the_code() -> None:
     watch = section("docs/operating.md", "What to watch")
     told = {names(cells[0])[0] for cells in rows(watch) if names(cells[0])}
