@@ -89,7 +89,7 @@ class Catalog:
             references = {"last_frame": [end] if end else [], **({model.start: images} if model.start else {})}
             inputs = model.build(prompt, params, references)
             json.dumps(inputs, ensure_ascii=False, allow_nan=False).encode()
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:  # an older version accepted the request
             raise InvalidInput.of("model", f"{name} cannot be asked for this any more") from error
         return inputs
 

@@ -23,6 +23,7 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 
 
 def _written(value: object) -> object:
+    # Pydantic would take numbers too, and guess by their size whether they are seconds or milliseconds.
     if isinstance(value, str) and _RFC_3339.fullmatch(value):
         return value
     raise ValueError("must be a time such as 2026-11-21T10:00:00Z")

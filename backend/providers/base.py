@@ -54,6 +54,7 @@ class Request:
     @classmethod
     def of(cls, path: str, body: Mapping[str, Any], **headers: str) -> Request:
         """A request with this JSON body. In a header's name `_` is for `-`. Raises ValueError for what is no JSON."""
+        # The same text for the same order: what was sent is compared with what a list shows.
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return cls(path, text, tuple((name.replace("_", "-"), value) for name, value in headers.items()))
 

@@ -18,7 +18,7 @@ from backend.providers.base import Handle, Means, Provider, Request
 if TYPE_CHECKING:
     from backend.http import Fetched, HttpAnswer
 
-CREATE_S = 60
+CREATE_S = 60  # `steps/adopt.py` searches the list for what was made within this time
 LOOK_S = 30
 PORTS = {"http": 80, "https": 443}
 HOPS = 2  # delivery hosts redirect to a store, seldom twice

@@ -57,7 +57,7 @@ async def store(ctx: Context, row: Generation, worker: str) -> None:
     lost: list[Lost] = []
     try:
         await _bring_all(ctx, row, kept, lost)
-    except StorageFull:
+    except StorageFull:  # no fault of the output, so it uses up none of its tries
         await leased.postpone(ctx, row, worker, FULL_WAIT_MS, tries=row.polls, **outputs.noted(kept))
         return
     except MediaUnavailable:

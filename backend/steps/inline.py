@@ -37,7 +37,7 @@ async def keep(ctx: Context, id: str, outcome: Outcome) -> Outcome:
     if not has_files(outcome):
         return outcome
     row = await ctx.db.read(lambda tx: generations.get(tx, id))
-    if row is None or row.status not in IN_FLIGHT:
+    if row is None or row.status not in IN_FLIGHT:  # a late word: what it brings would only be thrown away
         return outcome
     try:
         return replace(outcome, outputs=tuple([await _keep(ctx, id, one) for one in outcome.outputs]))

@@ -85,7 +85,9 @@ async def _apply(tx: Tx, ctx: Context, generation: Generation, outcome: Outcome,
     model = ctx.catalog.model(generation.provider, generation.model)
     if outcome.state == "succeeded" and outcome.outputs:
         theirs["cost_actual_micros"] = billing.billed_micros(generation, model, outcome.predict_s)
+        # `polls` counted looks at the provider, and counts tries to fetch the outputs from now on.
         theirs |= {"outputs": list(outcome.outputs), "outputs_expire_at": outcome.outputs_expire_at, "polls": 0}
+        # Clients are shown both stages as "processing", and an event says it once.
         told = generation.shown_status == SHOWN[STORING]
         await generations.move(tx, generation.id, STORING, now=now, told=told, **theirs)
         return "storing"
@@ -110,6 +112,7 @@ async def _correct_bill(tx: Tx, ctx: Context, generation: Generation, outcome: O
         ended = "canceled"
     if generation.status not in (FAILED, CANCELED):
         return "late"
+    # The provider speaks of it, so it was sent, even when the row went back into the queue and has no claim any more.
     sent = replace(generation, claimed_at=generation.claimed_at or generation.created_at)
     model = ctx.catalog.model(generation.provider, generation.model)
     bill = billing.judge(sent, model, ended, began=outcome.began, predict_s=outcome.predict_s)
@@ -126,14 +129,13 @@ async def _keep_running(
     """Adopt it if we did not know its id, else note its progress. Only the worker that asked sets the next poll."""
     if generation.status in (SUBMITTING, UNCLEAR):
         due_at = ctx.now() if generation.cancel_requested_at else next_poll_at(ctx, replace(generation, polls=0))
-        ends_at = max(
-            deadlines.deadline_at(ctx, generation), generation.deadline_at or 0
-        )  # later for one held by a restore
+        # A restore has set a later deadline for a row that it holds.
+        ends_at = max(deadlines.deadline_at(ctx, generation), generation.deadline_at or 0)
         theirs |= {"due_at": due_at, "deadline_at": ends_at, "polls": 0}
         await generations.move(tx, generation.id, PROCESSING, now=ctx.now(), **theirs)
         return "adopted" if generation.status == UNCLEAR else "processing"
     changes: dict[str, Any] = {name: theirs[name] for name in ("began_at",) if name in theirs}
-    if outcome.progress is not None:
+    if outcome.progress is not None:  # words come in any order, and clients see no progress that goes back
         changes["progress"] = max(outcome.progress, generation.progress or 0.0)
     if owner:
         stop = generation.cancel_requested_at and not generation.cancel_sent_at  # asked for during this very look

@@ -44,10 +44,12 @@ async def keep(
 
     async def work(tx: Tx) -> bool:
         ours = await generations.nonce_of(tx, account, generation_id)
+        # In constant time: an ordinary comparison tells a stranger how many characters of the nonce are right.
         if ours is None or not hmac.compare_digest(ours.encode(), nonce.encode()):
             raise NotFound
         return await provider_webhooks.insert(tx, delivery)
 
+    # Urgent: the provider waits for the answer, and its last try comes a minute after the end.
     fresh = await ctx.db.write(work, urgent=True)
     ctx.wake("receive")
     return fresh

@@ -70,7 +70,7 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
     except ProviderRefused as refusal:
         await _after_refusal(ctx, row, worker, refusal)
         return
-    if stop and not is_stopping and outcome.state == "running":
+    if stop and not is_stopping and outcome.state == "running":  # the wish did not arrive: it is sent again soon
         await _after_trouble(ctx, row, worker, overdue, None)
     elif overdue and outcome.state == "running":
         await _give_up(ctx, row, worker)

@@ -41,6 +41,7 @@ def _outcome(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int)
         return Outcome(id, "failed", failure=_failure(prediction.get("error")))
     if status in _STOPPED:
         return Outcome(id, "canceled")
+    # Also for a status that we do not know: a new word of theirs must not end a run that is paid.
     return Outcome(id, "running", progress=_progress(prediction.get("logs")))
 
 
@@ -62,6 +63,7 @@ def _began(prediction: dict[str, Any], predict_s: float | None) -> bool | None:
 
 def _succeeded(id: str, prediction: dict[str, Any], now_ms: int, lifetime_ms: int) -> Outcome:
     found = tuple(outputs.find(prediction.get("output")))
+    # Their clock may be ahead of ours: an output must not seem to live longer than it does.
     expire_at = min(reading.time_ms(prediction.get("completed_at")) or now_ms, now_ms) + lifetime_ms
     if found:
         return Outcome(id, "succeeded", found, expire_at)

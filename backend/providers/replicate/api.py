@@ -44,6 +44,8 @@ class Replicate(HttpProvider):
 
     def prepare(self, order: Order) -> Request:
         """POST /models/{owner}/{name}/predictions; `Cancel-After` counts from there, also while it waits to start."""
+        # Without `Prefer: wait`: the answer would come with the output inside, as base64, up to a minute later. Until
+        # then a lost connection makes the create unclear.
         body: dict[str, Any] = {"input": dict(order.inputs)}
         if order.webhook_url:
             body |= {"webhook": order.webhook_url, "webhook_events_filter": EVENTS}

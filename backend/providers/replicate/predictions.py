@@ -41,6 +41,7 @@ class Predictions:
             if junk := len(page["results"]) - len(listed):
                 log.warning("list_unreadable", provider=self._api.name, predictions=junk)
             path = self._next(page.get("next"))
+            # Newest first: what follows is older still, in case the server did not keep to the bounds.
             if path is None or (listed and 0 < listed[-1].created_at < since_ms):
                 return found
         raise ProviderUnavailable("the provider's list has no end")
@@ -85,5 +86,6 @@ class Predictions:
             model=reading.text(item.get("model")),
             inputs=inputs if isinstance(inputs, dict) else None,
             webhook=reading.text(item.get("webhook")),
+            # Without a time it is in no search: it is adopted by its webhook or not at all.
             created_at=reading.time_ms(item.get("created_at")) or 0,
         )

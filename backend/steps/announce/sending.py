@@ -25,6 +25,7 @@ log = structlog.get_logger("backend.announce")
 async def claim(ctx: Context, worker: str, limit: int) -> list[Outgoing]:
     """Claim deliveries that are due. Those for endpoints that were closed fail now."""
     now = ctx.now()
+    # A read first: there is one writer, and a worker without work must not make requests wait for it.
     due = await ctx.db.read(lambda tx: webhook_claims.due_targets(tx, now))
     if not due:
         return []

@@ -44,7 +44,7 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Gener
         missing.append(starts[0].id)
     rows = [first] + [copy_of(ctx, first) for _ in range((wanted.copies or 1) - 1)]
     await _admit(tx, ctx, starts + rows)
-    for start in starts:
+    for start in starts:  # first, since the rows that wait for them name them
         await generations.insert(tx, start)
     batch_id = ctx.new_id() if wanted.copies else None
     for row in rows:

@@ -78,7 +78,7 @@ def _blank(
         params=params,
         metadata=wanted.metadata,
         webhook_url=wanted.webhook_url,
-        nonce=secrets.token_urlsafe(24),
+        nonce=secrets.token_urlsafe(24),  # in the webhook's path: it proves of which row a provider speaks
         cost_estimated_micros=_cost_micros(model, params, source),
         created_at=now,
         due_at=now,
