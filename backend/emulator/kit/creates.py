@@ -1,4 +1,4 @@
-"""A create request: written down, perhaps spoiled by a fault, accepted, answered."""
+"""Take a create request: write it down, let a fault strike, accept it, answer it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ Answer = Callable[[Run], Awaitable[Response]]
 
 
 async def take(request: Request, entry: Create, check: Callable[[], Order], answer: Answer) -> Response:
-    """One create from its entry in the ledger to its answer.
+    """Takes one create from its entry in the ledger to its answer.
 
     `check` reads the order and raises a Refusal for a wrong one. `answer` may wait for the run's end, as providers
     do that answer with the result.
     """
+    # Before anything can go wrong: tests count the bills by the ledger, also of creates that got no answer.
     emulator_of(request).ledger.creates.append(entry)
     try:
         response = await _answer(request, entry, check(), answer)
@@ -46,7 +47,7 @@ async def _answer(request: Request, entry: Create, order: Order, answer: Answer)
     if down := struck.get("connection_refused"):
         emulator.spawn(request.app.state.server.refuse_connections(down["down_s"]))
         return Reset()
-    if "reset_before" in struck:
+    if "reset_before" in struck:  # the client cannot tell it from `reset_after`, where the run exists and is paid
         return Reset()
     run = accept(emulator, order, origin(request))
     entry.prediction_id, entry.created = run.id, True
@@ -69,7 +70,7 @@ def _refuse(struck: Struck) -> None:
 
 
 def accept(emulator: Emulator, order: Order, origin: str) -> Run:
-    """From here on the run exists, works, and would be paid for."""
+    """Makes the run. From here on it exists, works, and would be paid for."""
     run = Run(order.model, order.work, order.input, origin, order.webhook, order.events, order.extra)
     run.id = emulator.provider.new_id()
     run.faults = emulator.faults.strike("run", run.model, run.prompt)
@@ -83,7 +84,7 @@ def accept(emulator: Emulator, order: Order, origin: str) -> Run:
 
 
 async def _answer_created(run: Run, struck: Struck, answer: Answer) -> Response:
-    if "webhook_before_answer" in struck:
+    if "webhook_before_answer" in struck:  # real ones overtake the answer to their create, when the run is short
         await _until_announced(run)
     if "create_hang" in struck:
         await asyncio.sleep(struck["create_hang"]["delay_s"])

@@ -31,7 +31,7 @@ def start(emulator: Emulator, run: Run) -> None:
 
 
 async def _run(emulator: Emulator, run: Run) -> None:
-    """To its end; a cancel, a deadline or the emulator's closing stops it anywhere."""
+    """Takes it to its end. A cancel, a deadline or the emulator's closing stops it anywhere."""
     try:
         await _start(emulator, run)
         made = await _work(emulator, run)
@@ -60,7 +60,7 @@ def cancel(emulator: Emulator, run: Run) -> None:
 
 
 def expire(emulator: Emulator, run: Run) -> None:
-    """The outputs are deleted and the run forgets its data."""
+    """Deletes the outputs, and what the run says of its input and output."""
     files = run.files
     run.remove_data()
     for file in files:
@@ -120,7 +120,7 @@ async def _deliver(emulator: Emulator, run: Run, made: Output) -> None:
     named = await asyncio.to_thread(_named, run) if run.faults else run.file_urls
     if isinstance(made.source, Path):
         await asyncio.to_thread(lambda: made.sha256)  # of 500 MB: not on the event loop
-    if run.is_final:
+    if run.is_final:  # canceled meanwhile: the first final status stays
         return
     run.urls = named
     announce(emulator, run, "output")
@@ -128,7 +128,7 @@ async def _deliver(emulator: Emulator, run: Run, made: Output) -> None:
 
 
 def _named(run: Run) -> list[str]:
-    """The URLs that the run names, bent by the faults."""
+    """Returns the URLs that the run names, changed by the faults."""
     if "output_other_host" in run.faults:
         return [str(run.faults["output_other_host"]["url"])]
     if "output_empty" in run.faults:

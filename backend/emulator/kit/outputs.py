@@ -25,7 +25,7 @@ async def serve_output(request: Request) -> Response:
 
 
 async def serve(emulator: Emulator, run: Run | None, output: Output | None) -> Response:
-    """The file for a client that fetches it, or what a fault makes of it; 404 when there is none."""
+    """Answers with the file, or with what a fault makes of it; 404 when there is none."""
     emulator.ledger.downloads += 1
     if run is None or output is None:
         return Response("Not found", 404)

@@ -1,4 +1,4 @@
-"""What can be asked about runs, and what goes wrong with the answer."""
+"""Answer what clients ask about runs, with the faults that strike such answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def find(request: Request, id: str) -> Run:
 
 
 async def answer_about(request: Request, id: str, answer: Callable[[Run], Response]) -> Response:
-    """What a client that asks about its run is told, after the faults have struck."""
+    """Answers a client that asks about its run, after the faults have struck."""
     emulator = emulator_of(request)
     emulator.ledger.gets += 1
     run = find(request, id)
@@ -48,7 +48,7 @@ def _refuse(struck: dict[str, Arguments], noun: str) -> None:
 
 
 async def listed(request: Request) -> list[Run]:
-    """The runs that a list shows now, oldest first; the caller does not change it."""
+    """Returns the runs that a list shows now, oldest first; the caller does not change it."""
     emulator = emulator_of(request)
     emulator.ledger.lists += 1
     struck = emulator.faults.strike("list")

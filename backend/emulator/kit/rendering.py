@@ -115,5 +115,5 @@ def _seed(work: Work, found: Found) -> str:
 
 
 def data_uri(output: Output) -> str:
-    """The output inline, as answers carry it that come with the result; blocks."""
+    """Returns the output as a data URI, as answers carry it that come with the result; blocks."""
     return f"data:{output.content_type};base64,{base64.b64encode(output.read()).decode()}"
