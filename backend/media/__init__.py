@@ -17,7 +17,7 @@ from backend.media.kinds import (
     extensions,
     sniff,
 )
-from backend.media.places import OUTPUT, Place, upload
+from backend.media.places import OUTPUT, WORK, WORKS, Place, upload
 from backend.media.threads import in_thread
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "MAX_PIXELS",
     "OUTPUT",
     "POSTER_TYPE",
+    "WORK",
+    "WORKS",
     "Place",
     "Probe",
     "extension",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +19,14 @@ from backend.media import answers
 from backend.media.child import Died
 from backend.media.crew import Crew
 from backend.media.kinds import HEAD_BYTES, Probe, sniff
-from backend.media.places import Place, Places
+from backend.media.places import OUTPUT, WORK, Place, Places
 from backend.media.threads import in_thread
 
 LOOK_S = 12.0  # for one file; with the wait for a place no answer takes half a minute
 MORE_S_PER_MB = 0.05
 LONGEST_S = 18.0
+WORK_S = 540.0  # for a film that is made
+MOST_FILMS = 32  # that are joined at once
 STOP_S = 2.0  # how long what clients brought is still looked at when the service stops
 
 
@@ -33,6 +36,7 @@ class Cage:
     def __init__(self) -> None:
         self._places = Places()
         self._crews = {True: Crew(), False: Crew()}  # by whether they are for uploads
+        self._makers = Crew("films", spare=0)
         self._clocks: set[asyncio.Timeout] = set()
         self._stopping = False
 
@@ -56,6 +60,14 @@ class Cage:
         """Write the first or the very last picture of a video as a JPEG of full size. Raises StorageFull."""
         return await self._look(place, path, target, work="frame", which=which)
 
+    async def trim(self, path: Path, target: Path, *, from_s: float, to_s: float) -> Probe:
+        """Write the part of a film between two seconds as an MP4, its sound too. Raises StorageFull."""
+        return await self._make([path], target, work="trim", from_s=from_s, to_s=to_s)
+
+    async def stitch(self, paths: Sequence[Path], target: Path) -> Probe:
+        """Write up to MOST_FILMS films one after the other as an MP4 of the first one's size. Raises StorageFull."""
+        return await self._make(paths, target, work="stitch")
+
     async def warm(self) -> list[str]:
         """Start a child of each kind; return what the system denies to them, in words. Raises MediaUnavailable."""
         holds: list[str] = []
@@ -65,7 +77,7 @@ class Cage:
         return holds
 
     def stop(self) -> None:
-        """Give uploads STOP_S more, as the service stops. Outputs are finished, since they are paid for."""
+        """Give uploads and films STOP_S more, as the service stops. Outputs are finished, since they are paid for."""
         self._stopping = True
         ends_at = asyncio.get_running_loop().time() + STOP_S
         for clock in self._clocks:
@@ -73,28 +85,36 @@ class Cage:
 
     async def close(self) -> None:
         """End all children."""
-        for crew in self._crews.values():
+        for crew in (*self._crews.values(), self._makers):
             await crew.close()
 
     async def _look(self, place: Place, path: Path, target: Path | None, **order: Any) -> Probe:
-        if place.client_id is None:
-            return await self._look_now(place, path, target, order)
+        return await self._in_time(place, [path], target, order)
+
+    async def _make(self, paths: Sequence[Path], target: Path, **order: Any) -> Probe:
+        return await self._in_time(WORK, paths, target, order)
+
+    async def _in_time(self, place: Place, paths: Sequence[Path], target: Path | None, order: dict[str, Any]) -> Probe:
+        if place == OUTPUT:
+            return await self._obey(place, paths, target, order)
         try:
             async with asyncio.timeout(STOP_S if self._stopping else None) as clock:
                 self._clocks.add(clock)
                 try:
-                    return await self._look_now(place, path, target, order)
+                    return await self._obey(place, paths, target, order)
                 finally:
                     self._clocks.discard(clock)
         except TimeoutError:
             raise MediaUnavailable("The service is stopping: send it again.") from None
 
-    async def _look_now(self, place: Place, path: Path, target: Path | None, order: dict[str, Any]) -> Probe:
+    async def _obey(self, place: Place, paths: Sequence[Path], target: Path | None, order: dict[str, Any]) -> Probe:
+        crew = self._makers if place.is_work else self._crews[place.client_id is not None]
         async with self._places.taken(place):
-            files, size = await in_thread(_open, path, target)
+            files, size = await in_thread(_open, paths, target)
             wrote = False
             try:
-                answer = await self._ask(self._crews[place.client_id is not None], order, files, size)
+                within_s = WORK_S if place.is_work else min(LOOK_S + MORE_S_PER_MB * size / 1_000_000, LONGEST_S)
+                answer = await _ask(crew, order | {"reads": len(paths)}, files, within_s)
                 wrote = answer.get("wrote") is True
                 return answers.read(answer)
             finally:
@@ -103,30 +123,33 @@ class Cage:
                 if target is not None and not wrote:
                     await asyncio.shield(in_thread(target.unlink, missing_ok=True))
 
-    async def _ask(self, crew: Crew, order: dict[str, Any], files: list[int], size: int) -> dict[str, Any]:
-        within_s = min(LOOK_S + MORE_S_PER_MB * size / 1_000_000, LONGEST_S)
-        async with crew.member() as child:
-            try:
-                return await child.ask(order, files, within_s)
-            except TimeoutError:
-                raise InvalidMedia(f"The file takes more than {within_s:.0f} seconds to look at.") from None
-            except Died:
-                if crew.closed:
-                    raise MediaUnavailable from None
-                raise InvalidMedia("The file cannot be decoded within the limits of memory and time.") from None
+
+async def _ask(crew: Crew, order: dict[str, Any], files: list[int], within_s: float) -> dict[str, Any]:
+    async with crew.member() as child:
+        try:
+            return await child.ask(order, files, within_s)
+        except TimeoutError:
+            raise InvalidMedia(f"The file takes more than {within_s:.0f} seconds to look at.") from None
+        except Died:
+            if crew.closed:
+                raise MediaUnavailable from None
+            raise InvalidMedia("The file cannot be decoded within the limits of memory and time.") from None
 
 
-def _open(path: Path, target: Path | None) -> tuple[list[int], int]:
-    """Open the file and the target; return the descriptors and the file's size. Raises InvalidMedia, StorageFull."""
+def _open(paths: Sequence[Path], target: Path | None) -> tuple[list[int], int]:
+    """Open the files and the target; return the descriptors and the files' size. Raises InvalidMedia, StorageFull."""
     # The child gets descriptors and no names: it needs no right to open anything.
-    files = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)]
+    files: list[int] = []
     try:
-        if sniff(os.pread(files[0], HEAD_BYTES, 0)) is None:
-            raise InvalidMedia()
+        for path in paths:
+            files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            if sniff(os.pread(files[-1], HEAD_BYTES, 0)) is None:
+                raise InvalidMedia()
+        size = sum(os.fstat(file).st_size for file in files)
         if target is not None:
             with room.needed():
-                files.append(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-        return files, os.fstat(files[0]).st_size
+                files.append(os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        return files, size
     except BaseException:
         for file in files:
             os.close(file)

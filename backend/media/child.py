@@ -13,10 +13,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from backend.core.errors import MediaUnavailable
 from backend.media.threads import in_thread
+
+Sort = Literal["looks", "films"]
 
 START_S = 15.0
 ANSWER_BYTES = 10_000
@@ -24,7 +26,10 @@ SLOW_S = 0.5  # of processor time: who takes more stands back for the others
 MOST_FILES = 500  # then it is replaced, whatever it may hold by then
 MOST_MB = 120
 MOST_S = 40.0  # of processor time: its limit for its whole life must not come in the middle of a good file
-_CODE = "import sys; sys.path[:0] = [sys.argv[1]]; from backend.media.inside import loop; loop.main(int(sys.argv[2]))"
+_CODE = (
+    "import sys; sys.path[:0] = [sys.argv[1]]\n"
+    "from backend.media.inside import loop; loop.main(int(sys.argv[2]), sys.argv[3])"
+)
 _ROOT = str(Path(__file__).parent.parent.parent)
 
 
@@ -45,10 +50,10 @@ class Child:
     _watching: asyncio.TimerHandle = field(init=False, repr=False)
 
     @classmethod
-    async def start(cls) -> Child:
-        """Start a child, and wait until it is confined. Raises MediaUnavailable."""
+    async def start(cls, sort: Sort = "looks") -> Child:
+        """Start a child for this sort of work, and wait until it is confined. Raises MediaUnavailable."""
         try:
-            child = await in_thread(_spawn)
+            child = await in_thread(_spawn, sort)
         except OSError as error:
             raise MediaUnavailable(f"No process can be started: {error.strerror}.") from error
         try:
@@ -142,12 +147,12 @@ class Child:
         return answer
 
 
-def _spawn() -> Child:
+def _spawn(sort: Sort) -> Child:
     """Start the process with nothing of ours: no environment, and one end of a socket as its only descriptor."""
     ours, theirs = socket.socketpair()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-B", "-c", _CODE, _ROOT, str(os.getpid())],
+            [sys.executable, "-I", "-B", "-c", _CODE, _ROOT, str(os.getpid()), sort],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

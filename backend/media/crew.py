@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import structlog
 
 from backend.core.errors import MediaUnavailable
-from backend.media.child import Child
+from backend.media.child import Child, Sort
 
-SPARE = 2  # children that wait for work
+SPARE = 2  # children that wait for work, unless it is said how many
 
 log = structlog.get_logger("backend.media.crew")
 
@@ -19,8 +19,9 @@ log = structlog.get_logger("backend.media.crew")
 class Crew:
     """Hands out one child at a time, a warm one if there is any."""
 
-    def __init__(self) -> None:
+    def __init__(self, sort: Sort = "looks", *, spare: int = SPARE) -> None:
         self.closed = False
+        self._sort, self._spare = sort, spare
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._coming: set[asyncio.Task[Child]] = set()  # nobody waits for them
@@ -67,7 +68,7 @@ class Crew:
         return child
 
     def _start(self) -> asyncio.Task[Child]:
-        task = asyncio.create_task(Child.start())
+        task = asyncio.create_task(Child.start(self._sort))
         self._starting.add(task)
         task.add_done_callback(self._arrived)
         return task
@@ -81,9 +82,9 @@ class Crew:
         self._coming.discard(task)
 
     def _give_back(self, child: Child) -> None:
-        if child.lives() and len(self._idle) < SPARE and not self.closed:
+        if child.lives() and len(self._idle) < self._spare and not self.closed:
             self._idle.append(child)
             return
         child.kill()
-        if not (self._idle or self._coming or self.closed):
+        if self._spare and not (self._idle or self._coming or self.closed):
             self._coming.add(self._start())  # so that the next file finds one

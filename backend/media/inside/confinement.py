@@ -15,12 +15,23 @@ import struct
 import sys
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 
-MEMORY_BYTES = 235 << 20  # on top of what is loaded: with it the process stays below 300 MB
-FILE_BYTES = 100_000_000  # a picture it writes
-FILES = 16
-CPU_S = 90  # of its whole life; each look has less
 NOBODY = 65_534
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a process may take: memory on top of what is loaded, the file it writes, open files, processor time."""
+
+    memory_bytes: int
+    file_bytes: int
+    files: int
+    cpu_s: int  # of its whole life; each order has less
+
+
+LOOKS = Limits(235 << 20, 100_000_000, 16, 90)  # it stays below 300 MB, and what it writes is a picture
+FILMS = Limits(600 << 20, 2_000_000_000, 48, 600)  # an encoder holds some pictures, and there are many films to join
 
 _LINUX = sys.platform == "linux"
 _CLONE_NEWUSER, _CLONE_NEWNET, _CLONE_NEWIPC, _CLONE_NEWUTS = 0x10000000, 0x40000000, 0x08000000, 0x04000000
@@ -30,10 +41,10 @@ _CAPABILITY_VERSION = 0x20080522
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 
-def confine(parent: int) -> list[str]:
+def confine(parent: int, limits: Limits = LOOKS) -> list[str]:
     """Give up everything; return which of it this system supports, in words. Exits when the parent is gone."""
     _ignore_signals()
-    held = ["memory, time and files are limited"] if _limit() else ["time and files are limited"]
+    held = ["memory, time and files are limited"] if _limit(limits) else ["time and files are limited"]
     if not _LINUX:
         return held
     libc = ctypes.CDLL(None, use_errno=True)
@@ -60,19 +71,19 @@ def _ignore_signals() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
-def _limit() -> bool:
+def _limit(limits: Limits) -> bool:
     """Limit memory, time and files; return whether memory is limited too, as some systems have no limit for it."""
     for name, most in (
         ("RLIMIT_CORE", 0),
-        ("RLIMIT_FSIZE", FILE_BYTES),
-        ("RLIMIT_NOFILE", FILES),
-        ("RLIMIT_CPU", CPU_S),
+        ("RLIMIT_FSIZE", limits.file_bytes),
+        ("RLIMIT_NOFILE", limits.files),
+        ("RLIMIT_CPU", limits.cpu_s),
         ("RLIMIT_MEMLOCK", 0),
     ):
         _lower(name, most)
     loaded = _loaded_bytes()
     if loaded:
-        _lower("RLIMIT_AS", loaded + MEMORY_BYTES)
+        _lower("RLIMIT_AS", loaded + limits.memory_bytes)
         _lower("RLIMIT_NPROC", 0)
     return loaded > 0
 

@@ -21,7 +21,7 @@ def probe(file: BinaryIO, *, full: bool = True) -> Probe:
 
     Without, the header is believed: frames are not counted and a video's size is the one before rotation.
     """
-    content_type = _content_type(file)
+    content_type = read_type(file)
     if content_type in images.FORMATS:
         return images.probe_image(file, content_type, full=full)
     return videos.probe_video(file, content_type, full=full)
@@ -29,7 +29,7 @@ def probe(file: BinaryIO, *, full: bool = True) -> Probe:
 
 def inspect(file: BinaryIO, target: BinaryIO, *, width: int = POSTER_WIDTH) -> Probe:
     """Probe in full and write the poster, in one go; sound has no poster and nothing is written."""
-    content_type = _content_type(file)
+    content_type = read_type(file)
     if content_type in images.FORMATS:
         found, picture = images.shrink(file, content_type, width)
     else:
@@ -44,7 +44,7 @@ def inspect(file: BinaryIO, target: BinaryIO, *, width: int = POSTER_WIDTH) -> P
 
 def poster(file: BinaryIO, target: BinaryIO, *, width: int = POSTER_WIDTH) -> Probe:
     """Write a JPEG of an image, or of a video near its beginning; its longer side is about `width`."""
-    content_type = _content_type(file)
+    content_type = read_type(file)
     if content_type in images.FORMATS:
         _, picture = images.shrink(file, content_type, width)
     else:
@@ -56,7 +56,7 @@ def poster(file: BinaryIO, target: BinaryIO, *, width: int = POSTER_WIDTH) -> Pr
 
 def frame(file: BinaryIO, target: BinaryIO, *, which: Literal["first", "last"]) -> Probe:
     """Write the first or the very last picture of a video as a JPEG of full size, and say what that is."""
-    with videos.opened_video(file, _content_type(file)) as (container, stream):
+    with videos.opened_video(file, read_type(file)) as (container, stream):
         if which == "first":
             picture = to_image(videos.picture_at(container, stream, 0))
         else:
@@ -65,7 +65,7 @@ def frame(file: BinaryIO, target: BinaryIO, *, which: Literal["first", "last"]) 
     return Probe("image", FRAME_TYPE, *picture.size, frames=1)
 
 
-def _content_type(file: BinaryIO) -> str:
+def read_type(file: BinaryIO) -> str:
     """What the first bytes tell, of a file in no more parts than a decoder can walk through."""
     length = file.seek(0, os.SEEK_END)
     file.seek(0)

@@ -62,7 +62,7 @@ def opened(file: BinaryIO, content_type: str) -> Iterator[tuple[av.container.Inp
         if not streams:
             raise InvalidMedia("There is no picture and no sound in the file.")
         stream = streams[0]
-        _check_codec(stream)
+        check_codec(stream)
         stream.codec_context.options = dict(LIMITS)
         if isinstance(stream, VideoStream):
             check_size(stream.width, stream.height)
@@ -136,6 +136,11 @@ def last_picture(container: av.container.InputContainer, stream: VideoStream) ->
     return last or picture_at(container, stream, 1)
 
 
+def enter(container: av.container.InputContainer, stream: VideoStream, at_s: float) -> None:
+    """Go on from the last point before this second at which one can begin to decode."""
+    container.seek(int(at_s / _unit_s(stream)), stream=stream)
+
+
 def displayed_size(picture: av.VideoFrame) -> tuple[int, int]:
     """Return width and height as a player shows them, with the camera's rotation."""
     if picture.rotation % 180:
@@ -143,7 +148,8 @@ def displayed_size(picture: av.VideoFrame) -> tuple[int, int]:
     return picture.width, picture.height
 
 
-def _check_codec(stream: Media) -> None:
+def check_codec(stream: Media) -> None:
+    """Raise `InvalidMedia` unless its codec is one that is taken here."""
     context = stream.codec_context
     name = context.name if context else "unknown"
     if name not in CODECS:
@@ -175,7 +181,7 @@ def _decode_end(container: av.container.InputContainer, stream: VideoStream) -> 
 
 
 def _pictures_from(container: av.container.InputContainer, stream: VideoStream, at_s: float) -> Iterator[av.VideoFrame]:
-    container.seek(int(at_s / _unit_s(stream)), stream=stream)
+    enter(container, stream, at_s)
     yield from container.decode(stream)
 
 
