@@ -97,8 +97,8 @@ class Context:
 
     @property
     def offered(self) -> list[str]:
-        """Return the names of the providers that have an account, in the order of the settings."""
-        return list(dict.fromkeys(provider.name for provider in self.providers.values()))
+        """Return the names of the providers that can be asked for, in the order of the settings."""
+        return list(dict.fromkeys(one.name for one in self.providers.values() if not one.is_internal))
 
     def new_id(self) -> str:
         """Return a fresh UUIDv7."""

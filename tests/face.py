@@ -62,8 +62,9 @@ class Face:
     def retry(self, id: str) -> dict[str, Any]:
         return self._made(self.http.post(f"/api/v2/generations/{id}/retry", json={}), 202)
 
-    def upload(self, content: bytes, name: str = "start.png") -> str:
-        return str(self._made(self.http.post("/api/v2/assets", files={"file": (name, content)}), 201)["id"])
+    def upload(self, content: bytes, name: str = "start.png", **fields: str) -> str:
+        files = {"file": (name, content)}
+        return str(self._made(self.http.post("/api/v2/assets", files=files, params=fields), 201)["id"])
 
     def ended(self, id: str, status: str | None = None, within_s: float = 20.0) -> dict[str, Any]:
         """The generation when it has ended; as `status` when that is given."""

@@ -23,8 +23,10 @@ from backend.emulator import Server
 from backend.emulator.kit import app
 from backend.emulator.kit.provider import Provider as Description
 from backend.http import Http
+from backend.media.cage import Cage
 from backend.providers.base import Handle, Means, Order, Provider
 from backend.storage import Spool
+from backend.storage.folder import Folder
 
 Build = Callable[[Means, ProviderFacts, str], Provider]  # with the origin of the API
 
@@ -117,5 +119,5 @@ class Bench:
 def bench(subject: Subject, stand: Stand, origin: str, folder: Path) -> Bench:
     """The adapter, which finds its provider at `origin`."""
     http = Http()
-    means = Means(http, Spool(folder), now_ms)
+    means = Means(http, Spool(folder), now_ms, Folder(folder / "kept"), Cage())
     return Bench(subject, subject.build(means, FACTS, origin), stand, http, folder)

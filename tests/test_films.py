@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 from films import film, seen, turned
 from processes import children, resident_mb
-from test_cage import become, good
+from test_cage import good
+from waiting import come_true
 
 from backend.core.errors import InvalidMedia, MediaUnavailable, StorageFull
 from backend.media import OUTPUT, WORKS, cage, upload
@@ -26,7 +27,7 @@ async def caged() -> AsyncIterator[Cage]:
     made = Cage()
     yield made
     await made.close()
-    await become(lambda: not children(os.getpid()))
+    await come_true(lambda: not children(os.getpid()))
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ async def test_a_film_that_takes_too_long_ends_with_its_process(
     with pytest.raises(InvalidMedia, match="more than 0 seconds"):
         await caged.stitch([path] * 10, target)
     assert not target.exists()
-    await become(lambda: not children(os.getpid()))
+    await come_true(lambda: not children(os.getpid()))
 
 
 async def test_a_stop_does_not_wait_for_a_film(
@@ -175,7 +176,7 @@ async def test_a_stop_does_not_wait_for_a_film(
     monkeypatch.setattr(cage, "STOP_S", 0.1)
     path = film(tmp_path / "film", size=(640, 480), seconds=6)
     work = asyncio.create_task(caged.stitch([path] * 30, target))
-    await become(lambda: children(os.getpid()))
+    await come_true(lambda: children(os.getpid()))
     caged.stop()
     with pytest.raises(MediaUnavailable, match="stopping"):
         await work
@@ -185,14 +186,14 @@ async def test_a_stop_does_not_wait_for_a_film(
 async def test_films_take_no_place_of_uploads_and_outputs_and_few_are_made_at_once(caged: Cage, tmp_path: Path) -> None:
     path = film(tmp_path / "film", size=(640, 480), seconds=4)
     work = [asyncio.create_task(caged.stitch([path] * 4, tmp_path / f"made{n}")) for n in range(WORKS + 2)]
-    await become(lambda: children(os.getpid()))
+    await come_true(lambda: children(os.getpid()))
     assert (await caged.probe(good(tmp_path), place=upload("a"))).width == 320
     assert (await caged.probe(good(tmp_path), place=OUTPUT)).width == 320
     assert len(children(os.getpid())) <= WORKS + 3  # those for uploads and outputs, and one that is ending
     for one in work:
         one.cancel()
     await asyncio.gather(*work, return_exceptions=True)
-    await become(lambda: not any((tmp_path / f"made{n}").exists() for n in range(WORKS + 2)))
+    await come_true(lambda: not any((tmp_path / f"made{n}").exists() for n in range(WORKS + 2)))
 
 
 async def test_a_film_that_is_longer_or_larger_than_one_may_be_is_refused(
@@ -229,8 +230,8 @@ async def test_memory_does_not_grow_with_the_length_of_a_film(caged: Cage, tmp_p
         work, most_mb = asyncio.create_task(caged.stitch([path] * count, target)), 0.0
         while not work.done():
             most_mb = max(most_mb, resident_mb(*children(os.getpid())))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # memory is measured as often as that
         assert work.result().duration_s == pytest.approx(2 * count, abs=0.1)
         most.append(most_mb)
-        await become(lambda: not children(os.getpid()))
+        await come_true(lambda: not children(os.getpid()))
     assert most[1] < most[0] + 15, most

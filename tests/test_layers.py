@@ -28,7 +28,7 @@ LAYERS: list[list[str]] = [
     ["manage", "live"],
     ["context"],
     ["providers.registry"],
-    ["providers.replicate", "emulator.replicate"],  # one provider knows nothing of another
+    ["providers.local", "providers.replicate", "emulator.replicate"],  # one provider knows nothing of another
     ["emulator.kit"],  # and what they are built from knows none of them
     ["providers"],
     ["db", "storage", "http", "media"],
@@ -170,8 +170,8 @@ def emulator_insights(backend: Path) -> list[str]:
 
 
 # What several steps need and none of them is: what an outcome means, how a row under a lease is moved, until when
-# it is waited for, how a file is kept, what a reference becomes.
-SHARED_BY_STEPS = {"deadlines", "inline", "leased", "outcomes", "outputs", "references"}
+# it is waited for, how a file is kept, what a reference becomes, what a new row starts from.
+SHARED_BY_STEPS = {"deadlines", "inline", "leased", "outcomes", "outputs", "references", "sources"}
 
 
 def steps_that_call_steps(backend: Path) -> list[str]:

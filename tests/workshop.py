@@ -27,7 +27,7 @@ from backend.core.generation import FINAL, Generation
 from backend.core.people import Caller
 from backend.db import generations
 from backend.manage import clients
-from backend.steps import adopt, collect, queue, submit, watch
+from backend.steps import adopt, collect, lost, queue, submit, watch
 from backend.web.server import entry
 from backend.worker import LEASE_MS, Worker
 
@@ -101,7 +101,7 @@ class Workshop(Face):
 async def _work(ctx: Context, row: Generation) -> None:
     match row.status:
         case "submitting":
-            await adopt.mark_lost(ctx, row, ME)
+            await lost.mark(ctx, row, ME)
         case "unclear":
             await adopt.look_for(ctx, [row], ME)(row)
         case "processing":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from backend.core.generation import STORING, Generation
+from backend.core.generation import LOCAL, STORING, Generation
 from backend.core.models import Model
 
 Ended = Literal["succeeded", "failed", "canceled"]
@@ -57,7 +57,7 @@ def judge(
     """
     billed = billed_micros(row, model, predict_s)
     facts = Facts(
-        was_sent=row.claimed_at is not None,
+        was_sent=row.claimed_at is not None and row.provider != LOCAL,
         was_refused=was_refused,
         ended="succeeded" if row.status == STORING else ended,
         began=True if row.began_at is not None else began,

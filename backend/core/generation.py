@@ -23,13 +23,14 @@ CANCELED = "canceled"  # somebody stopped it before it had a result
 FINAL = (COMPLETED, FAILED, CANCELED)
 STATUSES = (WAITING, QUEUED, SUBMITTING, UNCLEAR, PROCESSING, STORING, *FINAL)
 ACTIVE = tuple(status for status in STATUSES if status not in FINAL)
+LOCAL = "local"  # the provider of what this service makes itself: it costs nothing
 SOURCE_NAMES = ("asset_id", "image_id", "video_id")
 IN_FLIGHT = (SUBMITTING, UNCLEAR, PROCESSING)  # what counts against a provider's limit
 
 # Where a row may come from, by where it goes: the WHERE of the only UPDATE of status. An end has no way out, so a
 # webhook that comes late cannot turn a completed row into a failed one.
 MOVES: Mapping[str, tuple[str, ...]] = {
-    QUEUED: (WAITING, SUBMITTING),  # from submitting only when the provider certainly took nothing
+    QUEUED: (WAITING, SUBMITTING),  # from submitting only when nothing was taken, or what was cost nothing
     SUBMITTING: (QUEUED,),
     UNCLEAR: (SUBMITTING,),
     PROCESSING: (SUBMITTING, UNCLEAR),
@@ -146,8 +147,12 @@ class Generation:
     @property
     def source_ids(self) -> list[str]:
         """The assets and generations it starts from, the one for its end included."""
-        both = (self.source, self.source.get("end_image") or {})
-        return sorted({one[name] for one in both for name in SOURCE_NAMES if name in one})
+        return sorted({one[name] for one in self.sources for name in SOURCE_NAMES if name in one})
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """What names assets and generations, in order: what it starts from, what it ends on, what it is joined of."""
+        return [self.source, self.source.get("end_image") or {}, *self.source.get("films", ())]
 
     @property
     def reserved_micros(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backend.core import filing
+from backend.core.generation import LOCAL
 from backend.db.connection import Tx
 
 
@@ -62,8 +63,11 @@ async def last_beat(tx: Tx) -> int | None:
 
 
 async def oldest_queued(tx: Tx) -> int | None:
-    """Return when the most overdue row of the queue was due."""
-    row = await tx.one("SELECT MIN(due_at) AS at FROM generations WHERE status = 'queued'")
+    """Return when the most overdue row of the queue was due, of those that wait for a provider."""
+    # What is made here waits for its turn for as long as films take: that is no trouble.
+    row = await tx.one(
+        "SELECT MIN(due_at) AS at FROM generations WHERE status = 'queued' AND provider <> :here", here=LOCAL
+    )
     return row["at"] if row else None
 
 

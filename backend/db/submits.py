@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backend.core.generation import Generation
+from backend.core.generation import LOCAL, Generation
 from backend.db.connection import Tx
 from backend.db.generation_rows import COLUMNS, read, written
 
@@ -65,17 +65,21 @@ async def hopeless(tx: Tx, before: int, offered: tuple[str, ...], now: int, limi
 
 
 async def unsent(tx: Tx, limit: int) -> list[Generation]:
-    """Return rows to which no provider has answered: those not sent yet, and those just being sent."""
+    """Return rows to which no provider has answered: those not sent yet, and those just being sent.
+
+    What is made here is left out: it is known what became of it, and it may be made again.
+    """
     rows = await tx.all(
         f"""
         SELECT {COLUMNS} FROM generations WHERE id IN (
-          SELECT id FROM generations WHERE status = 'queued'
-          UNION ALL SELECT id FROM generations WHERE status = 'waiting'
-          UNION ALL SELECT id FROM generations WHERE status = 'submitting'
+          SELECT id FROM generations WHERE status = 'queued' AND provider <> :here
+          UNION ALL SELECT id FROM generations WHERE status = 'waiting' AND provider <> :here
+          UNION ALL SELECT id FROM generations WHERE status = 'submitting' AND provider <> :here
           AND status IN ('submitting', 'unclear', 'processing', 'storing')
           LIMIT :limit
         ) ORDER BY id
         """,  # noqa: S608
+        here=LOCAL,
         limit=limit,
     )
     return [read(row) for row in rows]

@@ -26,7 +26,6 @@ LOOK_S = 12.0  # for one file; with the wait for a place no answer takes half a 
 MORE_S_PER_MB = 0.05
 LONGEST_S = 18.0
 WORK_S = 540.0  # for a film that is made
-MOST_FILMS = 32  # that are joined at once
 STOP_S = 2.0  # how long what clients brought is still looked at when the service stops
 
 

@@ -12,6 +12,7 @@ Kind = Literal["image", "video", "audio"]
 POSTER_TYPE = "image/jpeg"
 FRAME_TYPE = "image/jpeg"
 HEAD_BYTES = 64
+MOST_FILMS = 32  # that are joined to one: each is an open file
 MAX_PIXELS = 50_000_000  # 200 MB decoded; an 8k frame has 33 million
 
 SUFFIXES = {

@@ -13,24 +13,31 @@ from backend.core.outcomes import Outcome
 
 if TYPE_CHECKING:
     from backend.http import Fetched, Http
-    from backend.storage import Spool
+    from backend.media.cage import Cage
+    from backend.storage import Spool, Store
 
 
 @dataclass(frozen=True)
 class Means:
-    """What a provider is built with: the guarded HTTP client, a place for files on their way, the time in ms."""
+    """What a provider is built with: the guarded HTTP client, a place for files on their way, the time in ms.
+
+    `store` and `cage` are for work that is done here: what is kept, and the place where foreign files are decoded.
+    """
 
     http: Http
     spool: Spool
     now: Callable[[], int]
+    store: Store
+    cage: Cage
 
 
 @dataclass(frozen=True)
 class Order:
     """What one generation asks for. `id` is the generation's own; `inputs` have the provider's names.
 
-    References in `inputs` are URLs by now. `webhook_url` is None when the provider cannot reach us. After
-    `cancel_after_s` seconds the provider is to stop by itself, if it can be told so.
+    References in `inputs` are URLs by now; for a provider that is internal they are names in our store.
+    `webhook_url` is None when the provider cannot reach us. After `cancel_after_s` seconds the provider is to stop by
+    itself, if it can be told so.
     """
 
     id: str
@@ -148,6 +155,10 @@ class Provider(ABC):
     """One account at a provider. None of its calls is ever repeated in here: whoever calls decides that.
 
     What only some providers can do is an object, or None for those which cannot.
+
+    `repeatable`: a create costs nothing and leaves nothing behind there, so one whose answer was lost is sent again.
+    `is_internal`: no request can ask for it, and its models are in no catalogue. `at_once`: so many creates run at a
+    time in one worker; None where the limit in flight is the only one.
     """
 
     name: str
@@ -156,6 +167,9 @@ class Provider(ABC):
     listing: Listing | None = None
     cancellation: Cancellation | None = None
     uploads: Uploads | None = None
+    repeatable = False
+    is_internal = False
+    at_once: int | None = None
 
     @property
     def key(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from backend.context import AFTER_AN_OUTCOME, Context
 from backend.core.errors import ProviderUnavailable
-from backend.core.generation import UNCLEAR, Failure, Generation
+from backend.core.generation import Failure, Generation
 from backend.core.ids import is_id
 from backend.db import submits
 from backend.db.connection import Tx
@@ -20,15 +20,6 @@ SENDING_MS = 60_000  # a create that takes longer is cut off, so the provider ma
 SKEW_MS = 120_000  # the provider's clock may differ from ours by this much
 LOOKS_MS = (10_000, 30_000, 90_000)  # after the first look at the list; then every LATER_LOOKS_MS
 LATER_LOOKS_MS = 120_000
-
-
-async def mark_lost(ctx: Context, row: Generation, worker: str) -> None:
-    """Mark a row whose worker died while it submitted: it is looked for now.
-
-    It is not sent again: the provider knows no idempotency key, so a second create could be a second bill.
-    """
-    deadline_at = deadlines.deadline_at(ctx, row)
-    await leased.move(ctx, row, UNCLEAR, worker, deadline_at=deadline_at, polls=0)
 
 
 def look_for(ctx: Context, rows: list[Generation], worker: str) -> Callable[[Generation], Awaitable[None]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from backend.context import Context
 from backend.core.generation import Generation
 
+USUAL_LIMIT_S = 900  # of what is in no catalogue
 GRACE_MS = 300_000  # after the provider's own deadline, until we give up
 UNHEARD_MS = 3_600_000  # while the provider cannot be asked, one hour more: as long as its outputs live
 
@@ -17,7 +18,7 @@ def deadline_at(ctx: Context, generation: Generation) -> int:
 def patience_ms(ctx: Context, generation: Generation) -> int:
     """Return how long after its create it is given up, in ms."""
     model = ctx.catalog.model(generation.provider, generation.model)
-    return (model.cancel_after_s if model else 900) * 1000 + GRACE_MS
+    return (model.cancel_after_s if model else USUAL_LIMIT_S) * 1000 + GRACE_MS
 
 
 def is_past(ctx: Context, at: int) -> bool:

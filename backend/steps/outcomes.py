@@ -174,7 +174,7 @@ def _why_canceled(ctx: Context, generation: Generation) -> Failure | None:
     The provider says "canceled" to both. Its clock may differ from ours, hence the twentieth less.
     """
     model = ctx.catalog.model(generation.provider, generation.model)
-    limit_ms = (model.cancel_after_s if model else 900) * 950
+    limit_ms = (model.cancel_after_s if model else deadlines.USUAL_LIMIT_S) * 950
     if generation.cancel_requested_at or ctx.now() < (generation.claimed_at or 0) + limit_ms:
         return None
     return Failure("timed_out", "The provider did not finish it in time.", retryable=True)

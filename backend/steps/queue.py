@@ -57,7 +57,7 @@ async def give_up(ctx: Context) -> int:
     if not deadlines.has_caught_up(ctx):
         return 0
     now = ctx.now()
-    before, offered = now - QUEUE_LIMIT_MS, tuple(ctx.offered)
+    before, offered = now - QUEUE_LIMIT_MS, tuple({one.name for one in ctx.providers.values()})
     failure = Failure("provider_unavailable", "No provider could take it within a day.", retryable=True)
     ids = await ctx.db.read(lambda tx: submits.hopeless(tx, before, offered, now, 100))
 
@@ -97,7 +97,7 @@ def _timed(ctx: Context, rows: list[Generation]) -> list[Generation]:
 
 def _is_first_try(row: Generation) -> bool:
     """Return whether it has waited for its turn alone: not for a provider that was away, nor for a generation."""
-    needs_another = {"image_id", "video_id"} & {*row.source, *row.source.get("end_image", ())}
+    needs_another = any({"image_id", "video_id"} & {*one} for one in row.sources)
     return row.attempts == 1 and row.polls == 0 and not needs_another
 
 

@@ -61,33 +61,46 @@ async def resolve(ctx: Context, generation: Generation) -> tuple[list[str], str 
     return images, end[0] if end else None
 
 
+async def names(ctx: Context, generation: Generation) -> list[str]:
+    """The stored files it starts from, whole, for work that is done here. Raises ProviderRefused as `resolve`."""
+    return [one.file_name or "" for source in generation.sources for one in await _rows(ctx, source)]
+
+
 async def _files(ctx: Context, generation: Generation, source: dict[str, Any]) -> list[Stored]:
-    found = []
+    return [await _stored(ctx, generation, one, source) for one in await _rows(ctx, source)]
+
+
+async def _rows(ctx: Context, source: dict[str, Any]) -> list[Asset | Generation]:
+    """What a source names, each with its file. Raises ProviderRefused when one has none."""
+    found: list[Asset | Generation] = []
     if id := source.get("asset_id"):
-        found.append(await _asset(ctx, await ctx.db.read(lambda tx: assets.get(tx, id)), source))
+        asset = await ctx.db.read(lambda tx: assets.get(tx, id))
+        if asset is None:
+            raise ProviderRefused("An asset it needs was deleted.", code="source_failed")
+        found.append(asset)
     for name in ("image_id", "video_id"):
         if other := source.get(name):
             row = await ctx.db.read(lambda tx, other=other: generations.get(tx, other))  # type: ignore[misc]
-            found.append(await _generated(ctx, generation, row, source))
+            found.append(_with_result(row))
     return found
 
 
-async def _asset(ctx: Context, asset: Asset | None, source: dict[str, Any]) -> Stored:
-    if asset is None:
-        raise ProviderRefused("An asset it needs was deleted.", code="source_failed")
-    if asset.kind == "video":
-        return await _frame(ctx, "assets", asset, asset.file_name, source)
-    return Stored("assets", asset.id, "data", asset.file_name, asset.content_type)
-
-
-async def _generated(ctx: Context, generation: Generation, row: Generation | None, source: dict[str, Any]) -> Stored:
+def _with_result(row: Generation | None) -> Generation:
     if row is None or row.status != COMPLETED or row.file_name is None or row.content_type is None:
         raise ProviderRefused("A generation it needs has no result.", code="source_failed", retryable=True)
     if row.media_state == "unread" or not row.content_type.startswith(f"{row.kind}/"):
         raise ProviderRefused(f"The result it needs could not be read as {row.kind}.", code="source_failed")
-    if row.kind == "video":
-        return await _frame(ctx, "videos", row, row.file_name, source)
-    return Stored("images", row.id, "data", row.file_name, row.content_type, _fresh_url(ctx, generation, row))
+    return row
+
+
+async def _stored(ctx: Context, generation: Generation, one: Asset | Generation, source: dict[str, Any]) -> Stored:
+    """As it is shown to a provider: a video is one of its frames."""
+    noun = "assets" if isinstance(one, Asset) else f"{one.kind}s"
+    name, content_type = one.file_name or "", one.content_type or ""
+    if one.kind == "video":
+        return await _frame(ctx, noun, one, name, source)
+    fresh_url = None if isinstance(one, Asset) else _fresh_url(ctx, generation, one)
+    return Stored(noun, one.id, "data", name, content_type, fresh_url)
 
 
 def _fresh_url(ctx: Context, generation: Generation, row: Generation) -> str | None:

@@ -67,6 +67,9 @@ def _inputs(ctx: Context, row: Generation, images: Sequence[str] = (), end: str 
 
 async def _prepare(ctx: Context, row: Generation, provider: Provider) -> Request:
     """Return the whole request, after its references were uploaded. Raises InvalidInput, and what an upload raises."""
+    if provider.is_internal:
+        inputs = {**row.params, "files": await references.names(ctx, row)}
+        return provider.prepare(Order(row.id, row.model, inputs, None, deadlines.USUAL_LIMIT_S))
     images: list[str] = []
     end = None
     if row.source:

@@ -18,7 +18,7 @@ log = structlog.get_logger("backend.upkeep.start")
 
 async def open_providers(ctx: Context) -> None:
     """Let each provider ask for what it needs, such as its webhook secret. Without it results are polled for."""
-    if not ctx.providers:
+    if not ctx.offered:
         log.warning("no_provider", why="no provider has a key: nothing can be generated; see `reelhook doctor`")
     for provider in ctx.providers.values():
         try:

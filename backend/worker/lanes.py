@@ -10,7 +10,7 @@ from backend.context import Context, LaneName
 from backend.core.generation import PROCESSING, STORING, SUBMITTING, UNCLEAR, Generation
 from backend.core.webhooks import Outgoing
 from backend.logs import times
-from backend.steps import adopt, announce, collect, queue, submit, watch
+from backend.steps import adopt, announce, collect, lost, queue, submit, watch
 
 LEASE_MS = 30_000  # the rows of a worker that was killed wait so long for the next one
 
@@ -65,11 +65,12 @@ def lanes(ctx: Context, me: str, kinds: tuple[str, ...]) -> list[Lane]:
 
 def _submit(ctx: Context, me: str, kinds: tuple[str, ...], account: str) -> Lane:
     """Return the lane of what is to be sent by this account."""
+    at_once = ctx.providers[account].at_once
     return Lane(
         "submit",
         lambda limit: queue.claim(ctx, me, kinds, limit, LEASE_MS, account),
         _each(lambda row: submit.send(ctx, row, me)),
-        64,
+        64 if at_once is None else at_once,
         account=account,
     )
 
@@ -84,7 +85,7 @@ def _begun(ctx: Context, me: str, account: str | None) -> list[Lane]:
 
     at: dict[str, Any] = {"account": account}
     return [
-        Lane("lost", of(SUBMITTING), _each(lambda row: adopt.mark_lost(ctx, row, me)), 64, **at),
+        Lane("lost", of(SUBMITTING), _each(lambda row: lost.mark(ctx, row, me)), 64, **at),
         # Together: one walk through the provider's list serves all that are looked for.
         Lane("unclear", of(UNCLEAR), lambda rows: adopt.look_for(ctx, rows, me), 200, together=True, **at),
         Lane("poll", of(PROCESSING), _each(lambda row: watch.poll(ctx, row, me)), 32, **at),

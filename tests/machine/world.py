@@ -145,7 +145,8 @@ class World:
         settings = settings.model_copy(update={"replicate_base_url": f"{self.house.origin}{PATH}/v1"})
         ctx = await self.stack.enter_async_context(open_context(settings))
         http: Http = Border(ctx.http, self.mains)  # type: ignore[assignment]
-        providers = registry.offered(settings, Means(http, ctx.spool, self.clock), ctx.catalog.providers)
+        means = Means(http, ctx.spool, self.clock, ctx.store, ctx.cage)
+        providers = registry.offered(settings, means, ctx.catalog.providers)
         self.ctx = Context(
             settings=settings,
             db=Border(ctx.db, self.mains),  # type: ignore[arg-type]

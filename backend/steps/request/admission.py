@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from backend.context import Context
 from backend.core.errors import InvalidInput, OutOfSpace
 from backend.core.generation import QUEUED, WAITING, Generation, Kind
+from backend.core.models import Model
 from backend.core.people import Caller
 from backend.core.requests import GenerationRequest
-from backend.db import balances, dependencies, generations
+from backend.db import balances, generations
 from backend.db.connection import Tx
 from backend.manage import access, backlog, quota, webhook_targets
-from backend.steps.request import sources
-from backend.steps.request.params import images
+from backend.steps import sources
+from backend.steps.request.params import check_numbers, images
 from backend.steps.request.rows import choose_model, copy_of, row_of, start_image
 
 
@@ -36,7 +38,7 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Gener
     model = choose_model(ctx, kind, wanted.provider, wanted.model)
     webhook_targets.check(ctx, wanted.webhook_url, "webhook_url")
     first = row_of(ctx, caller, campaign, model, wanted)
-    missing = await sources.check(tx, caller, campaign.client_id, model, first.source)
+    missing = await _check_sources(tx, campaign.client_id, model, first.source)
     starts = []
     if model.makes_start_image and not images(first.source):
         starts = [start_image(ctx, caller, campaign, model, wanted)]
@@ -48,7 +50,7 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Gener
         await generations.insert(tx, start)
     batch_id = ctx.new_id() if wanted.copies else None
     for row in rows:
-        await _keep(tx, replace(row, batch_id=batch_id), missing)
+        await sources.keep(tx, replace(row, batch_id=batch_id), missing)
     return [replace(row, batch_id=batch_id, status=WAITING if missing else QUEUED) for row in rows]
 
 
@@ -63,8 +65,12 @@ async def _admit(tx: Tx, ctx: Context, rows: list[Generation]) -> None:
     await backlog.admit(tx, ctx, client_id, len(rows))
 
 
-async def _keep(tx: Tx, row: Generation, missing: list[str]) -> None:
-    """Write the row and what it waits for."""
-    await generations.insert(tx, replace(row, status=WAITING if missing else QUEUED))
-    for source_id in missing:
-        await dependencies.insert(tx, row.id, source_id)
+async def _check_sources(tx: Tx, client_id: str, model: Model, source: dict[str, Any]) -> list[str]:
+    """Return the unfinished generations among the sources: the row waits for them.
+
+    Raises NotFound for what the client does not have, InvalidInput for what the model cannot use.
+    """
+    check_numbers(model, source)
+    start, end = model.references.get(model.start) if model.start else None, model.references.get("last_frame")
+    missing = await sources.check(tx, client_id, source, "", start)
+    return missing + await sources.check(tx, client_id, source.get("end_image") or {}, "end_image.", end)

@@ -55,5 +55,6 @@ class Site:
         self.ctx.cage.stop()
 
     async def _scrape(self) -> bytes:
-        metrics.weigh(await readiness.workload(self.ctx), self.ctx.providers, await self.ctx.spool.usage())
+        load, spooled = await readiness.workload(self.ctx), await self.ctx.spool.usage()
+        metrics.weigh(load, [key for key, one in self.ctx.providers.items() if not one.is_internal], spooled)
         return await asyncio.to_thread(metrics.render)  # hundreds of series take longer than others should wait

@@ -1,31 +1,23 @@
-"""The assets and generations that a request starts from: whether the caller may use them, and the model can."""
+"""What a new row starts from: whether it can be used, and that the row waits for what is unfinished."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from backend.core.errors import InvalidInput, NotFound
-from backend.core.generation import ACTIVE, COMPLETED, Generation
-from backend.core.models import Model
-from backend.core.people import Asset, Caller
+from backend.core.generation import ACTIVE, COMPLETED, QUEUED, WAITING, Generation
+from backend.core.people import Asset
 from backend.core.roles import Role
-from backend.db import assets, campaigns, generations
+from backend.db import assets, campaigns, dependencies, generations
 from backend.db.connection import Tx
-from backend.steps.request.params import check_numbers
 
 
-async def check(tx: Tx, caller: Caller, client_id: str, model: Model, source: dict[str, Any]) -> list[str]:
-    """Return the unfinished generations among the sources: the row waits for them.
+async def check(tx: Tx, client_id: str, source: dict[str, Any], path: str, role: Role | None) -> list[str]:
+    """Return the unfinished generation that this names, if it is one. Raises NotFound, InvalidInput.
 
-    Raises NotFound for what the client does not have, InvalidInput for what the model cannot use.
+    `path` stands before the field's name in an error; `role` is what the file is for, None where any will do.
     """
-    check_numbers(model, source)
-    start, end = model.references.get(model.start) if model.start else None, model.references.get("last_frame")
-    missing = await _check_one(tx, client_id, source, "", start)
-    return missing + await _check_one(tx, client_id, source.get("end_image") or {}, "end_image.", end)
-
-
-async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str, role: Role | None) -> list[str]:
     missing = []
     if id := source.get("asset_id"):
         asset = await assets.get(tx, id)
@@ -47,6 +39,13 @@ async def _check_one(tx: Tx, client_id: str, source: dict[str, Any], path: str, 
             else:
                 _check_fit(row, role, f"{path}{kind}_id")
     return missing
+
+
+async def keep(tx: Tx, row: Generation, missing: list[str]) -> None:
+    """Write the row and what it waits for."""
+    await generations.insert(tx, replace(row, status=WAITING if missing else QUEUED))
+    for source_id in missing:
+        await dependencies.insert(tx, row.id, source_id)
 
 
 def _check_fit(file: Asset | Generation, role: Role | None, field: str) -> None:
