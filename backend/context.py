@@ -93,6 +93,7 @@ class Context:
     awake_since: int = 0  # since when the worker of this process has been at work without a gap
     cage: Cage = field(default_factory=Cage)
     reserved_bytes: dict[str, int] = field(default_factory=dict)  # by client: for files that are on their way
+    served: dict[str, str] = field(default_factory=dict)  # by account: the client whose row was taken last
     _free: tuple[int, int | None] = (0, None)
 
     @property

@@ -20,7 +20,7 @@ from backend.core.errors import InvalidInput, MediaUnavailable, NotFound, Reelho
 from backend.core.generation import Generation
 from backend.core.people import Caller
 from backend.manage import clients
-from backend.media import cage
+from backend.media import WORKS, cage
 from backend.steps import make, submit
 from backend.upkeep import after_restore, tidy
 from backend.worker import LEASE_MS, Worker
@@ -188,6 +188,31 @@ def test_nobody_can_ask_for_it_and_no_list_shows_it(shop: Workshop, tmp_path: Pa
     assert "trim" not in shop.http.get("/v1/models").text and "local" not in shop.http.get("/api/v2/models").text
     assert 'reelhook_provider_paused{provider="local"}' not in shop.http.get("/metrics").text
     assert shop.http.post(f"/api/v2/generations/{id}/retry", json={}).status_code == 409
+
+
+def test_films_that_are_made_are_few_at_a_time_and_clients_take_turns(bench: Workshop, tmp_path: Path) -> None:
+    others = bench.client("another")
+    campaigns = [bench.campaign_id, bench.campaign("theirs", others)]
+    content = film(tmp_path / "film", seconds=0.5).read_bytes()
+    mine, theirs = bench.upload(content, "film.mp4"), bench.upload(content, "film.mp4", client_id=others)
+    asked = [ask(bench, "frame", {"asset_id": mine}, which="first") for _ in range(3)]
+    asked += [ask(bench, "frame", {"asset_id": theirs}, campaign=campaigns[1], which="first") for _ in range(3)]
+
+    async def turns() -> list[str]:
+        lane = next(one for one in lanes(bench.ctx, ME, KINDS) if one.name == "submit" and one.account == "local")
+        assert lane.most == WORKS
+        taken = []
+        while rows := await submit.claim(bench.ctx, ME, KINDS, 1, LEASE_MS, "local"):
+            taken += [one.campaign_id for one in rows]
+            for one in rows:
+                await submit.send(bench.ctx, one, ME)
+        return taken
+
+    taken = bench.run(turns())
+    assert taken in (campaigns * 3, campaigns[::-1] * 3)
+    bench.look("storing")
+    assert {bench.row(id).status for id in asked} == {"completed"}
+    assert files_of(bench, asked[0]) == [f"{asked[0]}-poster.jpg", f"{asked[0]}.jpg"]
 
 
 def test_a_worker_that_died_leaves_it_in_the_queue_and_after_five_times_it_is_set_aside(

@@ -38,9 +38,11 @@ async def claim_queued(
     until: int,
     limit: int,
     ready: Callable[[Generation], bool] = lambda row: not row.source,
+    after: str = "",
 ) -> list[Generation]:
     """Take queued rows for this account fairly: clients with the fewest in flight first, none more than its share.
 
+    Of clients with equally many, those behind the client `after` come first.
     Rows that are `ready` become `submitting` in this transaction, before anything is sent. The others stay `queued`
     under the lease until their references are there. The lease ends at `until`.
     """
@@ -50,7 +52,7 @@ async def claim_queued(
     # A share for each client: taken by age alone, 10,000 rows of one client would be served before the others' first.
     portion = max(1, limit // len(clients))
     taken: list[Generation] = []
-    for client_id in await _fewest_first(tx, account, clients):
+    for client_id in await _fewest_first(tx, account, _behind(after, clients)):
         taken += await _claim_of_client(
             tx, provider, client_id, kinds, owner, now, until, min(portion, limit - len(taken))
         )
@@ -83,6 +85,12 @@ async def _clients_with_work(tx: Tx, provider: str) -> list[str]:
         provider=provider,
     )
     return [row["client_id"] for row in rows]
+
+
+def _behind(after: str, clients: list[str]) -> list[str]:
+    """Return the same clients, in an order that begins behind this one."""
+    # Where one row runs at a time nobody has any in flight, and by id alone the first client would be served for ever.
+    return sorted(clients, key=lambda client: (client <= after, client))
 
 
 async def _fewest_first(tx: Tx, account: str, clients: list[str]) -> list[str]:

@@ -31,7 +31,7 @@ async def claim(
             taken += await _take(tx, ctx, key, worker, kinds, limit - len(taken), lease_ms)
         return taken
 
-    return _timed(ctx, await ctx.db.write(work))
+    return _taken(ctx, await ctx.db.write(work))
 
 
 async def due_accounts(tx: Tx, ctx: Context, kinds: tuple[str, ...]) -> list[str]:
@@ -83,13 +83,21 @@ async def _take(
     lease: dict[str, Any] = {"owner": worker, "now": now, "until": now + lease_ms}
     provider = ctx.providers[account].name
     return await queue.claim_queued(
-        tx, provider, account, kinds=kinds, limit=room, ready=lambda row: _is_ready(ctx, row), **lease
+        tx,
+        provider,
+        account,
+        kinds=kinds,
+        limit=room,
+        ready=lambda row: _is_ready(ctx, row),
+        after=ctx.served.get(account, ""),
+        **lease,
     )
 
 
-def _timed(ctx: Context, rows: list[Generation]) -> list[Generation]:
-    """Return the rows, after their time in the queue was counted; outside the transaction, which may run twice."""
+def _taken(ctx: Context, rows: list[Generation]) -> list[Generation]:
+    """Return the rows, after their turn and their time in the queue were noted; outside the transaction, which may run twice."""
     for row in rows:
+        ctx.served[row.account_key] = row.client_id
         if _is_first_try(row):
             times.QUEUE_WAIT.observe(row.account_key, (ctx.now() - row.created_at) / 1000)
     return rows
