@@ -19,6 +19,7 @@ from workshop import Workshop, working
 from backend.config import Settings
 from backend.core.catalog import ProviderFacts
 from backend.core.generation import Generation
+from backend.db import operations
 from backend.emulator import WEBHOOK_SECRET
 from backend.providers import base, registry, signatures
 from backend.providers.base import Means
@@ -178,8 +179,11 @@ def test_an_unclear_create_is_looked_for_at_the_account_that_sent_it(two: Worksh
 def test_an_account_that_hangs_takes_nobody_elses_places(tmp_path: Path, both: Both) -> None:
     both.first.spoil({"kind": "create_hang", "delay_s": 20})
     with working(tmp_path, both, max_in_flight=64) as shop:  # type: ignore[arg-type]
+        hour = shop.ctx.now() + 3_600_000
+        shop.run(shop.ctx.db.write(lambda tx: operations.pause(tx, SECOND, hour, "the first one fills up")))
         ids = shop.ask_many(80)
         until(lambda: sum(shop.row(id).account == "replicate" for id in ids) == 64)
+        shop.run(shop.ctx.db.write(lambda tx: tx.run("DELETE FROM providers WHERE name = :name", name=SECOND)))
         later = shop.ask_many(4)
         for id in later:
             shop.ended(id, "completed")

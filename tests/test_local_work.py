@@ -21,7 +21,7 @@ from backend.core.generation import Generation
 from backend.core.people import Caller
 from backend.manage import clients
 from backend.media import WORKS, cage
-from backend.steps import make, submit
+from backend.steps import make, queue, submit
 from backend.upkeep import after_restore, tidy
 from backend.worker import LEASE_MS, Worker
 from backend.worker.lanes import lanes
@@ -202,7 +202,7 @@ def test_films_that_are_made_are_few_at_a_time_and_clients_take_turns(bench: Wor
         lane = next(one for one in lanes(bench.ctx, ME, KINDS) if one.name == "submit" and one.account == "local")
         assert lane.most == WORKS
         taken = []
-        while rows := await submit.claim(bench.ctx, ME, KINDS, 1, LEASE_MS, "local"):
+        while rows := await queue.claim(bench.ctx, ME, KINDS, 1, LEASE_MS, "local"):
             taken += [one.campaign_id for one in rows]
             for one in rows:
                 await submit.send(bench.ctx, one, ME)
@@ -233,7 +233,7 @@ def test_a_worker_that_died_leaves_it_in_the_queue_and_after_five_times_it_is_se
 
 
 async def _die_while_submitting(bench: Workshop) -> None:
-    (row,) = await submit.claim(bench.ctx, ME, KINDS, 1, LEASE_MS, "local")
+    (row,) = await queue.claim(bench.ctx, ME, KINDS, 1, LEASE_MS, "local")
     assert await submit._begin(bench.ctx, row, ME)
 
 
@@ -256,7 +256,7 @@ def test_two_workers_that_did_the_same_leave_one_result(bench: Workshop, tmp_pat
     id = ask(bench, "trim", uploaded(bench, tmp_path, seconds=1), from_s=0, to_s=0.5)
 
     async def twice() -> None:
-        (row,) = await submit.claim(bench.ctx, ME, KINDS, 1, LEASE_MS, "local")
+        (row,) = await queue.claim(bench.ctx, ME, KINDS, 1, LEASE_MS, "local")
         begun = await submit._begin(bench.ctx, row, ME)
         assert begun
         await asyncio.gather(submit.send(bench.ctx, begun, ME), submit.send(bench.ctx, begun, ME))

@@ -95,7 +95,7 @@ async def _take(
 
 
 def _taken(ctx: Context, rows: list[Generation]) -> list[Generation]:
-    """Return the rows, after their turn and their time in the queue were noted; outside the transaction, which may run twice."""
+    """Return the rows, after their turn and their time in the queue were noted: a transaction may run twice."""
     for row in rows:
         ctx.served[row.account_key] = row.client_id
         if _is_first_try(row):
