@@ -184,7 +184,7 @@ def named(id: object, **more: Any) -> dict[str, Any]:
 
 
 ODD = "a\x00b \ud800 " + "x" * 5000
-NO_IDS: list[object] = [None, 5, [], {}, "", "x" * 999, "a b", "a\n", "\u00e9", "\ud800"]
+NO_IDS: list[object] = [None, 5, [], {}, "", "x" * 999, "a b", "a\n", "\u00e9", "\ud800", ".", ".."]
 SAID: list[bytes] = [
     b"",
     b"nonsense\r\n\r\n",
@@ -305,13 +305,16 @@ async def test_whatever_answers_a_look_nothing_else_is_raised(walled: tuple[Benc
     assert wall.stopped
 
 
-@pytest.mark.parametrize("handle", ["../../admin", "a/b", "a?b=c", "a#b", "%2e%2e", "\u00e9"], ids=repr)
+@pytest.mark.parametrize("handle", ["../../admin", "a/b", "a?b=c", "a#b", "%2e%2e", "\u00e9", ".", ".."], ids=repr)
 async def test_an_id_leads_nowhere_but_to_its_prediction(walled: tuple[Bench, Firewall], handle: str) -> None:
     it, wall = walled
     wall.stop("", answer(404, {}), method="GET")
     with pytest.raises((ProviderRefused, ProviderUnavailable)):
         await it.provider.ask(Handle(handle))
     assert all("/admin" not in path and "?b" not in path and "#" not in path for path in wall.stopped)
+    assert isinstance(it.provider, HttpProvider)
+    there = it.provider.path_of(Handle("x")).removesuffix("x")
+    assert all(path.partition(there)[2] for path in wall.stopped), "it is asked for below the same path as any other"
 
 
 async def test_a_run_that_failed_says_why_and_one_without_a_file_is_no_success(it: Bench) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Literal
-from urllib.parse import quote
 
 from toy_emulator import KEY
 
@@ -16,7 +15,6 @@ from backend.providers import outputs, reading, refusals
 from backend.providers.base import Handle, Means, Order, Request
 from backend.providers.over_http import HttpProvider
 
-LONGEST_ID = 200
 OF_THE_ACCOUNT = (401, 402, 403)
 STATES: dict[str, Literal["running", "succeeded", "failed"]] = {"done": "succeeded", "error": "failed"}
 CODES = ("moderated", "invalid_input", "timed_out")
@@ -44,7 +42,7 @@ class Toy(HttpProvider):
 
     def path_of(self, handle: Handle) -> str:
         """Where a job is asked for."""
-        return f"/jobs/{quote(handle.id, safe='')}"
+        return f"/jobs/{reading.in_path(handle.id)}"
 
     def told(self, answer: HttpAnswer) -> Outcome:
         """What became of a job."""
@@ -71,9 +69,7 @@ class Toy(HttpProvider):
 
 def _outcome(job: Any) -> Outcome:
     """A job as it is told; raises BadAnswer when it names none."""
-    found = reading.text(reading.member(job, "job"))
-    if not found or len(found) > LONGEST_ID or not all("!" <= character <= "~" for character in found):
-        raise BadAnswer("The provider named no job.")
+    found = reading.id_of(reading.member(job, "job"))
     state = STATES.get(reading.text(reading.member(job, "state")) or "", "running")
     if state == "failed":
         said = reading.text(reading.member(job, "error", "code"))

@@ -45,7 +45,7 @@ class HttpProvider(Provider):
 
     @abstractmethod
     def path_of(self, handle: Handle) -> str:
-        """Where one prediction is asked for, after the base URL."""
+        """Where one prediction is asked for, after the base URL. Raises BadAnswer for an id that is none."""
 
     async def create(self, request: Request) -> Outcome:
         """POST the request, once."""
@@ -57,12 +57,12 @@ class HttpProvider(Provider):
 
     async def ask(self, handle: Handle) -> Outcome:
         """GET the prediction."""
-        return await self.look("GET", self.path_of(handle))
+        return await self.look("GET", handle)
 
-    async def look(self, method: str, path: str) -> Outcome:
-        """Ask for one prediction by a request that may be sent again. Raises as `ask`."""
+    async def look(self, method: str, handle: Handle, below: str = "") -> Outcome:
+        """Ask about one prediction, at its path or at what is `below` it: it may be asked again. Raises as `ask`."""
         with looking():
-            return self.told(await self.call(method, path))
+            return self.told(await self.call(method, self.path_of(handle) + below))
 
     async def call(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, total_s: float = LOOK_S, **body: Any

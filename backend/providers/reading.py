@@ -1,14 +1,19 @@
-"""Reading what a provider answers, whatever it may be: nothing here raises. Pure."""
+"""Reading what a provider answers, whatever it may be. Only what has to have an id raises without one. Pure."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
+from backend.core.errors import BadAnswer
 from backend.providers import outputs
 
 LONGEST_RUN_S = 1_000_000
 LONGEST_TEXT = 500
+_ID = re.compile(r"[\x21-\x7e]{1,200}")
+_STEPS = (".", "..")  # a path with one of these leads elsewhere, and quoting leaves dots as they are
 
 
 def member(value: Any, *names: str) -> Any:
@@ -21,6 +26,18 @@ def member(value: Any, *names: str) -> Any:
 def text(value: object) -> str | None:
     """The value when it is text, else None."""
     return value if isinstance(value, str) else None
+
+
+def id_of(value: object) -> str:
+    """The value when it can be an id: 1 to 200 visible characters of ASCII, not `.` nor `..`. Raises BadAnswer."""
+    if not isinstance(value, str) or not _ID.fullmatch(value) or value in _STEPS:
+        raise BadAnswer("there is no id that can be asked for")
+    return value
+
+
+def in_path(id: str) -> str:
+    """An id as one step of a URL's path, which leads nowhere else. Raises BadAnswer for what can be no id."""
+    return quote(id_of(id), safe="")
 
 
 def sentence(value: str) -> str:

@@ -14,7 +14,6 @@ from backend.providers import outputs, reading, refusals
 from backend.providers.refusals import Problem
 from backend.providers.replicate import words
 
-_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _STOPPED = ("canceled", "aborted")
 _PERCENT = re.compile(r"(\d{1,3})%\|")
 
@@ -24,11 +23,9 @@ def outcome(prediction: Any, now_ms: int, lifetime_ms: int) -> Outcome:
 
     `aborted` is a deadline that came before the start: canceled, and not charged.
     """
-    id, webhook = reading.member(prediction, "id"), reading.member(prediction, "webhook")
-    if not isinstance(id, str) or not _ID.fullmatch(id):
-        raise BadAnswer("the prediction has no id")
+    id = reading.id_of(reading.member(prediction, "id"))
     found = _outcome(id, prediction, now_ms, lifetime_ms)
-    webhook = webhook if isinstance(webhook, str) else None
+    webhook = reading.text(reading.member(prediction, "webhook"))
     predict_s = reading.seconds(reading.member(prediction, "metrics", "predict_time"))
     return replace(found, webhook=webhook, predict_s=predict_s, began=_began(prediction, predict_s))
 

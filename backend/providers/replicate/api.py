@@ -9,6 +9,7 @@ from urllib.parse import quote
 from backend.core.catalog import ProviderFacts
 from backend.core.outcomes import Outcome
 from backend.http import HttpAnswer
+from backend.providers import reading
 from backend.providers.base import Handle, Means, Order, Request
 from backend.providers.over_http import HttpProvider
 from backend.providers.replicate import answers
@@ -65,11 +66,11 @@ class Replicate(HttpProvider):
 
     def path_of(self, handle: Handle) -> str:
         """/predictions/{id}."""
-        return f"/predictions/{quote(handle.id, safe='')}"
+        return f"/predictions/{reading.in_path(handle.id)}"
 
     async def cancel(self, handle: Handle) -> Outcome:
         """POST /predictions/{id}/cancel."""
-        return await self.look("POST", f"{self.path_of(handle)}/cancel")
+        return await self.look("POST", handle, "/cancel")
 
     def read(self, prediction: Any) -> Outcome:
         """Read a prediction as an answer, a list or a webhook shows it. Raises BadAnswer."""
