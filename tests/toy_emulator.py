@@ -129,9 +129,9 @@ class Toy:
         self.stop()
 
 
-def start(options: EmulatorOptions = TINY, *, port: int = 0) -> Toy:
+def start(options: EmulatorOptions = TINY, *, port: int = 0, description: Provider = TOY) -> Toy:
     """The emulator on a free port; its options and faults are those of the kit."""
-    server = Server(app.create(TOY, options), port=port)
+    server = Server(app.create(description, options), port=port)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)

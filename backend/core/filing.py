@@ -57,8 +57,12 @@ def inline(id: str, token: str) -> str:
 
 
 def inline_names(outputs: Iterable[str]) -> list[str]:
-    """The files among these outputs that came inside an answer."""
-    return [one.removeprefix(INLINE) for one in outputs if one.startswith(INLINE)]
+    """The files among these outputs that came inside an answer.
+
+    `stored:/x` is what a provider may write itself: it is a URL that nobody can fetch, and names no file of ours.
+    """
+    names = [one.removeprefix(INLINE) for one in outputs if one.startswith(INLINE)]
+    return [name for name in names if is_inline(name) and "/" not in name]
 
 
 def is_inline(file_name: str) -> bool:

@@ -167,6 +167,7 @@ class Provider(ABC):
     listing: Listing | None = None
     cancellation: Cancellation | None = None
     uploads: Uploads | None = None
+    outputs_need_key = False  # whether its files are asked for with our credentials; a model of its own has none
     repeatable = False
     is_internal = False
     at_once: int | None = None

@@ -27,8 +27,6 @@ HOPS = 2  # delivery hosts redirect to a store, seldom twice
 class HttpProvider(Provider):
     """What is the same for every provider over HTTP. One that is new says how its requests and answers look."""
 
-    outputs_need_key = False  # whether files at the API's own address are asked for with our credentials
-
     def __init__(self, means: Means, facts: ProviderFacts, *, base_url: str, headers: Mapping[str, str]) -> None:
         """`headers` are its credentials: they go to `base_url`'s origin alone."""
         self.base_url = base_url

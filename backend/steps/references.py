@@ -104,9 +104,11 @@ async def _stored(ctx: Context, generation: Generation, one: Asset | Generation,
 
 
 def _fresh_url(ctx: Context, generation: Generation, row: Generation) -> str | None:
-    """Where the provider itself still has the result, if that is the provider that is asked."""
-    own = filing.output(row)
-    if own is None or row.account_key != generation.account_key or (row.outputs_expire_at or 0) <= ctx.now() + FRESH_MS:
+    """Where the provider itself still has the result, if that is the provider that is asked and it hands it to all."""
+    own, provider = filing.output(row), ctx.providers.get(generation.account_key)
+    if own is None or provider is None or provider.outputs_need_key:
+        return None
+    if row.account_key != generation.account_key or (row.outputs_expire_at or 0) <= ctx.now() + FRESH_MS:
         return None
     url = row.outputs[own.index] if own.index < len(row.outputs) else ""
     return url if url[:4].lower() == "http" else None
