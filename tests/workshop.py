@@ -52,7 +52,7 @@ class Clock:
 class Workshop(Face):
     """A running service; `finished` is False when the story may leave something open.
 
-    `changed` has the rows that each of its transactions changed.
+    `changed` has the rows that each of its transactions changed, `log` gives the last lines that it logged.
     """
 
     folder: Path = Path()
@@ -61,6 +61,7 @@ class Workshop(Face):
     clock: Clock = field(default_factory=Clock)
     finished: bool = True
     changed: list[int] = field(default_factory=list)
+    log: Callable[[], str] = str
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something of the service's in its own loop."""
@@ -138,6 +139,7 @@ def working(
     stop = until(lambda: started and started[0])
     shop.begin()
     with kept() as log, left(folder / "reelhook.db", log.__str__), bounded() as shop.changed, twice():
+        shop.log = log.__str__
         try:
             yield shop
             if worker and shop.finished:

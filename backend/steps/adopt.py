@@ -99,6 +99,8 @@ async def _adopt(ctx: Context, row: Generation, worker: str, found: Found | None
         await _give_up_unclear(ctx, row, worker)
     else:
         wait_ms = LOOKS_MS[row.polls] if row.polls < len(LOOKS_MS) else LATER_LOOKS_MS
+        if not overdue and row.deadline_at is not None:  # its last look is at its deadline, and no later
+            wait_ms = min(wait_ms, row.deadline_at + 1 - ctx.now())
         await leased.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
 
 

@@ -21,6 +21,7 @@ TOLD_BITE = 50  # webhooks to clients that one transaction deletes: each has up 
 async def cancel(tx: Tx, ctx: Context, caller: Caller, id: str) -> Generation:
     """Stop it: at once while nothing was sent, else the provider is asked to and has the last word.
 
+    One that cannot be asked runs to its end: then the wish is noted, and what it made is kept, for it is paid.
     Raises Conflict when it is finished or being stored.
     """
     row = await access.generation(tx, caller, id)

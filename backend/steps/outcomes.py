@@ -138,7 +138,8 @@ async def _keep_running(
     if outcome.progress is not None:  # words come in any order, and clients see no progress that goes back
         changes["progress"] = max(outcome.progress, generation.progress or 0.0)
     if owner:
-        stop = generation.cancel_requested_at and not generation.cancel_sent_at  # asked for during this very look
+        # It was asked for during this very look. A provider that stops nothing is only asked as often as before.
+        stop = can_stop(ctx, generation) and generation.cancel_requested_at and not generation.cancel_sent_at
         due_at = ctx.now() if stop else next_poll_at(ctx, generation)
         changes |= {"due_at": due_at, "polls": generation.polls + 1, "attempts": 0}
         changes["lease_owner"] = None
@@ -152,6 +153,12 @@ def next_poll_at(ctx: Context, generation: Generation) -> int:
     expected = webhook_base(ctx, generation.account_key) is not None
     wait_s = min(POLL_FIRST_S[expected] * POLL_GROWTH**generation.polls, POLL_LONGEST_S[expected])
     return ctx.now() + int(wait_s * 1000)
+
+
+def can_stop(ctx: Context, generation: Generation) -> bool:
+    """Whether its provider can be asked to stop what it runs."""
+    provider = ctx.providers.get(generation.account_key)
+    return provider is not None and provider.cancellation is not None
 
 
 def webhook_base(ctx: Context, account: str) -> str | None:

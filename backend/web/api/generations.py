@@ -48,7 +48,7 @@ async def get_video(call: Call) -> Response:
     errors=[409],
 )
 async def cancel_generation(call: Call) -> Response:
-    """Stop a generation: 200 when it is canceled, 202 when the provider was asked and has the last word."""
+    """Stop a generation: 200 when it is canceled, 202 when the provider has the last word, if it can stop it at all."""
 
     async def work(tx: Tx) -> Reply:
         row = await change.cancel(tx, call.ctx, call.who, call.path["id"])
