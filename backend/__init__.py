@@ -25,7 +25,7 @@ The rooms, from top to bottom; imports point down (tests/test_layers.py):
     upkeep     what follows a start and a restore, the sweeper, readiness
     steps      the way of a generation; what steps share: outcomes, leased, deadlines, outputs, inline,
                references
-    manage     clients, keys, assets, webhook endpoints, usage, quotas, access, idempotency
+    manage     clients, keys, assets, webhook endpoints, usage, storage quotas, access, idempotency
     live       event streams, signed links, what clients are shown
     providers  what a provider must do, and a folder for each; the catalog from their models.toml
     emulator   providers' wire protocols on this machine: the kit, and a folder for each

@@ -203,7 +203,7 @@ def test_a_price_by_the_megapixel_needs_both_sides() -> None:
 
 
 def test_too_many_conditions_are_refused_and_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.core.price_checks.MOST_CASES", 3)
+    monkeypatch.setattr("backend.core.catalog_price_checks.MOST_CASES", 3)
     with pytest.raises(SettingsError, match="tell more than 3 combinations apart"):
         model("{ when = { mode = 'pro', audio = true }, per_output = 1 }, { per_output = 2 }")
 

@@ -25,7 +25,7 @@ from backend.core.requests import ImageRequest
 from backend.db import campaigns, clients, generations, provider_webhooks
 from backend.db.connection import Tx
 from backend.manage import clients as people
-from backend.manage import idempotency, quota
+from backend.manage import idempotency, storage_quota
 from backend.manage.idempotency import Idempotency, Reply
 from backend.steps import queue, receive, request, watch
 
@@ -141,7 +141,7 @@ async def test_nobody_has_more_unfinished_than_allowed(ctx: Context) -> None:
 
 
 async def test_no_quota_is_overrun(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quota, "MOST_CAMPAIGNS", 8)
+    monkeypatch.setattr(storage_quota, "MOST_CAMPAIGNS", 8)
 
     async def add(n: int) -> str:
         await ctx.db.write(lambda tx: people.add_campaign(tx, ctx, WHO, f"new {n}", None))

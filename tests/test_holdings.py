@@ -29,7 +29,7 @@ from backend.config import Settings
 from backend.db.holdings import ROW_BYTES
 from backend.db.migrate import migrate
 from backend.db.versions import known
-from backend.manage import quota
+from backend.manage import storage_quota
 from backend.upkeep import tidy
 
 INSIDE = {"webhook_allow_cidrs": "127.0.0.0/8"}
@@ -166,8 +166,8 @@ def test_a_body_of_unknown_length_gets_the_room_that_is_left(service: Service, w
 def test_there_are_so_many_campaigns_and_assets_of_a_client_and_no_more(
     service: Service, who: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quota, "MOST_CAMPAIGNS", 2)
-    monkeypatch.setattr(quota, "MOST_ASSETS", 1)
+    monkeypatch.setattr(storage_quota, "MOST_CAMPAIGNS", 2)
+    monkeypatch.setattr(storage_quota, "MOST_ASSETS", 1)
     answers = [service.ask("POST", "/api/v2/campaigns", {"name": "c"}, key=who.key) for _ in range(2)]
     assert [answer.status for answer in answers] == [201, 409]
     assert answers[-1].json()["code"] == "too_many_campaigns"

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from backend.core.catalog import Catalog, ProviderFacts
+from backend.core.catalog_checks import mistakes
+from backend.core.catalog_price_checks import mistakes_of_prices
 from backend.core.errors import SettingsError
 from backend.core.inputs import type_of
-from backend.core.model_checks import mistakes
 from backend.core.models import Model
-from backend.core.price_checks import mistakes_of_prices
 
 T = TypeVar("T")
 

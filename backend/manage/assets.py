@@ -34,7 +34,7 @@ from backend.core.places import Places
 from backend.db import assets, audit, clients, operations, sources
 from backend.db.audit import Subject
 from backend.db.connection import Tx
-from backend.manage import access, quota
+from backend.manage import access, storage_quota
 
 Look = Callable[[Coroutine[Any, Any, media.Probe]], Awaitable[media.Probe]]
 
@@ -80,7 +80,7 @@ def _fetching(ctx: Context, room: int) -> Iterator[None]:
         raise Unavailable("Too much is being fetched from this host.", code="host_busy", retry_after=10) from error
     except AnswerTooLarge as error:
         if room < asset_bytes(ctx):
-            raise quota.full(ctx) from error
+            raise storage_quota.full(ctx) from error
         raise InvalidInput.of("url", f"more than {ctx.settings.max_asset_mb} MB", code="too_large") from error
     except (BadAnswer, NotSent, Unanswered) as error:
         raise InvalidInput.of("url", "nothing could be fetched from there", code="fetch_failed") from error

@@ -12,7 +12,7 @@ from backend.core.people import Caller, Campaign, Client
 from backend.db import audit, balances, campaigns, clients, sources
 from backend.db.audit import Subject
 from backend.db.connection import Tx
-from backend.manage import access, quota
+from backend.manage import access, storage_quota
 
 DEV_CLIENT = "dev"
 DEV_CAMPAIGN = "default"
@@ -85,7 +85,7 @@ async def add_campaign(
     Raises InvalidInput, NotFound, ClientFull, Conflict.
     """
     owner = await access.owner(tx, caller, client_id)
-    await quota.admit(tx, ctx, owner, campaigns=1)
+    await storage_quota.admit(tx, ctx, owner, campaigns=1)
     return await _new_campaign(tx, ctx, caller, Campaign(ctx.new_id(), owner, name, ctx.now(), budget_micros))
 
 

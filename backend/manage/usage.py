@@ -13,7 +13,7 @@ from backend.core.people import Caller
 from backend.db import holdings, usage
 from backend.db.holdings import Held
 from backend.db.usage import DAY_MS, SUMS, Scope, Sum
-from backend.manage import quota
+from backend.manage import storage_quota
 
 MOST_GROUPS = 10_000
 MOST_SUMS = 50_000  # of each model in each group
@@ -80,7 +80,7 @@ async def report(ctx: Context, caller: Caller, asked: Asked) -> Report:
 
 
 async def _kept(ctx: Context, client_id: str) -> KeptByClient:
-    return KeptByClient(await ctx.db.read(lambda tx: holdings.get(tx, client_id)), quota.limit_bytes(ctx))
+    return KeptByClient(await ctx.db.read(lambda tx: holdings.get(tx, client_id)), storage_quota.limit_bytes(ctx))
 
 
 def _grouped(sums: list[Sum]) -> tuple[list[Sum], Sum]:

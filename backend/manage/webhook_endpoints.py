@@ -16,7 +16,7 @@ from backend.db.audit import Subject
 from backend.db.connection import Tx
 from backend.db.holdings import Held
 from backend.logs import redact
-from backend.manage import access, quota, webhook_targets
+from backend.manage import access, storage_quota, webhook_targets
 
 MOST_ENDPOINTS = 50  # of one client: each gets a row with every event
 BY_HAND = "It was disabled by hand."
@@ -31,7 +31,7 @@ async def add(
     webhook_targets.check(ctx, url, "url")
     if await webhook_endpoints.count(tx, owner) >= MOST_ENDPOINTS:
         raise Conflict(f"A client may have {MOST_ENDPOINTS} webhook endpoints.", code="too_many_endpoints")
-    await quota.admit(tx, ctx, owner)
+    await storage_quota.admit(tx, ctx, owner)
     made = Endpoint(ctx.new_id(), owner, url, events, secret, None, None, None, None, None, ctx.now())
     await webhook_endpoints.insert(tx, made)
     await audit.record(tx, caller, "webhook_endpoint.created", _subject(made), ctx.now(), new=_kept(made))
@@ -105,7 +105,7 @@ async def replay(tx: Tx, ctx: Context, caller: Caller, id: str) -> Outgoing:
 
 
 async def _tell(tx: Tx, ctx: Context, made: Outgoing) -> Outgoing:
-    await quota.admit(tx, ctx, made.client_id)
+    await storage_quota.admit(tx, ctx, made.client_id)
     await webhook_deliveries.insert(tx, made)
     await holdings.add(tx, made.client_id, Held(told=1))
     return made

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from backend.context import AFTER_AN_OUTCOME, AFTER_THE_END, Context
 from backend.core import billing
 from backend.core.errors import NotAMove, WrongStatus
-from backend.core.generation import FAILED, FINAL, MOVES, Failure, Generation
+from backend.core.generation import CANCELED, FAILED, FINAL, MOVES, QUEUED, Failure, Generation
 from backend.db import generations
+from backend.db.connection import Tx
 
 
 async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: Any) -> bool:
@@ -25,6 +27,24 @@ async def move(ctx: Context, row: Generation, to: str, worker: str, **fields: An
         return False
     ctx.wake(*(AFTER_THE_END if to in FINAL else AFTER_AN_OUTCOME))
     return True
+
+
+async def requeue(ctx: Context, row: Generation, worker: str, **later: Any) -> None:
+    """Move a row whose create certainly left nothing back into the queue, or to its end when a client canceled it.
+
+    `later` are columns of a row that is queued again. Any account may take it then.
+    """
+
+    async def work(tx: Tx) -> None:
+        current = await generations.get(tx, row.id)
+        canceled = current is not None and current.cancel_requested_at is not None
+        free = billing.judge(row, None, was_refused=True)
+        to, fields = (CANCELED, free) if canceled else (QUEUED, {"claimed_at": None, "account": None, **later})
+        await generations.move(tx, row.id, to, now=ctx.now(), owner=worker, **fields)
+
+    with suppress(WrongStatus):  # a webhook adopted it, or its worker was not dead: it was taken after all
+        await ctx.db.write(work)
+    ctx.wake(*AFTER_AN_OUTCOME)
 
 
 async def postpone(ctx: Context, row: Generation, worker: str, wait_ms: float, *, tries: int, **fields: Any) -> None:

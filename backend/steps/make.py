@@ -13,7 +13,7 @@ from backend.core.generation import LOCAL, QUEUED, WAITING, Generation, Kind
 from backend.core.people import Caller, Campaign
 from backend.db import assets, balances
 from backend.db.connection import Tx
-from backend.manage import access, backlog, quota
+from backend.manage import access, backlog, storage_quota
 from backend.providers.base import Order
 from backend.steps import deadlines, sources
 
@@ -36,7 +36,7 @@ async def accept(
     row = _row(ctx, caller, campaign, work, films, told)
     missing = [id for one in films for id in await _check(tx, campaign.client_id, work, one)]
     await balances.admit(tx, campaign.client_id, campaign.id, 0)
-    await quota.admit(tx, ctx, campaign.client_id)
+    await storage_quota.admit(tx, ctx, campaign.client_id)
     await backlog.admit(tx, ctx, campaign.client_id, 1)
     await sources.keep(tx, row, missing)
     return replace(row, status=WAITING if missing else QUEUED)

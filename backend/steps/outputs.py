@@ -134,12 +134,7 @@ async def _fetch(ctx: Context, row: Generation, url: str, target: Path) -> tuple
         return await _stored(ctx, name, target)
     if data_uris.is_one(url):
         return await asyncio.to_thread(_decode, url, target)
-    fetched = await _download(ctx, row, url, target)
-    # Neither a length nor chunks: a connection that broke looks like the end. What comes twice the same is whole.
-    if not fetched.framed:
-        again = await _download(ctx, row, url, target)
-        if again.sha256 != fetched.sha256:
-            raise CutShort("The output was not the same twice, and does not say where it ends.")
+    fetched = await _download_whole(ctx, row, url, target)
     plain = None
     if fetched.encoding in ZIPPED:  # as some stores keep files, and send them to everybody
         plain = await asyncio.to_thread(unzip, target, ctx.settings.max_output_mb * 1_000_000)
@@ -152,6 +147,16 @@ async def _stored(ctx: Context, name: str, target: Path) -> tuple[int, str]:
         return await storage.write(target, ctx.store.open(name))
     except NotFound as error:
         raise BadAnswer("The file that came with the answer is gone.", status=404) from error
+
+
+async def _download_whole(ctx: Context, row: Generation, url: str, target: Path) -> Fetched:
+    """Download it; twice, when it says neither a length nor chunks: a connection that broke looks like the end."""
+    fetched = await _download(ctx, row, url, target)
+    if not fetched.framed:
+        again = await _download(ctx, row, url, target)
+        if again.sha256 != fetched.sha256:
+            raise CutShort("The output was not the same twice, and does not say where it ends.")
+    return fetched
 
 
 async def _download(ctx: Context, row: Generation, url: str, target: Path) -> Fetched:

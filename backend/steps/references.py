@@ -169,10 +169,9 @@ async def _hand_over(ctx: Context, generation: Generation, path: Path, stored: S
         except (ProviderRefused, NotSent) as error:
             refusal = error
     limit = ctx.catalog.providers[generation.provider].data_uri_limit_kb * 1024
-    uri = await media.in_thread(_data_uri, path, stored.content_type, limit)
-    if uri is None:
-        raise refusal
-    return uri
+    if uri := await media.in_thread(_data_uri, path, stored.content_type, limit):
+        return uri
+    raise refusal
 
 
 def _data_uri(path: Path, content_type: str, most_bytes: int) -> str | None:

@@ -15,9 +15,10 @@ from backend.context import Context
 from backend.core.errors import Conflict, NotFound
 from backend.core.generation import COMPLETED, FINAL, QUEUED, WAITING, Generation, Kind
 from backend.core.people import Caller
-from backend.db import balances, dependencies, generations
+from backend.db import balances
 from backend.db.connection import Tx
-from backend.manage import access, backlog, quota
+from backend.manage import access, backlog, storage_quota
+from backend.steps import sources
 
 MOST = 50  # generations that one retry makes at most
 
@@ -72,9 +73,7 @@ async def retry(tx: Tx, ctx: Context, caller: Caller, id: str, allowed: Counter[
     rows, missing = _fresh_all(ctx, caller, wanted)
     await _admit(tx, ctx, rows)
     for row in rows:
-        await generations.insert(tx, row)
-        for source_id in missing[row.id]:
-            await dependencies.insert(tx, row.id, source_id)
+        await sources.keep(tx, row, missing[row.id])
     return rows[-1]
 
 
@@ -155,7 +154,7 @@ async def _admit(tx: Tx, ctx: Context, rows: Sequence[Generation]) -> None:
             micros[row.campaign_id] += row.reserved_micros
         for campaign_id, of_campaign in micros.items():
             await balances.admit(tx, client_id, campaign_id, of_campaign, of_client=micros.total())
-        await quota.admit(tx, ctx, client_id)
+        await storage_quota.admit(tx, ctx, client_id)
         await backlog.admit(tx, ctx, client_id, len(theirs))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +42,7 @@ async def check(tx: Tx, client_id: str, source: dict[str, Any], path: str, role:
     return missing
 
 
-async def keep(tx: Tx, row: Generation, missing: list[str]) -> None:
+async def keep(tx: Tx, row: Generation, missing: Collection[str]) -> None:
     """Write the row and what it waits for."""
     await generations.insert(tx, replace(row, status=WAITING if missing else QUEUED))
     for source_id in missing:

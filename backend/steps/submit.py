@@ -17,9 +17,8 @@ from backend.core.errors import (
     ProviderUnavailable,
     ProviderUnclear,
     StorageFull,
-    WrongStatus,
 )
-from backend.core.generation import CANCELED, FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation
+from backend.core.generation import FAILED, QUEUED, SUBMITTING, UNCLEAR, Failure, Generation
 from backend.core.outcomes import Outcome
 from backend.db import generations, operations, submits
 from backend.db.connection import Tx
@@ -148,23 +147,7 @@ async def _requeue(ctx: Context, row: Generation, worker: str, wait_s: float) ->
     if row.status == QUEUED:
         await leased.postpone(ctx, row, worker, wait_ms, tries=row.polls + 1)
     else:
-        await _move_back(ctx, row, worker, wait_ms)
-
-
-async def _move_back(ctx: Context, row: Generation, worker: str, wait_ms: int) -> None:
-    """Move it back into the queue; or cancel it, when a client asked for that while the provider was being asked."""
-    later: dict[str, Any] = {"due_at": ctx.now() + wait_ms, "polls": row.polls + 1, "claimed_at": None, "account": None}
-
-    async def work(tx: Tx) -> None:
-        current = await generations.get(tx, row.id)
-        canceled = current is not None and current.cancel_requested_at is not None
-        free = billing.judge(row, None, was_refused=True)
-        to, fields = (CANCELED, free) if canceled else (QUEUED, later)
-        await generations.move(tx, row.id, to, now=ctx.now(), owner=worker, **fields)
-
-    with contextlib.suppress(WrongStatus):  # a webhook adopted it: it was taken after all
-        await ctx.db.write(work)
-    ctx.wake(*AFTER_AN_OUTCOME)
+        await leased.requeue(ctx, row, worker, due_at=ctx.now() + wait_ms, polls=row.polls + 1)
 
 
 async def _fail(ctx: Context, row: Generation, worker: str, refusal: ProviderRefused) -> None:

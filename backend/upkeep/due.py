@@ -26,12 +26,11 @@ async def lanes(ctx: Context, kinds: tuple[str, ...]) -> list[Lane]:
         ]
         if not full:
             found += [("submit", account) for account in await queue.due_accounts(tx, ctx, kinds)]
-        if await webhook_claims.due_targets(tx, now):
-            found.append(("tell", None))
-        if await provider_webhooks.unhandled(tx, 1):
-            found.append(("receive", None))
-        if await dependencies.ended(tx, 1):
-            found.append(("release", None))
-        return found
+        others: dict[LaneName, object] = {
+            "tell": await webhook_claims.due_targets(tx, now),
+            "receive": await provider_webhooks.unhandled(tx, 1),
+            "release": await dependencies.ended(tx, 1),
+        }
+        return found + [(lane, None) for lane, due in others.items() if due]
 
     return await ctx.db.read(work)

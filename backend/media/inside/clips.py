@@ -46,13 +46,11 @@ class _Clip:
         self._sound = _sound(container) if film.has_sound else None
         self._shaper = shapes.Shaper(stream, film.size)
         self._resampler = av.AudioResampler(format="s16", layout="stereo", rate=SOUND_RATE)
-        self._cut_s = (container.start_time or 0) / av.time_base + from_s
-        self._from_s = from_s
+        self._from_s, self._cut_s = from_s, (container.start_time or 0) / av.time_base + from_s
         self._length_s = None if to_s is None else to_s - from_s
         self._before = film.pictures
-        self._first_sample = _samples(
-            film.pictures / film.rate
-        )  # of the pictures: sound never drifts from clip to clip
+        # By the pictures, not by the sound before: so sound never drifts from clip to clip.
+        self._first_sample = _samples(film.pictures / film.rate)
         self._last: av.VideoFrame | None = None
         self._ends_s = 0.0  # when the last of what was decoded ends
 

@@ -13,7 +13,7 @@ from backend.core.people import Caller
 from backend.core.requests import GenerationRequest
 from backend.db import balances, generations
 from backend.db.connection import Tx
-from backend.manage import access, backlog, quota, webhook_targets
+from backend.manage import access, backlog, storage_quota, webhook_targets
 from backend.steps import sources
 from backend.steps.request.params import check_numbers, images
 from backend.steps.request.rows import choose_model, copy_of, row_of, start_image
@@ -61,7 +61,7 @@ async def _admit(tx: Tx, ctx: Context, rows: list[Generation]) -> None:
     """
     client_id, campaign_id = rows[0].client_id, rows[0].campaign_id
     await balances.admit(tx, client_id, campaign_id, sum(row.reserved_micros for row in rows))
-    await quota.admit(tx, ctx, client_id)
+    await storage_quota.admit(tx, ctx, client_id)
     await backlog.admit(tx, ctx, client_id, len(rows))
 
 

@@ -16,7 +16,7 @@ from backend.core.errors import TooLarge
 from backend.core.people import Asset
 from backend.core.requests import Strict, Url
 from backend.db.connection import Tx
-from backend.manage import access, assets, idempotency, quota
+from backend.manage import access, assets, idempotency, storage_quota
 from backend.manage.idempotency import Idempotency, Reply
 from backend.steps import browse, request
 from backend.web.api import views
@@ -75,11 +75,11 @@ async def create_asset(call: Call) -> Response:
     owner = await call.ctx.db.read(lambda tx: access.owner(tx, call.who, call.query.client_id))
     cap_bytes = assets.asset_bytes(call.ctx)
     if call.body is not None:
-        async with quota.reserved(call.ctx, owner, cap_bytes) as left:
+        async with storage_quota.reserved(call.ctx, owner, cap_bytes) as left:
             url = call.body.url
             return await _keep(call, owner, replies.name_of(call), lambda: assets.fetch(call.ctx, owner, url, left))
     most, least = uploads.expected(call.request, cap_bytes)
-    async with uploads.of_clients.take(owner), quota.reserved(call.ctx, owner, most, least=least) as left:
+    async with uploads.of_clients.take(owner), storage_quota.reserved(call.ctx, owner, most, least=least) as left:
         return await _take_upload(call, owner, cap_bytes, left)
 
 
@@ -91,7 +91,7 @@ async def _take_upload(call: Call, owner: str, cap_bytes: int, left: int) -> Res
             return await _keep(call, owner, name, lambda: _ready(file.path), file.filename)
     except TooLarge:
         if left < cap_bytes:
-            raise quota.full(call.ctx) from None
+            raise storage_quota.full(call.ctx) from None
         raise
 
 

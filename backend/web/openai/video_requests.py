@@ -12,7 +12,7 @@ from backend.core.errors import TooLarge
 from backend.core.people import Asset
 from backend.core.requests import VideoRequest
 from backend.db.connection import Tx
-from backend.manage import assets, idempotency, quota
+from backend.manage import assets, idempotency, storage_quota
 from backend.manage.idempotency import Idempotency, Reply
 from backend.steps import request
 from backend.web.calls import presence, replies, uploads
@@ -68,7 +68,7 @@ async def _room(call: Call) -> AsyncIterator[int]:
         if who is None:
             yield most
             return
-        async with quota.reserved(call.ctx, who, most, least=least) as left:
+        async with storage_quota.reserved(call.ctx, who, most, least=least) as left:
             yield left
 
 
@@ -80,7 +80,7 @@ async def _create_from_form(call: Call, left: int) -> Response:
             return await _create(call, forms.validated(VideoBody, values, _WHOLE), file)
     except TooLarge:
         if left < cap_bytes:
-            raise quota.full(call.ctx) from None
+            raise storage_quota.full(call.ctx) from None
         raise
 
 
@@ -100,7 +100,7 @@ async def _create(call: Call, body: VideoBody, file: Spooled | None) -> Response
     called, look = file.filename if file else None, partial(presence.wait_for, call.request)
     owner, size = campaign.client_id, picture.bytes or assets.asset_bytes(ctx)
     is_reserved = file is not None and call.who.only_client is not None
-    room = quota.reserved(ctx, owner, size, least=picture.bytes or 1)
+    room = storage_quota.reserved(ctx, owner, size, least=picture.bytes or 1)
     async with nullcontext(size) if is_reserved else room as left:
         asset = await assets.take_in(ctx, owner, await picture.bring(owner, left), called, look)
         return _reply(await _accept_with(call, name, wanted.model_copy(update={"asset_id": asset.id}), asset))
