@@ -177,7 +177,7 @@ def test_an_unclear_create_is_looked_for_at_the_account_that_sent_it(two: Worksh
 
 
 def test_an_account_that_hangs_takes_nobody_elses_places(tmp_path: Path, both: Both) -> None:
-    both.first.spoil({"kind": "create_hang", "delay_s": 20})
+    both.first.spoil({"kind": "create_hang", "delay_s": 8})
     with working(tmp_path, both, max_in_flight=64) as shop:  # type: ignore[arg-type]
         hour = shop.ctx.now() + 3_600_000
         shop.run(shop.ctx.db.write(lambda tx: operations.pause(tx, SECOND, hour, "the first one fills up")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import closing, contextmanager
@@ -114,10 +115,18 @@ class Kept:
         raise structlog.DropEvent
 
 
+def forget_how_was_logged() -> None:
+    """Loggers that were used under another configuration keep it, and would log past this one."""
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("backend.") and (logger := getattr(module, "log", None)) is not None:
+            getattr(logger, "__dict__", {}).pop("bind", None)
+
+
 @contextmanager
 def kept() -> Iterator[Kept]:
     """Keep what is logged in this process. To print one traceback as structlog does by itself takes a second or two."""
     log, before = Kept(), structlog.get_config()
+    forget_how_was_logged()
     structlog.configure(
         processors=[structlog.processors.format_exc_info, log.keep],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
