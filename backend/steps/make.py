@@ -38,8 +38,9 @@ async def accept(
     await balances.admit(tx, campaign.client_id, campaign.id, 0)
     await storage_quota.admit(tx, ctx, campaign.client_id)
     await backlog.admit(tx, ctx, campaign.client_id, 1)
+    row = replace(row, status=WAITING if missing else QUEUED)
     await sources.keep(tx, row, missing)
-    return replace(row, status=WAITING if missing else QUEUED)
+    return row
 
 
 async def _check(tx: Tx, client_id: str, work: Work, source: dict[str, str]) -> list[str]:

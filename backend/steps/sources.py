@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 from backend.core.errors import InvalidInput, NotFound
-from backend.core.generation import ACTIVE, COMPLETED, QUEUED, WAITING, Generation
+from backend.core.generation import ACTIVE, COMPLETED, Generation
 from backend.core.people import Asset
 from backend.core.roles import Role
 from backend.db import assets, campaigns, dependencies, generations
@@ -43,8 +42,8 @@ async def check(tx: Tx, client_id: str, source: dict[str, Any], path: str, role:
 
 
 async def keep(tx: Tx, row: Generation, missing: Collection[str]) -> None:
-    """Write the row and what it waits for."""
-    await generations.insert(tx, replace(row, status=WAITING if missing else QUEUED))
+    """Write the row, which is waiting if anything is missing, and what it waits for."""
+    await generations.insert(tx, row)
     for source_id in missing:
         await dependencies.insert(tx, row.id, source_id)
 

@@ -48,10 +48,12 @@ async def accept(tx: Tx, ctx: Context, caller: Caller, kind: Kind, wanted: Gener
     await _admit(tx, ctx, starts + rows)
     for start in starts:  # first, since the rows that wait for them name them
         await generations.insert(tx, start)
-    batch_id = ctx.new_id() if wanted.copies else None
+    if wanted.copies or missing:  # a row has sixty columns: a copy costs as much as a small query
+        batch_id = ctx.new_id() if wanted.copies else None
+        rows = [replace(row, batch_id=batch_id, status=WAITING if missing else QUEUED) for row in rows]
     for row in rows:
-        await sources.keep(tx, replace(row, batch_id=batch_id), missing)
-    return [replace(row, batch_id=batch_id, status=WAITING if missing else QUEUED) for row in rows]
+        await sources.keep(tx, row, missing)
+    return rows
 
 
 async def _admit(tx: Tx, ctx: Context, rows: list[Generation]) -> None:
