@@ -182,6 +182,17 @@ def test_the_same_retry_again_is_the_same_answer_and_makes_nothing(service: Serv
     assert again.headers["ratelimit-remaining"] == "2" and rows(service) == 2 * len(old)
 
 
+def test_the_same_retry_is_the_same_answer_when_the_old_generation_is_gone(service: Service, who: Tenant) -> None:
+    old = service.generate(who)["id"]
+    service.ask("POST", f"/api/v2/generations/{old}/cancel", {}, key=who.key)
+    once = {"Idempotency-Key": "once"}
+    first = retry(service, who, old, **once)
+    assert service.ask("DELETE", f"/api/v2/generations/{old}", key=who.key).status == 204
+    again = retry(service, who, old, **once)
+    assert (again.status, again.body) == (202, first.body) and first.status == 202
+    assert retry(service, who, old, **{"Idempotency-Key": "another"}).status == 404
+
+
 def test_what_fails_after_it_was_counted_is_not_made(service: Service, who: Tenant) -> None:
     old = films(service, who, 2)
     caller, counted = Caller(who.key_id, who.client_id), Counter[Kind]({"video": 1, "image": 1})

@@ -85,12 +85,12 @@ async def retry_generation(call: Call) -> Response:
 async def _kinds_to_retry(call: Call) -> Counter[Kind]:
     """Return how many of each kind will be made, with the kind of the generation itself last.
 
-    A request that was answered before counts as one.
+    A request that was answered before counts as one, also when what it named was deleted since.
     """
     ctx, id, name = call.ctx, call.path["id"], replies.name_of(call)
+    if name and (kept := await idempotency.look(ctx, name)):
+        return Counter({kept.body["kind"]: 1})
     row = await browse.generation(ctx, call.who, id)
-    if name and await idempotency.look(ctx, name):
-        return Counter({row.kind: 1})
     kinds = (await ctx.db.read(lambda tx: retry.plan(tx, ctx, call.who, id))).kinds
     return Counter({kind: kinds[kind] for kind in sorted(kinds, key=lambda kind: kind == row.kind)})
 
