@@ -71,6 +71,11 @@ class Provider:
             return http.request(method, f"{self.server.origin}/emulator/{path}", **more)
 
 
+def together(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The ledgers of two emulators as one."""
+    return {name: one[name] | other[name] if isinstance(one[name], dict) else one[name] + other[name] for name in one}
+
+
 @contextmanager
 def running(server: uvicorn.Server) -> Iterator[None]:
     thread = threading.Thread(target=server.run, daemon=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from auditor import creates_of
-from emulating import Provider, emulating, until
+from emulating import Provider, emulating, together, until
 from workshop import Workshop, working
 
 from backend.config import Settings
@@ -44,8 +44,7 @@ class Both:
 
     @property
     def ledger(self) -> dict[str, Any]:
-        one, other = self.first.ledger, self.second.ledger
-        return {name: one[name] + other[name] if isinstance(one[name], list | int) else one[name] for name in one}
+        return together(self.first.ledger, self.second.ledger)
 
     def spoil(self, *faults: dict[str, Any]) -> None:
         self.first.spoil(*faults)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import toy_provider
-from emulating import Provider, until
+from emulating import Provider, together, until
 from toy_emulator import TOY, Toy, start
 from workshop import Workshop
 
@@ -38,10 +38,7 @@ class Both:
 
     @property
     def ledger(self) -> dict[str, Any]:
-        one, other = self.replicate.ledger, self.toy.ledger
-        return {
-            name: one[name] | other[name] if isinstance(one[name], dict) else one[name] + other[name] for name in one
-        }
+        return together(self.replicate.ledger, self.toy.ledger)
 
     def sent(self, prompt: str) -> list[dict[str, Any]]:
         """The creates with this prompt that came to the toy, which is told of no generation's id."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
 from backend.core.errors import InvalidMedia
+from backend.disk import room
 
 _URL_SAFE = str.maketrans("-_", "+/")
 
@@ -29,3 +31,11 @@ def decode(uri: str) -> bytes:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidMedia("The data URI is damaged or cut short.") from None
+
+
+def write(uri: str, target: Path) -> bytes:
+    """Write its bytes to a path and return them. Raises InvalidMedia as `decode`, and StorageFull."""
+    content = decode(uri)
+    with room.needed():
+        target.write_bytes(content)
+    return content

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 
 from backend.context import Context
 from backend.core import filing
@@ -12,7 +11,6 @@ from backend.core.errors import InvalidMedia, StorageFull
 from backend.core.generation import IN_FLIGHT
 from backend.core.outcomes import Outcome
 from backend.db import generations
-from backend.disk import room
 from backend.media import data_uris
 
 DAMAGED = "data:;base64,!"  # stands for a damaged one: it is refused in the same way, and is short
@@ -51,14 +49,8 @@ async def _keep(ctx: Context, id: str, output: str) -> str:
     name = filing.inline(id, ctx.new_id())
     spooled = ctx.spool.new(name)
     try:
-        await asyncio.to_thread(_write, spooled, output)
+        await asyncio.to_thread(data_uris.write, output, spooled)
     except InvalidMedia:
         return DAMAGED
     await ctx.store.put(spooled, name)
     return filing.INLINE + name
-
-
-def _write(path: Path, uri: str) -> None:
-    content = data_uris.decode(uri)
-    with room.needed():
-        path.write_bytes(content)

@@ -139,8 +139,7 @@ async def _keep_running(
         changes["progress"] = max(outcome.progress, generation.progress or 0.0)
     if owner:
         # It was asked for during this very look. A provider that stops nothing is only asked as often as before.
-        stop = can_stop(ctx, generation) and generation.cancel_requested_at and not generation.cancel_sent_at
-        due_at = ctx.now() if stop else next_poll_at(ctx, generation)
+        due_at = ctx.now() if is_to_stop(ctx, generation) else next_poll_at(ctx, generation)
         changes |= {"due_at": due_at, "polls": generation.polls + 1, "attempts": 0}
         changes["lease_owner"] = None
     if changes:
@@ -155,10 +154,11 @@ def next_poll_at(ctx: Context, generation: Generation) -> int:
     return ctx.now() + int(wait_s * 1000)
 
 
-def can_stop(ctx: Context, generation: Generation) -> bool:
-    """Whether its provider can be asked to stop what it runs."""
+def is_to_stop(ctx: Context, generation: Generation) -> bool:
+    """Return whether its provider is still to be asked to stop it, and can be."""
     provider = ctx.providers.get(generation.account_key)
-    return provider is not None and provider.cancellation is not None
+    can_stop = provider is not None and provider.cancellation is not None
+    return can_stop and generation.cancel_requested_at is not None and generation.cancel_sent_at is None
 
 
 def webhook_base(ctx: Context, account: str) -> str | None:

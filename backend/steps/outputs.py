@@ -14,7 +14,6 @@ from backend.core import filing
 from backend.core.errors import BadAnswer, CutShort, InvalidMedia, MediaUnavailable, NotFound, NotSent
 from backend.core.filing import Output
 from backend.core.generation import Generation
-from backend.disk import room
 from backend.http import Fetched, unzip
 from backend.media import data_uris, naming
 
@@ -168,9 +167,7 @@ async def _download(ctx: Context, row: Generation, url: str, target: Path) -> Fe
 
 def _decode(uri: str, target: Path) -> tuple[int, str]:
     """Write what a data URI holds. Rows have some that an older version kept, or that came while the disk was full."""
-    content = data_uris.decode(uri)
-    with room.needed():
-        target.write_bytes(content)
+    content = data_uris.write(uri, target)
     return len(content), hashlib.sha256(content).hexdigest()
 
 

@@ -59,7 +59,7 @@ async def poll(ctx: Context, row: Generation, worker: str) -> None:
         await _after_trouble(ctx, row, worker, overdue, NOT_OFFERED_MS / 1000)
         return
     handle = Handle(row.provider_id, row.provider_ref or {})
-    stop = bool(provider.cancellation and row.cancel_requested_at is not None and row.cancel_sent_at is None)
+    stop = outcomes.is_to_stop(ctx, row)
     try:
         outcome, is_stopping = await _hear(provider, handle, stop)
         if provider.cancellation and overdue and not stop and outcome.state == "running":
